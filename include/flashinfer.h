@@ -1,0 +1,643 @@
+/*
+ * flashinfer.h - the public interface of libflashinfer.
+ *
+ * libflashinfer runs language models whose weights do not fit in the memory an application may use. Weights
+ * stay on flash; for every token the neurons that will fire are predicted, read in direct reads and kept in a
+ * bounded cache (Alizadeh et al., "LLM in a flash", ACL 2024, arXiv 2312.11514, "the paper" below).
+ *
+ * Conventions
+ *   Returns   0 or a negative FLASHINFER_E... code. With a code, *error (may be NULL) says what, where, what to do.
+ *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the default.
+ *             A struct from a newer header is accepted as long as its unknown tail is zero.
+ *   Threads   Different models are independent. Calls on one model and its sessions may come from any thread and
+ *             are serialised inside; only the functions that say so may run beside another call.
+ *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or stderr, no signal
+ *             handler is installed, and the process is never ended.
+ *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.
+ */
+#ifndef FLASHINFER_H
+#define FLASHINFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(FLASHINFER_STATIC) || !defined(__GNUC__)
+#define FLASHINFER_API
+#else
+#define FLASHINFER_API __attribute__((visibility("default")))
+#endif
+
+#define FLASHINFER_VERSION_MAJOR 0
+#define FLASHINFER_VERSION_MINOR 1
+#define FLASHINFER_VERSION_PATCH 0
+
+/* ---------------------------------------------------------------------------------------------- errors */
+
+/* X(name, number, description): numbers are never reused or renumbered. */
+#define FLASHINFER_ERRORS(X)                                                                       \
+    X(OK, 0, "no error")                                                                           \
+    X(EINVAL, -1, "an argument is missing or out of range")                                        \
+    X(ENOMEM, -2, "the system gave no memory")                                                     \
+    X(EIO, -3, "reading or writing storage failed")                                                \
+    X(EFORMAT, -4, "the file is not a valid model file")                                           \
+    X(ECORRUPT, -5, "stored bytes do not match their checksum")                                    \
+    X(EUNSUPPORTED, -6, "the file or request needs something this build does not have")            \
+    X(EBUDGET, -7, "the memory budget cannot hold what was asked for")                             \
+    X(ETOKEN, -8, "a token id is outside the vocabulary")                                          \
+    X(ECONTEXT, -9, "the session's context is full")                                               \
+    X(ECANCELED, -10, "the call was cancelled")                                                    \
+    X(ETIMEDOUT, -11, "storage did not answer in time")                                            \
+    X(ECHECKPOINT, -12, "the checkpoint cannot be packed")                                         \
+    X(EBUFFER, -13, "the caller's buffer is too small")                                            \
+    X(ESTATE, -14, "the saved state does not belong to this model or is damaged")                  \
+    X(ETHREAD, -15, "the system gave no thread")                                                   \
+    X(EBUSY, -16, "the handle is still in use")
+
+enum {
+#define FLASHINFER_ERROR_ENUM(name, number, text) FLASHINFER_##name = (number),
+    FLASHINFER_ERRORS(FLASHINFER_ERROR_ENUM)
+#undef FLASHINFER_ERROR_ENUM
+        FLASHINFER_ERROR_COUNT_ = 17 /* entries above */
+};
+
+#define FLASHINFER_ERROR_TEXT_BYTES 512
+
+/* Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per thread. */
+typedef struct flashinfer_error {
+    uint32_t size;
+    int32_t code;                           /* FLASHINFER_E... */
+    int32_t sys_errno;                      /* errno of the failing system call, 0 if none */
+    int32_t layer;                          /* layer the failure belongs to, -1 if none */
+    int64_t neuron;                         /* FFN neuron it belongs to, -1 if none */
+    int64_t offset;                         /* byte offset in the file, -1 if none */
+    char text[FLASHINFER_ERROR_TEXT_BYTES]; /* one line, UTF-8, zero-terminated */
+} flashinfer_error;
+
+/**
+ * flashinfer_error_init - prepare an error record
+ * @error: record to fill
+ * @size: sizeof(flashinfer_error) as the caller compiled it
+ */
+FLASHINFER_API void flashinfer_error_init(flashinfer_error *error, size_t size);
+
+/**
+ * flashinfer_error_name - name of an error code, such as "FLASHINFER_EBUDGET"
+ * Returns a static string, "FLASHINFER_E?" for an unknown code.
+ */
+FLASHINFER_API const char *flashinfer_error_name(int code);
+
+/**
+ * flashinfer_error_describe - one-sentence description of an error code
+ * Returns a static string.
+ */
+FLASHINFER_API const char *flashinfer_error_describe(int code);
+
+/**
+ * flashinfer_version - version of the library in use, such as "0.1.0"
+ * Returns a static string.
+ */
+FLASHINFER_API const char *flashinfer_version(void);
+
+/* ---------------------------------------------------------------------------------------------- handles */
+
+typedef struct flashinfer_model
+    flashinfer_model; /* open file + resident weights + cache + threads + budget */
+typedef struct flashinfer_session flashinfer_session; /* one sequence: KV cache and position */
+typedef struct flashinfer_decoder
+    flashinfer_decoder; /* token ids to text, never splitting a UTF-8 character */
+typedef struct flashinfer_sampler flashinfer_sampler; /* logits to a token id */
+struct flashinfer_storage_ops;                        /* flashinfer_backend.h */
+
+/* ---------------------------------------------------------------------------------------------- options */
+
+/* Which neurons of a layer are computed. exact and all give the dense model's output bit for bit. */
+enum {
+    FLASHINFER_PREDICTOR_DEFAULT = 0, /* sketch if the file has one, else exact */
+    FLASHINFER_PREDICTOR_EXACT =
+        1, /* every pre-activation is computed; only firing neurons are fetched */
+    FLASHINFER_PREDICTOR_SKETCH = 2, /* a few bits of the up (gate) matrix, made at pack time */
+    FLASHINFER_PREDICTOR_ALL = 4     /* dense: every bundle is streamed for every token, no cache */
+};
+
+enum {
+    FLASHINFER_STORAGE_DEFAULT = 0, /* the first of the following that works on this file */
+    FLASHINFER_STORAGE_LIBAIO = 1,  /* Linux asynchronous I/O with O_DIRECT */
+    FLASHINFER_STORAGE_PREAD = 2,   /* a pool of reading threads with O_DIRECT */
+    FLASHINFER_STORAGE_BUFFERED = 3 /* the same pool through the page cache */
+};
+
+enum {
+    FLASHINFER_VERIFY_DEFAULT =
+        0, /* header and resident tensors at open, bundles whenever they are read */
+    FLASHINFER_VERIFY_NONE = 1, /* no checksum is looked at */
+    FLASHINFER_VERIFY_OPEN = 2  /* as the default, and the whole file once at open */
+};
+
+enum {
+    FLASHINFER_KERNELS_DEFAULT = 0, /* the best this CPU has */
+    FLASHINFER_KERNELS_REF = 1,     /* plain C */
+    FLASHINFER_KERNELS_AVX2 = 2,    /* AVX2 + FMA + F16C */
+    FLASHINFER_KERNELS_AVX512 = 3   /* AVX-512 F, BW, DQ, VL */
+};
+
+enum {
+    FLASHINFER_KV_DEFAULT = 0, /* float32 */
+    FLASHINFER_KV_F32 = 1,
+    FLASHINFER_KV_F16 = 2 /* half the memory; logits differ in about the third digit */
+};
+
+enum {
+    FLASHINFER_OPEN_METADATA = 1u << 0,    /* header and tokenizer only: no sessions, no budget */
+    FLASHINFER_OPEN_NO_TOKENIZER = 1u << 1 /* take an unknown tokenizer: no text calls */
+};
+
+enum { FLASHINFER_LOG_ERROR = 0, FLASHINFER_LOG_WARNING = 1, FLASHINFER_LOG_INFO = 2 };
+
+/* What a long call is doing. Valid during the callback only. */
+typedef struct flashinfer_progress {
+    uint32_t size;
+    uint32_t reserved;
+    const char *stage; /* "open", "verify", "eval", "pack": static string */
+    uint64_t done;     /* bytes, or tokens for "eval" */
+    uint64_t total;    /* same unit as done */
+} flashinfer_progress;
+
+/* Called from the thread that made the call. text is valid during the callback only. */
+typedef void (*flashinfer_log_callback)(int level, const char *text, void *user);
+
+/* Return 0 to go on, anything else to cancel the call with FLASHINFER_ECANCELED. */
+typedef int (*flashinfer_progress_callback)(const flashinfer_progress *progress, void *user);
+
+typedef struct flashinfer_options {
+    uint32_t size;
+    uint32_t flags; /* FLASHINFER_OPEN_... */
+    uint64_t
+        memory_budget; /* ceiling in bytes for the model and its sessions; 0: whatever makes everything resident */
+    uint32_t
+        threads; /* compute threads, the caller's included; 0: one per online CPU, at most 16 */
+    uint32_t context_tokens; /* KV positions per session; 0: all the model has */
+    uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
+    uint32_t kv_type;        /* FLASHINFER_KV_... */
+    uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
+    uint32_t window_tokens;  /* k of the paper's sliding window; 0: 4 */
+    uint32_t storage;        /* FLASHINFER_STORAGE_... */
+    uint32_t verify;         /* FLASHINFER_VERIFY_... */
+    uint32_t kernels;        /* FLASHINFER_KERNELS_... */
+    uint32_t io_depth;       /* reads in flight (libaio); 0: 64 */
+    uint32_t io_lanes;       /* reading threads (pread, buffered); 0: 4 */
+    uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
+    uint32_t
+        audit_interval; /* every nth token one layer is also computed densely to count false negatives; 0: never */
+    uint32_t reserved; /* 0 */
+    flashinfer_log_callback log;
+    void *log_user;
+    flashinfer_progress_callback progress;
+    void *progress_user;
+} flashinfer_options;
+
+/**
+ * flashinfer_options_init - fill options with defaults
+ * @options: struct to fill
+ * @size: sizeof(flashinfer_options) as the caller compiled it
+ */
+FLASHINFER_API void flashinfer_options_init(flashinfer_options *options, size_t size);
+
+/* ---------------------------------------------------------------------------------------------- model */
+
+/**
+ * flashinfer_model_open - open a model file in flash layout inside a memory budget
+ * @path: GGUF file written by flashinfer_pack()
+ * @options: NULL for defaults
+ * @model: receives the handle; NULL on failure
+ * @error: NULL or the caller's record
+ *
+ * Everything the handle and its sessions will ever hold is planned here and allocated once. Fails with
+ * FLASHINFER_EBUDGET, naming the smallest workable budget, when the plan does not fit.
+ */
+FLASHINFER_API int flashinfer_model_open(const char *path, const flashinfer_options *options,
+                                         flashinfer_model **model, flashinfer_error *error);
+
+/**
+ * flashinfer_model_open_fd - open a model that is part of an open file, such as an application's asset
+ * @fd: readable file descriptor; it stays the caller's and may be closed when this returns
+ * @offset: byte offset of the model in the file
+ * @length: bytes of the model; 0: up to the end of the file
+ *
+ * Direct I/O needs an offset that is a multiple of 4096; with any other the reads go through the page cache.
+ */
+FLASHINFER_API int flashinfer_model_open_fd(int fd, uint64_t offset, uint64_t length,
+                                            const flashinfer_options *options,
+                                            flashinfer_model **model, flashinfer_error *error);
+
+/**
+ * flashinfer_model_open_storage - open a model through callbacks of the host
+ * @ops: copied; see flashinfer_backend.h. ops->close is called when the model is closed, not when open fails.
+ */
+FLASHINFER_API int flashinfer_model_open_storage(const struct flashinfer_storage_ops *ops,
+                                                 const flashinfer_options *options,
+                                                 flashinfer_model **model, flashinfer_error *error);
+
+/**
+ * flashinfer_model_close - release a model
+ * @model: may be NULL
+ *
+ * Every session must have been destroyed. Returns 0, or FLASHINFER_EBUSY (and closes nothing) while sessions exist.
+ */
+FLASHINFER_API int flashinfer_model_close(flashinfer_model *model);
+
+/* What is in a model file. Strings are owned by the model and live as long as it does. */
+typedef struct flashinfer_info {
+    uint32_t size;
+    uint32_t layer_count;
+    uint32_t embedding_length; /* d: width of the residual stream */
+    uint32_t ffn_length;       /* FFN neurons per layer */
+    uint32_t head_count;
+    uint32_t vocab_count;
+    uint32_t context_tokens; /* longest context of the model */
+    uint32_t tensor_count;
+    uint32_t metadata_count;
+    uint32_t bundle_bytes;        /* payload bytes of one FFN neuron */
+    uint32_t bundle_stride_bytes; /* distance between two bundles in the file */
+    int32_t bos_token;            /* -1: none */
+    int32_t eos_token;            /* -1: none */
+    uint32_t add_bos; /* 1: flashinfer_tokenize() begins with bos_token when asked for specials */
+    uint64_t parameter_count;
+    uint64_t file_bytes;
+    uint64_t ffn_bytes;       /* payload bytes of all bundles */
+    const char *architecture; /* "opt" */
+    const char *name;         /* "" if the file has none */
+    const char *predictors;   /* kinds this file can be run with, such as "exact,sketch,all" */
+} flashinfer_info;
+
+/**
+ * flashinfer_model_info - describe an open model
+ * @info: caller's struct with info->size set
+ */
+FLASHINFER_API int flashinfer_model_info(const flashinfer_model *model, flashinfer_info *info);
+
+typedef struct flashinfer_tensor_info {
+    uint32_t size;
+    uint32_t type; /* GGUF tensor type number: 0 F32, 1 F16, 24 I8, 27 I64, 30 BF16 */
+    uint32_t dimension_count;
+    uint32_t reserved;
+    uint64_t dimensions[4]; /* fastest first, as in GGUF */
+    uint64_t offset;        /* bytes from the start of the model */
+    uint64_t bytes;
+    uint64_t xxh3;    /* XXH3-64 of its bytes; of its checksum tensor for a bundle tensor */
+    const char *name; /* owned by the model */
+} flashinfer_tensor_info;
+
+/**
+ * flashinfer_model_tensor - describe tensor number @index of the file, in file order
+ * @tensor: caller's struct with tensor->size set
+ */
+FLASHINFER_API int flashinfer_model_tensor(const flashinfer_model *model, uint32_t index,
+                                           flashinfer_tensor_info *tensor);
+
+/**
+ * flashinfer_model_metadata - metadata entry number @index of the file as text
+ * @key: receives the key, owned by the model
+ * @value: buffer for the value as text; arrays are shortened to their first elements
+ * @capacity: bytes of @value; the text is cut to fit and zero-terminated
+ */
+FLASHINFER_API int flashinfer_model_metadata(const flashinfer_model *model, uint32_t index,
+                                             const char **key, char *value, size_t capacity);
+
+/**
+ * flashinfer_model_verify - read the whole file once and compare every checksum
+ *
+ * Works on any open model, also one opened with FLASHINFER_OPEN_METADATA; reports through the model's progress
+ * callback. The first mismatch is FLASHINFER_ECORRUPT with tensor, neuron and offset.
+ */
+FLASHINFER_API int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error);
+
+/* ---------------------------------------------------------------------------------------------- plan */
+
+/* How a budget is divided. planned_bytes is the sum of the parts and never above the budget. */
+typedef struct flashinfer_plan {
+    uint32_t size;
+    uint32_t predictor; /* the kind in force */
+    uint64_t
+        budget_bytes; /* as asked for; planned_bytes of "everything resident" if 0 was asked for */
+    uint64_t planned_bytes;
+    uint64_t minimum_bytes;   /* smallest budget that works with these options */
+    uint64_t maximum_bytes;   /* budget above which more memory changes nothing */
+    uint64_t metadata_bytes;  /* header, tensor table, tokenizer */
+    uint64_t resident_bytes;  /* embeddings, attention, norms, biases, bundle checksums */
+    uint64_t predictor_bytes; /* sketch, or the resident up rows of exact mode */
+    uint64_t cache_bytes;     /* neuron cache: slots and their bookkeeping */
+    uint64_t kv_bytes;        /* sessions */
+    uint64_t scratch_bytes;   /* activations, logits */
+    uint64_t io_bytes;        /* staging and stream buffers, request tables */
+    uint64_t thread_bytes;    /* stacks */
+    uint64_t file_bytes;
+    uint32_t slots_per_layer; /* bundles a layer's cache holds */
+    uint32_t slot_bytes;
+    uint32_t resident_rows; /* exact mode: up rows of a layer kept in memory */
+    uint32_t reserved;
+} flashinfer_plan;
+
+/**
+ * flashinfer_plan_file - what a budget would give, without opening the model
+ * @path: model file
+ * @options: as for flashinfer_model_open(); a budget below the minimum is no error here: see minimum_bytes
+ * @plan: caller's struct with plan->size set
+ */
+FLASHINFER_API int flashinfer_plan_file(const char *path, const flashinfer_options *options,
+                                        flashinfer_plan *plan, flashinfer_error *error);
+
+/**
+ * flashinfer_model_plan - the plan an open model runs under
+ * @plan: caller's struct with plan->size set
+ */
+FLASHINFER_API int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan);
+
+/**
+ * flashinfer_model_set_budget - change the budget of a live model
+ * @budget_bytes: new ceiling; 0: whatever makes everything resident
+ *
+ * Shrinks or grows the neuron cache between two steps; the output does not change. When this returns, no more than
+ * the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget staying in force, below the minimum.
+ */
+FLASHINFER_API int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
+                                               flashinfer_error *error);
+
+/* ---------------------------------------------------------------------------------------------- statistics */
+
+/* Sums since open or the last reset, over all sessions of the model. Neuron counts are per (token, layer). */
+typedef struct flashinfer_stats {
+    uint32_t size;
+    uint32_t reserved;
+    uint64_t tokens;    /* steps completed */
+    uint64_t neurons;   /* FFN neurons of the dense model over those steps */
+    uint64_t predicted; /* neurons the predictor named */
+    uint64_t active;    /* predicted neurons whose activation was not zero */
+    uint64_t resident;  /* predicted neurons found in the cache (hits) */
+    uint64_t missing;   /* predicted neurons read from flash (misses) */
+    uint64_t
+        streamed; /* neurons read by streaming whole layers (exact beyond its resident rows, all) */
+    uint64_t waves; /* extra passes because a token needed more bundles than there are slots */
+    uint64_t audited_active; /* truly active neurons seen by the audit */
+    uint64_t audited_missed; /* of those, not predicted: false negatives */
+    uint64_t flash_bytes;    /* bytes read for bundles */
+    uint64_t flash_reads;    /* read requests for bundles */
+    uint64_t audit_bytes;    /* bytes read by the audit, not part of flash_bytes */
+    uint64_t read_retries;   /* reads done again after a failure or checksum mismatch */
+    uint64_t predict_ns;     /* time in the predictor */
+    uint64_t io_wait_ns;     /* time compute stood still for flash */
+    uint64_t memory_ns;      /* time in cache bookkeeping */
+    uint64_t compute_ns;     /* time in attention, FFN and logits kernels */
+    uint64_t total_ns;       /* time in step and eval */
+} flashinfer_stats;
+
+/**
+ * flashinfer_model_stats - read the counters
+ * @stats: caller's struct with stats->size set
+ */
+FLASHINFER_API int flashinfer_model_stats(flashinfer_model *model, flashinfer_stats *stats);
+
+/**
+ * flashinfer_model_reset_stats - set the counters to zero
+ */
+FLASHINFER_API int flashinfer_model_reset_stats(flashinfer_model *model);
+
+/* ---------------------------------------------------------------------------------------------- session */
+
+/**
+ * flashinfer_session_create - begin a sequence
+ * @session: receives the handle, at position 0; NULL on failure
+ *
+ * Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is free.
+ */
+FLASHINFER_API int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_session_destroy - give a session's place back
+ * @session: may be NULL
+ */
+FLASHINFER_API void flashinfer_session_destroy(flashinfer_session *session);
+
+/**
+ * flashinfer_step - run one token through all layers
+ * @token: id in [0, vocab_count)
+ *
+ * Afterwards flashinfer_logits() holds the prediction for the next token and the position has grown by one. On
+ * failure position and logits are as before the call and the session stays usable.
+ */
+FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
+                                   flashinfer_error *error);
+
+/**
+ * flashinfer_eval - run @count tokens in order, such as a prompt
+ * @tokens: (count) ids; all are checked before the first is run
+ *
+ * Logits are those after the last token. On failure or cancel the session stands after the last token completed,
+ * without logits; flashinfer_session_position() tells where. The progress callback is called before every token.
+ */
+FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+                                   flashinfer_error *error);
+
+/**
+ * flashinfer_logits - the logits of the last step
+ * @count: receives the vocabulary size; may be NULL
+ *
+ * Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the first step.
+ */
+FLASHINFER_API const float *flashinfer_logits(const flashinfer_session *session, size_t *count);
+
+/**
+ * flashinfer_session_position - tokens in the session's context
+ */
+FLASHINFER_API uint32_t flashinfer_session_position(const flashinfer_session *session);
+
+/**
+ * flashinfer_session_rewind - forget everything from @position on
+ * @position: at most the current position; 0 begins anew
+ *
+ * The logits are gone until the next step.
+ */
+FLASHINFER_API int flashinfer_session_rewind(flashinfer_session *session, uint32_t position,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_session_cancel - stop the session's running call, or its next one if none runs
+ *
+ * May be called from any thread and from a signal handler. The stopped call returns FLASHINFER_ECANCELED.
+ */
+FLASHINFER_API void flashinfer_session_cancel(flashinfer_session *session);
+
+/**
+ * flashinfer_state_bytes - bytes flashinfer_state_save() needs now
+ */
+FLASHINFER_API size_t flashinfer_state_bytes(flashinfer_session *session);
+
+/**
+ * flashinfer_state_save - copy position, logits and KV cache out
+ * @buffer: receives the state; the caller may write it to a file
+ * @capacity: bytes of @buffer; FLASHINFER_EBUFFER if too few
+ * @written: receives the bytes used
+ */
+FLASHINFER_API int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
+                                         size_t *written, flashinfer_error *error);
+
+/**
+ * flashinfer_state_load - replace a session's position, logits and KV cache
+ * @buffer: a state saved from the same model file and KV type; anything else is FLASHINFER_ESTATE
+ */
+FLASHINFER_API int flashinfer_state_load(flashinfer_session *session, const void *buffer,
+                                         size_t bytes, flashinfer_error *error);
+
+/* ---------------------------------------------------------------------------------------------- text */
+
+enum {
+    FLASHINFER_TOKENIZE_BOS = 1u << 0,    /* begin with the model's bos token if it wants one */
+    FLASHINFER_TOKENIZE_SPECIAL = 1u << 1 /* texts such as </s> become their control token */
+};
+
+/**
+ * flashinfer_tokenize - text to token ids by the model's own tokenizer
+ * @text: bytes, need not be valid UTF-8 or zero-terminated
+ * @flags: FLASHINFER_TOKENIZE_...
+ * @tokens: receives at most @capacity ids; may be NULL if @capacity is 0
+ * @count: receives how many ids the text has; FLASHINFER_EBUFFER if more than @capacity
+ *
+ * May run beside any other call on the model.
+ */
+FLASHINFER_API int flashinfer_tokenize(const flashinfer_model *model, const char *text,
+                                       size_t text_bytes, uint32_t flags, int32_t *tokens,
+                                       size_t capacity, size_t *count, flashinfer_error *error);
+
+/**
+ * flashinfer_detokenize - token ids to bytes
+ * @text: receives at most @capacity bytes, not zero-terminated; may be NULL if @capacity is 0
+ * @text_bytes: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than @capacity
+ *
+ * Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see flashinfer_decoder_push().
+ * May run beside any other call on the model.
+ */
+FLASHINFER_API int flashinfer_detokenize(const flashinfer_model *model, const int32_t *tokens,
+                                         size_t count, char *text, size_t capacity,
+                                         size_t *text_bytes, flashinfer_error *error);
+
+/**
+ * flashinfer_decoder_create - begin streaming text
+ * @model: must outlive the decoder
+ * @decoder: receives the handle
+ */
+FLASHINFER_API int flashinfer_decoder_create(const flashinfer_model *model,
+                                             flashinfer_decoder **decoder, flashinfer_error *error);
+
+/**
+ * flashinfer_decoder_push - add a token, take the text that is complete
+ * @token: next id; -1 ends the stream and gives what is left
+ * @text: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can never become a
+ *        character are replaced by U+FFFD
+ * @text_bytes: receives its length; may be NULL
+ */
+FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token,
+                                           const char **text, size_t *text_bytes,
+                                           flashinfer_error *error);
+
+/**
+ * flashinfer_decoder_destroy - end a stream
+ * @decoder: may be NULL
+ */
+FLASHINFER_API void flashinfer_decoder_destroy(flashinfer_decoder *decoder);
+
+typedef struct flashinfer_sampler_options {
+    uint32_t size;
+    uint32_t top_k;    /* keep the k most likely; 0: all */
+    uint64_t seed;     /* same seed, same logits: same tokens on every machine */
+    float temperature; /* 0: greedy, the lowest id among equals */
+    float top_p;       /* nucleus; 0 or 1: off */
+    float min_p;       /* drop what is less likely than min_p times the likeliest; 0: off */
+    float
+        repetition_penalty; /* divides positive and multiplies negative logits of recent tokens; 0 or 1: off */
+    uint32_t repetition_tokens; /* how many recent tokens count; 0: 64 */
+    uint32_t reserved;
+} flashinfer_sampler_options;
+
+/**
+ * flashinfer_sampler_options_init - fill sampler options with defaults (greedy)
+ */
+FLASHINFER_API void flashinfer_sampler_options_init(flashinfer_sampler_options *options,
+                                                    size_t size);
+
+/**
+ * flashinfer_sampler_create - make a sampler
+ * @options: NULL for defaults
+ * @vocab_count: longest logits it will be given
+ *
+ * Independent of any model; one sampler must not be used by two threads at once. Order of operations: repetition
+ * penalty, top-k, temperature, top-p, min-p.
+ */
+FLASHINFER_API int flashinfer_sampler_create(const flashinfer_sampler_options *options,
+                                             size_t vocab_count, flashinfer_sampler **sampler,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_sample - choose a token and remember it for the repetition penalty
+ * @logits: (count) floats, not changed; NaN counts as never
+ * @token: receives the id
+ */
+FLASHINFER_API int flashinfer_sampler_sample(flashinfer_sampler *sampler, const float *logits,
+                                             size_t count, int32_t *token, flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the repetition penalty
+ */
+FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_destroy - release a sampler
+ * @sampler: may be NULL
+ */
+FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
+
+/* ---------------------------------------------------------------------------------------------- pack */
+
+enum {
+    FLASHINFER_DTYPE_DEFAULT = 0, /* f16 */
+    FLASHINFER_DTYPE_F32 = 1,
+    FLASHINFER_DTYPE_F16 = 2
+};
+
+typedef struct flashinfer_pack_options {
+    uint32_t size;
+    uint32_t dtype;       /* FLASHINFER_DTYPE_... of matrices and bundles */
+    uint32_t sketch_bits; /* 1 to 4 bits of the up matrix for the sketch predictor; 0: 3 */
+    uint32_t no_sketch;   /* 1: write no predictor; the file runs in exact and all mode only */
+    flashinfer_log_callback log;
+    void *log_user;
+    flashinfer_progress_callback progress;
+    void *progress_user;
+} flashinfer_pack_options;
+
+/**
+ * flashinfer_pack_options_init - fill pack options with defaults
+ */
+FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *options, size_t size);
+
+/**
+ * flashinfer_pack - write a checkpoint as a model file in flash layout
+ * @checkpoint: Hugging Face directory: config.json, model.safetensors or its shards with
+ *              model.safetensors.index.json, and tokenizer.json (or vocab.json and merges.txt)
+ * @path: file to write; it appears under this name only when it is complete
+ * @options: NULL for defaults
+ *
+ * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the model. NaN and
+ * infinite weights, and weights the dtype cannot hold, are refused with tensor and element.
+ */
+FLASHINFER_API int flashinfer_pack(const char *checkpoint, const char *path,
+                                   const flashinfer_pack_options *options, flashinfer_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,56 @@
+/*
+ * pool.h - the compute threads of one model.
+ *
+ * Owns: starting threads, handing all of them the same function, waiting for the last. Refuses: deciding how work is
+ * split, which the caller does from (index, count) so that sums keep a fixed order.
+ */
+#ifndef FLIN_UTIL_POOL_H
+#define FLIN_UTIL_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "util/error.h"
+
+#define FLIN_POOL_THREADS_MAX 64u
+#define FLIN_POOL_STACK_BYTES (256u * 1024u) /* per extra thread; counted in the plan */
+
+/* index in [0, count): the caller of flin_pool_run() is index 0 */
+typedef void (*flin_pool_task)(void *context, uint32_t index, uint32_t count);
+
+typedef struct flin_pool {
+    uint32_t count;   /* threads including the caller */
+    uint32_t started; /* extra threads running */
+    pthread_t threads[FLIN_POOL_THREADS_MAX];
+    pthread_mutex_t mutex;
+    pthread_cond_t work;
+    pthread_cond_t done;
+    flin_pool_task task;
+    void *context;
+    _Atomic uint32_t generation; /* grows with every task */
+    _Atomic uint32_t remaining;  /* extra threads still in the task */
+    _Atomic uint32_t stopping;
+    uint32_t sleeping; /* under mutex */
+} flin_pool;
+
+/* count 1 starts no thread. */
+int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
+
+void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
+
+void flin_pool_close(flin_pool *pool); /* a zeroed pool is fine */
+
+/* Part of [0, total) that thread `index` of `count` does, cut at multiples of `grain`. */
+static inline void flin_pool_share(uint32_t total, uint32_t grain, uint32_t index, uint32_t count,
+                                   uint32_t *begin, uint32_t *end)
+{
+    uint64_t grains = ((uint64_t)total + grain - 1) / grain;
+    uint64_t first = grains * index / count * grain;
+    uint64_t last = grains * (index + 1) / count * grain;
+
+    *begin = (uint32_t)(first < total ? first : total);
+    *end = (uint32_t)(last < total ? last : total);
+}
+
+#endif

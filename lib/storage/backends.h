@@ -1,0 +1,64 @@
+/*
+ * backends.h - what the files of lib/storage tell each other; nobody else includes it.
+ *
+ * Each opener below fills ops, caps and name of a storage begun by flin_storage_begin() and
+ * adds what it holds to
+ * held_bytes. It takes the descriptor over only when it succeeds.
+ */
+#ifndef FLIN_STORAGE_BACKENDS_H
+#define FLIN_STORAGE_BACKENDS_H
+
+#include <sys/stat.h>
+
+#include "storage/storage.h"
+
+#define FLIN_STORAGE_DEPTH_MAX 4096u
+#define FLIN_STORAGE_LANES_MAX 256u
+
+/* Bytes [base, base + length) of an open file are the model. */
+typedef struct flin_file_part {
+    int fd;
+    uint32_t alignment;
+    uint64_t base;
+    uint64_t length;
+} flin_file_part;
+
+/* Zero the storage, check the config and write it with its defaults resolved, take the bounce
+   buffer. */
+int flin_storage_begin(flin_storage *storage, const flin_storage_config *config,
+                       flin_storage_config *resolved, flashinfer_error *error);
+
+int flin_lanes_open_file(flin_storage *storage, const flin_file_part *part, const char *name,
+                         const flin_storage_config *config, flashinfer_error *error);
+
+int flin_lanes_open_host(flin_storage *storage, const flashinfer_storage_ops *host,
+                         const flashinfer_storage_caps *caps, const flin_storage_config *config,
+                         flashinfer_error *error);
+
+#ifdef FLIN_HAVE_LIBAIO
+int flin_libaio_open(flin_storage *storage, const flin_file_part *part,
+                     const flin_storage_config *config, flashinfer_error *error);
+#else
+static inline int flin_libaio_open(flin_storage *storage, const flin_file_part *part,
+                                   const flin_storage_config *config, flashinfer_error *error)
+{
+    (void)storage, (void)part, (void)config;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "storage libaio: this build has no libaio; use pread or buffered");
+}
+#endif
+
+/* What differs between systems: file_linux.c or file_posix.c, chosen by the build. */
+
+/* A new description of the file behind fd, by its path if that is not NULL. direct: past the page
+   cache. Returns a descriptor or a negative errno value. */
+int flin_file_reopen(int fd, const char *path, int direct);
+
+/* Bytes that offsets, lengths and addresses of direct reads are multiples of; 0: no direct I/O on
+   this file. */
+uint32_t flin_file_direct_alignment(int fd, const struct stat *info);
+
+/* Reads will come in no order: do not read ahead. */
+void flin_file_expect_random(int fd);
+
+#endif

@@ -1,0 +1,466 @@
+/*
+ * avx2.c - kernels for AVX2, FMA and F16C: 8 floats a vector, copied or masked tails.
+ *
+ * Owns: speed on these CPUs; every loop is meant to wait for memory, not for arithmetic. Refuses: being called without
+ * flin_kernels_choose() having asked the CPU.
+ *
+ * Sums: a dot product keeps two vectors a row, element c in lane c % 16 of the pair; they are added, halved three times
+ * and so folded, alone or four rows at once alike. add_rows is one fused multiply-add per element and row.
+ * Types differ only in load8() and load_tail(): their type argument is a constant wherever they are inlined.
+ */
+#include "kernels/kernels.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define LANES 8u
+#define STEP 16u /* elements a row advances by per round of a loop */
+
+typedef enum flin_type type_t;
+
+/* -------------------------------------------------------------------------------------------- rows */
+
+INLINE uint64_t bytes_of(uint64_t elements, type_t type)
+{
+    return elements * (type == FLIN_F16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+INLINE const void *element_at(const void *matrix, uint64_t c, type_t type)
+{
+    return (const uint8_t *)matrix + bytes_of(c, type);
+}
+
+INLINE __m256 load8(const void *row, uint32_t c, type_t type)
+{
+    const void *at = element_at(row, c, type);
+
+    if (type == FLIN_F16) return _mm256_cvtph_ps(_mm_loadu_si128(at));
+    return _mm256_loadu_ps(at);
+}
+
+/* Lanes below `left`. */
+INLINE __m256i tail_mask(uint32_t left)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* The elements of [c, end), fewer than 8; other lanes are 0. */
+INLINE __m256 load_tail(const void *row, uint32_t c, uint32_t end, type_t type)
+{
+    const void *at = element_at(row, c, type);
+
+    if (type == FLIN_F16) {
+        uint16_t halves[LANES] = {0};
+        memcpy(halves, at, (end - c) * sizeof halves[0]);
+        return _mm256_cvtph_ps(_mm_loadu_si128((const void *)halves));
+    }
+    return _mm256_maskload_ps(at, tail_mask(end - c));
+}
+
+/* Up to 8 elements of [c, end). */
+INLINE __m256 load_part(const void *row, uint32_t c, uint32_t end, type_t type)
+{
+    return end - c >= LANES ? load8(row, c, type) : load_tail(row, c, end, type);
+}
+
+INLINE void store_part(float *y, uint32_t c, uint32_t end, __m256 value)
+{
+    if (end - c >= LANES)
+        _mm256_storeu_ps(y + c, value);
+    else
+        _mm256_maskstore_ps(y + c, tail_mask(end - c), value);
+}
+
+/* Ask for the 16 elements at c of a row that will be worked on next. */
+INLINE void prefetch16(const void *row, uint32_t c, type_t type)
+{
+    _mm_prefetch(element_at(row, c, type), _MM_HINT_T0);
+}
+
+/* -------------------------------------------------------------------------------------------- dot */
+
+/* Four sums at once: pairs, then pairs of pairs, then the halves. Each row's tree is the same in every place. */
+INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
+{
+    __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+
+    return _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+}
+
+INLINE float fold1(__m256 a)
+{
+    return _mm_cvtss_f32(fold4(a, a, a, a));
+}
+
+INLINE float dot1(const void *row, uint32_t cols, const float *x, type_t type)
+{
+    __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
+    uint32_t c = 0;
+
+    for (; c + STEP <= cols; c += STEP) {
+        even = _mm256_fmadd_ps(load8(row, c, type), _mm256_loadu_ps(x + c), even);
+        odd = _mm256_fmadd_ps(load8(row, c + LANES, type), _mm256_loadu_ps(x + c + LANES), odd);
+    }
+    if (c < cols) {
+        even = _mm256_fmadd_ps(load_part(row, c, cols, type), load_part(x, c, cols, FLIN_F32), even);
+        c += LANES;
+    }
+    if (c < cols)
+        odd = _mm256_fmadd_ps(load_tail(row, c, cols, type), load_tail(x, c, cols, FLIN_F32), odd);
+    return fold1(_mm256_add_ps(even, odd));
+}
+
+/* Four rows share the loads of x and keep eight sums in flight; `next` are the four rows after them. */
+INLINE void dot4(const void *const row[4], const void *const next[4], uint32_t cols, const float *x,
+                 float *y, type_t type)
+{
+    __m256 even0 = _mm256_setzero_ps(), odd0 = _mm256_setzero_ps();
+    __m256 even1 = _mm256_setzero_ps(), odd1 = _mm256_setzero_ps();
+    __m256 even2 = _mm256_setzero_ps(), odd2 = _mm256_setzero_ps();
+    __m256 even3 = _mm256_setzero_ps(), odd3 = _mm256_setzero_ps();
+    uint32_t c = 0;
+
+    for (; c + STEP <= cols; c += STEP) {
+        __m256 x0 = _mm256_loadu_ps(x + c), x1 = _mm256_loadu_ps(x + c + LANES);
+
+        prefetch16(next[0], c, type);
+        prefetch16(next[1], c, type);
+        prefetch16(next[2], c, type);
+        prefetch16(next[3], c, type);
+        even0 = _mm256_fmadd_ps(load8(row[0], c, type), x0, even0);
+        even1 = _mm256_fmadd_ps(load8(row[1], c, type), x0, even1);
+        even2 = _mm256_fmadd_ps(load8(row[2], c, type), x0, even2);
+        even3 = _mm256_fmadd_ps(load8(row[3], c, type), x0, even3);
+        odd0 = _mm256_fmadd_ps(load8(row[0], c + LANES, type), x1, odd0);
+        odd1 = _mm256_fmadd_ps(load8(row[1], c + LANES, type), x1, odd1);
+        odd2 = _mm256_fmadd_ps(load8(row[2], c + LANES, type), x1, odd2);
+        odd3 = _mm256_fmadd_ps(load8(row[3], c + LANES, type), x1, odd3);
+    }
+    if (c < cols) {
+        __m256 x0 = load_part(x, c, cols, FLIN_F32);
+
+        even0 = _mm256_fmadd_ps(load_part(row[0], c, cols, type), x0, even0);
+        even1 = _mm256_fmadd_ps(load_part(row[1], c, cols, type), x0, even1);
+        even2 = _mm256_fmadd_ps(load_part(row[2], c, cols, type), x0, even2);
+        even3 = _mm256_fmadd_ps(load_part(row[3], c, cols, type), x0, even3);
+        c += LANES;
+    }
+    if (c < cols) {
+        __m256 x1 = load_tail(x, c, cols, FLIN_F32);
+
+        odd0 = _mm256_fmadd_ps(load_tail(row[0], c, cols, type), x1, odd0);
+        odd1 = _mm256_fmadd_ps(load_tail(row[1], c, cols, type), x1, odd1);
+        odd2 = _mm256_fmadd_ps(load_tail(row[2], c, cols, type), x1, odd2);
+        odd3 = _mm256_fmadd_ps(load_tail(row[3], c, cols, type), x1, odd3);
+    }
+    _mm_storeu_ps(y, fold4(_mm256_add_ps(even0, odd0), _mm256_add_ps(even1, odd1),
+                           _mm256_add_ps(even2, odd2), _mm256_add_ps(even3, odd3)));
+}
+
+/* Rows that lie at equal distances: a matrix, or one head's positions in the KV cache. */
+INLINE void dot_matrix(const void *matrix, uint32_t rows, uint32_t stride, uint32_t cols,
+                       const float *x, float *y, type_t type)
+{
+    const uint64_t row_bytes = bytes_of(stride, type);
+    const uint8_t *at = matrix;
+    uint32_t r = 0;
+
+    for (; r + 4 <= rows; r += 4, at += 4 * row_bytes) {
+        const uint8_t *after = rows - r >= 8 ? at + 4 * row_bytes : at;
+        const void *row[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
+        const void *next[4] = {after, after + row_bytes, after + 2 * row_bytes, after + 3 * row_bytes};
+
+        dot4(row, next, cols, x, y + r, type);
+    }
+    for (; r < rows; r++, at += row_bytes) y[r] = dot1(at, cols, x, type);
+}
+
+INLINE void matvec(const void *w, uint32_t rows, uint32_t cols, const float *x, const float *bias,
+                   float *y, type_t type)
+{
+    dot_matrix(w, rows, cols, cols, x, y, type);
+    if (bias == NULL) return;
+    for (uint32_t r = 0; r < rows; r++) y[r] += bias[r];
+}
+
+INLINE void dot_rows(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+                     float *y, type_t type)
+{
+    uint32_t i = 0;
+
+    for (; i + 4 <= count; i += 4)
+        dot4(rows + i, count - i >= 8 ? rows + i + 4 : rows + i, cols, x, y + i, type);
+    for (; i < count; i++) y[i] = dot1(rows[i], cols, x, type);
+}
+
+/* -------------------------------------------------------------------------------------------- add */
+
+INLINE void add1(const void *row, float a, uint32_t begin, uint32_t end, float *y, type_t type)
+{
+    const __m256 scale = _mm256_set1_ps(a);
+
+    for (uint32_t c = begin; c < end; c += LANES) {
+        __m256 sum = load_part(y, c, end, FLIN_F32);
+        store_part(y, c, end, _mm256_fmadd_ps(scale, load_part(row, c, end, type), sum));
+    }
+}
+
+/* Four rows per pass over y, added one after the other. */
+INLINE void add4(const void *const row[4], const void *const next[4], const float *a, uint32_t begin,
+                 uint32_t end, float *y, type_t type)
+{
+    const __m256 a0 = _mm256_set1_ps(a[0]), a1 = _mm256_set1_ps(a[1]);
+    const __m256 a2 = _mm256_set1_ps(a[2]), a3 = _mm256_set1_ps(a[3]);
+    uint32_t c = begin;
+
+    for (; c + STEP <= end; c += STEP) {
+        __m256 even = _mm256_loadu_ps(y + c), odd = _mm256_loadu_ps(y + c + LANES);
+
+        prefetch16(next[0], c, type);
+        prefetch16(next[1], c, type);
+        prefetch16(next[2], c, type);
+        prefetch16(next[3], c, type);
+        even = _mm256_fmadd_ps(a0, load8(row[0], c, type), even);
+        odd = _mm256_fmadd_ps(a0, load8(row[0], c + LANES, type), odd);
+        even = _mm256_fmadd_ps(a1, load8(row[1], c, type), even);
+        odd = _mm256_fmadd_ps(a1, load8(row[1], c + LANES, type), odd);
+        even = _mm256_fmadd_ps(a2, load8(row[2], c, type), even);
+        odd = _mm256_fmadd_ps(a2, load8(row[2], c + LANES, type), odd);
+        even = _mm256_fmadd_ps(a3, load8(row[3], c, type), even);
+        odd = _mm256_fmadd_ps(a3, load8(row[3], c + LANES, type), odd);
+        _mm256_storeu_ps(y + c, even);
+        _mm256_storeu_ps(y + c + LANES, odd);
+    }
+    for (; c < end; c += LANES) {
+        __m256 sum = load_part(y, c, end, FLIN_F32);
+
+        sum = _mm256_fmadd_ps(a0, load_part(row[0], c, end, type), sum);
+        sum = _mm256_fmadd_ps(a1, load_part(row[1], c, end, type), sum);
+        sum = _mm256_fmadd_ps(a2, load_part(row[2], c, end, type), sum);
+        sum = _mm256_fmadd_ps(a3, load_part(row[3], c, end, type), sum);
+        store_part(y, c, end, sum);
+    }
+}
+
+INLINE void add_rows(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                     uint32_t end, float *y, type_t type)
+{
+    uint32_t i = 0;
+
+    for (; i + 4 <= count; i += 4)
+        add4(rows + i, count - i >= 8 ? rows + i + 4 : rows + i, a + i, begin, end, y, type);
+    for (; i < count; i++) add1(rows[i], a[i], begin, end, y, type);
+}
+
+/* -------------------------------------------------------------------------------------------- small vectors */
+
+INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
+{
+    for (uint32_t c = 0; c < cols; c += LANES)
+        store_part(to, c, cols, load_part(row, c, cols, type));
+}
+
+static void to_half(const float *x, uint32_t cols, uint16_t *to)
+{
+    for (uint32_t c = 0; c < cols; c += LANES) {
+        const uint32_t count = cols - c < LANES ? cols - c : LANES;
+        uint16_t halves[LANES];
+
+        _mm_storeu_si128((void *)halves, _mm256_cvtps_ph(load_part(x, c, cols, FLIN_F32),
+                                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        memcpy(to + c, halves, count * sizeof halves[0]);
+    }
+}
+
+INLINE float sum_of(const float *x, uint32_t n)
+{
+    __m256 sum = _mm256_setzero_ps();
+
+    for (uint32_t c = 0; c < n; c += LANES) sum = _mm256_add_ps(sum, load_part(x, c, n, FLIN_F32));
+    return fold1(sum);
+}
+
+INLINE float sum_of_squares(const float *x, uint32_t n, float mean)
+{
+    const __m256 mean8 = _mm256_set1_ps(mean);
+    __m256 sum = _mm256_setzero_ps();
+
+    for (uint32_t c = 0; c < n; c += LANES) {
+        __m256 apart = _mm256_sub_ps(load_part(x, c, n, FLIN_F32), mean8);
+        apart = _mm256_and_ps(apart, _mm256_castsi256_ps(tail_mask(n - c)));
+        sum = _mm256_fmadd_ps(apart, apart, sum);
+    }
+    return fold1(sum);
+}
+
+static void layer_norm(const float *x, const float *weight, const float *bias, uint32_t n,
+                       float eps, float *y)
+{
+    const float mean = sum_of(x, n) / (float)n;
+    const __m256 mean8 = _mm256_set1_ps(mean);
+    const __m256 scale = _mm256_set1_ps(1.0f / sqrtf(sum_of_squares(x, n, mean) / (float)n + eps));
+
+    for (uint32_t c = 0; c < n; c += LANES) {
+        __m256 value = _mm256_sub_ps(load_part(x, c, n, FLIN_F32), mean8);
+
+        value = _mm256_mul_ps(value, scale);
+        value = _mm256_fmadd_ps(value, load_part(weight, c, n, FLIN_F32),
+                                load_part(bias, c, n, FLIN_F32));
+        store_part(y, c, n, value);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------- attention */
+
+/* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least relative error (5e-9),
+   times 2^n. NaN stays NaN; results below the normal range of float are 0. */
+INLINE __m256 exp8(__m256 x)
+{
+    const __m256 least = _mm256_set1_ps(-87.33f);
+    const __m256 floored = _mm256_max_ps(least, x); /* second operand if either is NaN */
+    const __m256 n = _mm256_round_ps(_mm256_mul_ps(floored, _mm256_set1_ps(0x1.715476p+0f)),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e43p-1f), floored); /* ln 2, high part */
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-0x1.05c61p-29f), r);            /* and the rest */
+
+    __m256 p = _mm256_set1_ps(0x1.6a23eap-10f);
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.123a2ap-7f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.5558f4p-5f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.55549p-3f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.fffffcp-2f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
+    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, least, _CMP_LT_OQ), p);
+}
+
+INLINE float largest_of(const float *scores, uint32_t count)
+{
+    float lane[LANES], largest = -INFINITY;
+    __m256 most = _mm256_set1_ps(-INFINITY);
+
+    for (uint32_t p = 0; p < count; p += LANES) { /* a NaN score is passed over here and counts in the sum */
+        __m256 score = load_part(scores, p, count, FLIN_F32);
+        __m256 kept = _mm256_max_ps(score, most);
+        most = _mm256_blendv_ps(most, kept, _mm256_castsi256_ps(tail_mask(count - p)));
+    }
+    _mm256_storeu_ps(lane, most);
+    for (uint32_t i = 0; i < LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
+    return largest;
+}
+
+/* Scores become exp(score - largest); returns their sum. */
+static float soften(float *scores, uint32_t count)
+{
+    const __m256 largest = _mm256_set1_ps(largest_of(scores, count));
+    __m256 sum = _mm256_setzero_ps();
+
+    for (uint32_t p = 0; p < count; p += LANES) {
+        __m256 power = exp8(_mm256_sub_ps(load_part(scores, p, count, FLIN_F32), largest));
+
+        power = _mm256_and_ps(power, _mm256_castsi256_ps(tail_mask(count - p)));
+        sum = _mm256_add_ps(sum, power);
+        store_part(scores, p, count, power);
+    }
+    return fold1(sum);
+}
+
+INLINE void attend(const float *q, const void *keys, const void *values, uint32_t count,
+                   uint32_t stride, uint32_t head_dim, float *scores, float *out, type_t type)
+{
+    const uint64_t row_bytes = bytes_of(stride, type);
+    const uint8_t *at = values;
+    uint32_t p = 0;
+
+    for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
+    if (count == 0) return;
+    dot_matrix(keys, count, stride, head_dim, q, scores, type);
+
+    const float total = soften(scores, count);
+
+    for (; p + 4 <= count; p += 4, at += 4 * row_bytes) {
+        const uint8_t *after = count - p >= 8 ? at + 4 * row_bytes : at;
+        const void *row[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
+        const void *next[4] = {after, after + row_bytes, after + 2 * row_bytes, after + 3 * row_bytes};
+
+        add4(row, next, scores + p, 0, head_dim, out, type);
+    }
+    for (; p < count; p++, at += row_bytes) add1(at, scores[p], 0, head_dim, out, type);
+    for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
+}
+
+/* -------------------------------------------------------------------------------------------- the table */
+
+static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const float *x,
+                       const float *bias, float *y)
+{
+    matvec(w, rows, cols, x, bias, y, FLIN_F32);
+}
+
+static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const float *x,
+                       const float *bias, float *y)
+{
+    matvec(w, rows, cols, x, bias, y, FLIN_F16);
+}
+
+static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+                         float *y)
+{
+    dot_rows(rows, count, cols, x, y, FLIN_F32);
+}
+
+static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+                         float *y)
+{
+    dot_rows(rows, count, cols, x, y, FLIN_F16);
+}
+
+static void add_rows_f32(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                         uint32_t end, float *y)
+{
+    add_rows(rows, a, count, begin, end, y, FLIN_F32);
+}
+
+static void add_rows_f16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                         uint32_t end, float *y)
+{
+    add_rows(rows, a, count, begin, end, y, FLIN_F16);
+}
+
+static void to_float_f32(const void *row, uint32_t cols, float *to)
+{
+    to_float(row, cols, to, FLIN_F32);
+}
+
+static void to_float_f16(const void *row, uint32_t cols, float *to)
+{
+    to_float(row, cols, to, FLIN_F16);
+}
+
+static void attend_f32(const float *q, const void *keys, const void *values, uint32_t count,
+                       uint32_t stride, uint32_t head_dim, float *scores, float *out)
+{
+    attend(q, keys, values, count, stride, head_dim, scores, out, FLIN_F32);
+}
+
+static void attend_f16(const float *q, const void *keys, const void *values, uint32_t count,
+                       uint32_t stride, uint32_t head_dim, float *scores, float *out)
+{
+    attend(q, keys, values, count, stride, head_dim, scores, out, FLIN_F16);
+}
+
+const flin_kernels flin_kernels_avx2 = {
+    .name = "avx2",
+    .matvec = {[FLIN_F32] = matvec_f32, [FLIN_F16] = matvec_f16},
+    .dot_rows = {[FLIN_F32] = dot_rows_f32, [FLIN_F16] = dot_rows_f16},
+    .add_rows = {[FLIN_F32] = add_rows_f32, [FLIN_F16] = add_rows_f16},
+    .to_float = {[FLIN_F32] = to_float_f32, [FLIN_F16] = to_float_f16},
+    .to_half = to_half,
+    .layer_norm = layer_norm,
+    .attend = {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16},
+    .sketch_mask = flin_sketch_mask_avx2,
+};

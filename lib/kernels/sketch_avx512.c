@@ -1,0 +1,146 @@
+/*
+ * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI where the CPU has it.
+ *
+ * Owns: sums of one tile, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has layout and driver.
+ * The sums are of integers, so they equal the reference bit for bit.
+ */
+#include <immintrin.h>
+
+#include "kernels/kernels.h"
+#include "predictor/sketch.h"
+
+#define GROUPS 8 /* of four inputs in a block */
+#define INLINE static inline __attribute__((always_inline))
+#define VNNI __attribute__((target("avx512vnni")))
+
+/* What a byte holds after shift and mask, as unshifted levels; bits above are dropped. */
+INLINE __m512i field(__m512i bytes, int shift, int mask)
+{
+    __m512i shifted = _mm512_srlv_epi16(bytes, _mm512_set1_epi16((short)shift));
+
+    return _mm512_and_si512(shifted, _mm512_set1_epi8((char)mask));
+}
+
+/* level[g]: inputs 4g to 4g + 3 of 16 rows */
+INLINE void unpack(const uint8_t *planes, int bits, __m512i table, __m512i *level)
+{
+    __m512i plane[4];
+
+    for (int p = 0; p < bits; p++) plane[p] = _mm512_loadu_si512(planes + 64 * p);
+    if (bits == 3) {
+        for (int g = 0; g < 6; g++) level[g] = field(plane[g / 2], g % 2 * 3, 7);
+        level[6] = _mm512_or_si512(field(plane[0], 6, 3), field(plane[2], 4, 4));
+        level[7] = _mm512_or_si512(field(plane[1], 6, 3), field(plane[2], 5, 4));
+    } else {
+        int in_byte = 8 / bits;
+        for (int g = 0; g < GROUPS; g++)
+            level[g] = field(plane[g / in_byte], g % in_byte * bits, (1 << bits) - 1);
+    }
+    for (int g = 0; g < GROUPS; g++) level[g] = _mm512_shuffle_epi8(table, level[g]);
+}
+
+INLINE __m512i table_of(int bits)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)flin_sketch_levels[bits - 1]));
+}
+
+/* The four inputs of a group, for every row */
+INLINE __m512i inputs(const int8_t *levels)
+{
+    int four;
+
+    __builtin_memcpy(&four, levels, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+INLINE __m512i times_scale(const uint8_t *scales, __m512i dot)
+{
+    __m512i scale = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)scales));
+
+    return _mm512_mullo_epi32(dot, scale);
+}
+
+INLINE void sum_bw(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
+                   const int32_t *start, int32_t *sums)
+{
+    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
+    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
+    __m512i table = table_of(bits), total = _mm512_setzero_si512(), level[GROUPS];
+
+    for (uint32_t block = 0; block < blocks; block++) {
+        __m512i dot = _mm512_set1_epi32(start[block]);
+        unpack(planes, bits, table, level);
+        /* levels reach 78, so a pair reaches 2 * 78 * 127: 16 bits hold it */
+        for (int g = 0; g < GROUPS; g++) {
+            __m512i pairs = _mm512_maddubs_epi16(level[g], inputs(levels + 4 * g));
+            dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+        }
+        total = _mm512_add_epi32(total, times_scale(scales, dot));
+        scales += FLIN_SKETCH_TILE_ROWS;
+        planes += 64 * bits;
+        levels += FLIN_SKETCH_BLOCK;
+    }
+    _mm512_storeu_si512(sums, total);
+}
+
+VNNI INLINE void sum_vnni(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
+                          const int32_t *start, int32_t *sums)
+{
+    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
+    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
+    __m512i table = table_of(bits), total = _mm512_setzero_si512(), level[GROUPS];
+
+    for (uint32_t block = 0; block < blocks; block++) {
+        __m512i dot = _mm512_set1_epi32(start[block]);
+        unpack(planes, bits, table, level);
+        for (int g = 0; g < GROUPS; g++)
+            dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
+        total = _mm512_add_epi32(total, times_scale(scales, dot));
+        scales += FLIN_SKETCH_TILE_ROWS;
+        planes += 64 * bits;
+        levels += FLIN_SKETCH_BLOCK;
+    }
+    _mm512_storeu_si512(sums, total);
+}
+
+#define SUMS(bits)                                                                                 \
+    static void bw_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,              \
+                          const int32_t *start, int32_t *sums)                                     \
+    {                                                                                              \
+        sum_bw(bits, tile, blocks, levels, start, sums);                                           \
+    }                                                                                              \
+    VNNI static void vnni_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,       \
+                                 const int32_t *start, int32_t *sums)                              \
+    {                                                                                              \
+        sum_vnni(bits, tile, blocks, levels, start, sums);                                         \
+    }
+SUMS(1)
+SUMS(2)
+SUMS(3)
+SUMS(4)
+
+void flin_sketch_mask_avx512_bw(const flin_sketch *sketch, const int8_t *levels, float scale,
+                                uint32_t begin, uint32_t end, uint64_t *mask)
+{
+    static const flin_sketch_tile_sum sums[4] = {bw_1, bw_2, bw_3, bw_4};
+
+    flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
+}
+
+void flin_sketch_mask_avx512_vnni(const flin_sketch *sketch, const int8_t *levels, float scale,
+                                  uint32_t begin, uint32_t end, uint64_t *mask)
+{
+    static const flin_sketch_tile_sum sums[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
+
+    flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
+}
+
+void flin_sketch_mask_avx512(const flin_sketch *sketch, const int8_t *levels, float scale,
+                             uint32_t begin, uint32_t end, uint64_t *mask)
+{
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512vnni"))
+        flin_sketch_mask_avx512_vnni(sketch, levels, scale, begin, end, mask);
+    else
+        flin_sketch_mask_avx512_bw(sketch, levels, scale, begin, end, mask);
+}

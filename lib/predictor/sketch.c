@@ -1,0 +1,256 @@
+/*
+ * sketch.c - reading a sketch: sizes, the input's levels, the reference score. sketch.h has the layout.
+ *
+ * Owns: what the bytes mean. Refuses: making them (sketch_make.c), speed (kernels/sketch_*.c).
+ */
+#include "predictor/sketch.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+#define ROWS FLIN_SKETCH_TILE_ROWS
+#define BLOCK FLIN_SKETCH_BLOCK
+#define GROUPS (BLOCK / 4)
+#define PLANE_BYTES 64u
+#define LEVEL_MAX 127 /* of the input */
+
+/* The values that leave the least squared error on blocks of Gaussian weights, rounded to small integers: +-1;
+   +-(2, 7); +-(2, 6, 11, 18); +-(2, 6, 10, 14, 19, 24, 30, 39). */
+const uint8_t flin_sketch_levels[4][16] = {
+    {0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2},
+    {0, 5, 9, 14, 0, 5, 9, 14, 0, 5, 9, 14, 0, 5, 9, 14},
+    {0, 7, 12, 16, 20, 24, 29, 36, 0, 7, 12, 16, 20, 24, 29, 36},
+    {0, 9, 15, 20, 25, 29, 33, 37, 41, 45, 49, 53, 58, 63, 69, 78},
+};
+const uint8_t flin_sketch_zero[4] = {1, 7, 18, 39};
+
+/* ---------------------------------------------------------------------------------------- layout */
+
+uint32_t flin_sketch_blocks(uint32_t cols)
+{
+    return (uint32_t)(((uint64_t)cols + BLOCK - 1) / BLOCK);
+}
+
+uint64_t flin_sketch_scale_bytes(uint32_t blocks)
+{
+    return ((uint64_t)blocks * ROWS + 63) / 64 * 64;
+}
+
+uint64_t flin_sketch_tile_bytes(uint32_t cols, uint32_t bits)
+{
+    uint32_t blocks = flin_sketch_blocks(cols);
+
+    if (cols == 0 || cols > FLIN_SKETCH_COLS_MAX || bits < 1 || bits > 4) return 0;
+    return ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks) +
+           (uint64_t)blocks * bits * PLANE_BYTES;
+}
+
+uint64_t flin_sketch_bytes(uint32_t rows, uint32_t cols, uint32_t bits)
+{
+    return ((uint64_t)rows + ROWS - 1) / ROWS * flin_sketch_tile_bytes(cols, bits);
+}
+
+/* The third bits of groups 6 and 7 of a 3-bit block lie apart from their low two. */
+typedef struct place {
+    uint32_t plane, shift, width;
+    uint32_t high_shift; /* in plane 2; 0: the group is whole */
+} place;
+
+static place group_place(uint32_t bits, uint32_t group)
+{
+    uint32_t in_byte = 8 / bits;
+
+    if (bits == 3 && group >= 6) return (place){group - 6, 6, 2, group};
+    return (place){group / in_byte, group % in_byte * bits, bits, 0};
+}
+
+void flin_sketch_block_pack(uint32_t bits, uint8_t index[ROWS][BLOCK], uint8_t *planes)
+{
+    memset(planes, 0, bits * PLANE_BYTES);
+    for (uint32_t group = 0; group < GROUPS; group++) {
+        place at = group_place(bits, group);
+        for (uint32_t i = 0; i < PLANE_BYTES; i++) {
+            uint32_t value = index[i / 4][4 * group + i % 4];
+            uint32_t low = value & ((1u << at.width) - 1);
+            planes[at.plane * PLANE_BYTES + i] |= (uint8_t)(low << at.shift);
+            if (at.high_shift != 0)
+                planes[2 * PLANE_BYTES + i] |= (uint8_t)(value >> 2 << at.high_shift);
+        }
+    }
+}
+
+void flin_sketch_block_unpack(uint32_t bits, const uint8_t *planes, uint8_t index[ROWS][BLOCK])
+{
+    for (uint32_t group = 0; group < GROUPS; group++) {
+        place at = group_place(bits, group);
+        for (uint32_t i = 0; i < PLANE_BYTES; i++) {
+            uint32_t value = planes[at.plane * PLANE_BYTES + i] >> at.shift;
+            value &= (1u << at.width) - 1;
+            if (at.high_shift != 0)
+                value |= (planes[2 * PLANE_BYTES + i] >> at.high_shift & 1u) << 2;
+            index[i / 4][4 * group + i % 4] = (uint8_t)value;
+        }
+    }
+}
+
+/* ----------------------------------------------------------------------------------------- check */
+
+static int check_values(const flin_sketch *sketch, int layer, flashinfer_error *error)
+{
+    uint64_t tile_bytes = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
+
+    for (uint32_t i = 0; i < sketch->cols; i++) {
+        float scale = sketch->column_scale[i];
+        if (!isfinite(scale) || !(scale > 0))
+            return flin_fail_at(error, FLASHINFER_EFORMAT, layer, -1, -1,
+                                "sketch of layer %d: input scale %u is not a positive number; "
+                                "pack the model again or use the exact predictor",
+                                layer, i);
+    }
+    for (uint32_t i = 0; i < sketch->rows; i++) {
+        const uint8_t *tile = sketch->tiles + i / ROWS * tile_bytes;
+        float scale;
+        memcpy(&scale, tile + i % ROWS * sizeof scale, sizeof scale);
+        if (!isfinite(scale) || scale < 0 || !isfinite(sketch->bias[i]))
+            return flin_fail_at(error, FLASHINFER_EFORMAT, layer, (int64_t)i, -1,
+                                "sketch of layer %d, neuron %u: scale or bias is not a number a "
+                                "sketch can have; pack the model again or use the exact predictor",
+                                layer, i);
+    }
+    return 0;
+}
+
+int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *error)
+{
+    if (sketch->rows == 0 || flin_sketch_tile_bytes(sketch->cols, sketch->bits) == 0)
+        return flin_fail_at(error, FLASHINFER_EFORMAT, layer, -1, -1,
+                            "sketch of layer %d: no sketch has %u neurons of %u inputs in %u bits; "
+                            "pack the model again or use the exact predictor",
+                            layer, sketch->rows, sketch->cols, sketch->bits);
+    if (sketch->tiles == NULL || sketch->bias == NULL || sketch->column_scale == NULL)
+        return flin_fail_at(error, FLASHINFER_EFORMAT, layer, -1, -1,
+                            "sketch of layer %d: a tensor is missing; pack the model again or use "
+                            "the exact predictor",
+                            layer);
+    return check_values(sketch, layer, error);
+}
+
+/* ----------------------------------------------------------------------------------------- input */
+
+static float scaled(const flin_sketch *sketch, const float *x, uint32_t i)
+{
+    float value = x[i] * sketch->column_scale[i];
+    return isfinite(value) ? value : 0;
+}
+
+float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *levels)
+{
+    uint32_t padded = flin_sketch_blocks(sketch->cols) * BLOCK;
+    float peak = 0, per_level;
+
+    for (uint32_t i = 0; i < sketch->cols; i++) {
+        float size = fabsf(scaled(sketch, x, i));
+        if (size > peak) peak = size;
+    }
+    memset(levels, 0, padded);
+    if (peak < 1e-30f) return 0; /* its reciprocal could overflow */
+    per_level = LEVEL_MAX / peak;
+    for (uint32_t i = 0; i < sketch->cols; i++) {
+        /* Two statements: a compiler that fused them would round differently. Halves go away from zero. */
+        float value = scaled(sketch, x, i) * per_level;
+        value += value < 0 ? -0.5f : 0.5f;
+        int level = (int)value;
+        levels[i] = (int8_t)(level > LEVEL_MAX    ? LEVEL_MAX
+                             : level < -LEVEL_MAX ? -LEVEL_MAX
+                                                  : level);
+    }
+    return peak / LEVEL_MAX;
+}
+
+/* ----------------------------------------------------------------------------------------- score */
+
+/* Bits of the tile's rows that are predicted. A product compared, and no sum: nothing to fuse. */
+static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t first,
+                      uint32_t count, const int32_t *sums, float scale)
+{
+    uint32_t bits = 0;
+    float row_scale[ROWS];
+
+    memcpy(row_scale, tile, sizeof row_scale);
+    for (uint32_t r = 0; r < count; r++) {
+        float score = (float)sums[r] * (row_scale[r] * scale);
+        bits |= (uint32_t)(score > -sketch->bias[first + r]) << r;
+    }
+    return bits;
+}
+
+void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+                         const int8_t *levels, float scale, uint32_t begin, uint32_t end,
+                         uint64_t *mask)
+{
+    uint32_t blocks = flin_sketch_blocks(sketch->cols);
+    uint64_t tile_bytes = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
+    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK]; /* (blocks) */
+    int32_t sums[ROWS];
+
+    for (uint32_t block = 0; block < blocks; block++) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < BLOCK; i++) sum += levels[block * BLOCK + i];
+        start[block] = -sum * flin_sketch_zero[sketch->bits - 1];
+    }
+    for (uint32_t row = begin; row < end; row += ROWS) {
+        const uint8_t *tile = sketch->tiles + row / ROWS * tile_bytes;
+        uint32_t count = end - row < ROWS ? end - row : ROWS;
+        uint64_t bits;
+
+        tile_sum(tile, blocks, levels, start, sums);
+        bits = fired(sketch, tile, row, count, sums, scale);
+        if (row % 64 == 0) mask[row / 64] = 0;
+        mask[row / 64] |= bits << row % 64;
+    }
+}
+
+static void tile_sum_ref(uint32_t bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
+                         int32_t *sums)
+{
+    const uint8_t *scales = tile + ROWS * sizeof(float);
+    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
+    uint32_t total[ROWS] = {0}; /* unsigned: a damaged file may overflow it */
+    uint8_t index[ROWS][BLOCK];
+
+    for (uint32_t block = 0; block < blocks; block++) {
+        flin_sketch_block_unpack(bits, planes + (uint64_t)block * bits * PLANE_BYTES, index);
+        for (uint32_t r = 0; r < ROWS; r++) {
+            int32_t dot = 0;
+            for (uint32_t i = 0; i < BLOCK; i++) {
+                int32_t level = flin_sketch_levels[bits - 1][index[r][i]];
+                dot += (level - flin_sketch_zero[bits - 1]) * levels[block * BLOCK + i];
+            }
+            total[r] += (uint32_t)dot * scales[block * ROWS + r];
+        }
+    }
+    for (uint32_t r = 0; r < ROWS; r++) sums[r] = (int32_t)total[r];
+}
+
+#define TILE_SUM(bits)                                                                             \
+    static void tile_sum_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,        \
+                                const int32_t *start, int32_t sums[ROWS])                          \
+    {                                                                                              \
+        (void)start;                                                                               \
+        tile_sum_ref(bits, tile, blocks, levels, sums);                                            \
+    }
+TILE_SUM(1)
+TILE_SUM(2)
+TILE_SUM(3)
+TILE_SUM(4)
+
+void flin_sketch_mask_ref(const flin_sketch *sketch, const int8_t *levels, float scale,
+                          uint32_t begin, uint32_t end, uint64_t *mask)
+{
+    static const flin_sketch_tile_sum sums[4] = {tile_sum_1, tile_sum_2, tile_sum_3, tile_sum_4};
+
+    flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
+}

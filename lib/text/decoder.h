@@ -1,0 +1,24 @@
+/*
+ * decoder.h - token ids to text while they arrive, never cutting a UTF-8 character in two.
+ *
+ * Owns: flashinfer_decoder, the at most three bytes that wait for the rest of their character.
+ * Refuses: vocabularies.
+ */
+#ifndef FLIN_TEXT_DECODER_H
+#define FLIN_TEXT_DECODER_H
+
+#include "text/tokenizer.h"
+
+/* As flashinfer_decoder_...(): the tokenizer must outlive the decoder. All memory is taken here,
+   from the heap: about four times the longest token. */
+int flin_decoder_create(const flin_tokenizer *tokenizer, flashinfer_decoder **decoder,
+                        flashinfer_error *error);
+
+/* Token -1 gives what is left and makes the decoder as new. A refused token changes nothing; *text
+ * is then "". */
+int flin_decoder_push(flashinfer_decoder *decoder, int32_t token, const char **text,
+                      size_t *text_bytes, flashinfer_error *error);
+
+void flin_decoder_destroy(flashinfer_decoder *decoder); /* NULL is fine */
+
+#endif

@@ -1,0 +1,385 @@
+/*
+ * gguf_write.c - the writer's memory, file and checksums.
+ *
+ * Everything in a GGUF file is little-endian; so are the machines this library is built for.
+ */
+#define _GNU_SOURCE
+#include "pack/gguf_write.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "model/gguf.h"
+#include "util/clock.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "numbers are written as they lie in memory");
+
+#define FIXED_BYTES 24u /* magic, version, tensor count, value count */
+
+/* ------------------------------------------------------------------------------------- metadata */
+
+void flin_gguf_writer_begin(flin_gguf_writer *writer)
+{
+    memset(writer, 0, sizeof *writer);
+    writer->fd = -1;
+    writer->header_bytes = FIXED_BYTES; /* filled by create() */
+}
+
+static void add(flin_gguf_writer *writer, const void *data, uint64_t bytes)
+{
+    uint64_t needed = writer->header_bytes + bytes;
+
+    if (writer->failed) return;
+    if (needed > writer->header_capacity) {
+        uint64_t capacity = needed < 65536 ? 65536 : needed + needed / 2;
+        uint8_t *grown = realloc(writer->header, (size_t)capacity);
+        if (grown == NULL) {
+            writer->failed = 1;
+            return;
+        }
+        if (writer->header == NULL) memset(grown, 0, FIXED_BYTES);
+        writer->header = grown;
+        writer->header_capacity = capacity;
+    }
+    memcpy(writer->header + writer->header_bytes, data, (size_t)bytes);
+    writer->header_bytes = needed;
+}
+
+static void add_u32(flin_gguf_writer *writer, uint32_t value)
+{
+    add(writer, &value, sizeof value);
+}
+
+static void add_u64(flin_gguf_writer *writer, uint64_t value)
+{
+    add(writer, &value, sizeof value);
+}
+
+static void add_text(flin_gguf_writer *writer, const char *text)
+{
+    add_u64(writer, strlen(text));
+    add(writer, text, strlen(text));
+}
+
+static void begin_value(flin_gguf_writer *writer, const char *key, uint32_t type)
+{
+    add_text(writer, key);
+    add_u32(writer, type);
+    writer->value_count++;
+}
+
+void flin_gguf_put_u32(flin_gguf_writer *writer, const char *key, uint32_t value)
+{
+    begin_value(writer, key, FLIN_GGUF_VALUE_U32);
+    add_u32(writer, value);
+}
+
+void flin_gguf_put_u64(flin_gguf_writer *writer, const char *key, uint64_t value)
+{
+    begin_value(writer, key, FLIN_GGUF_VALUE_U64);
+    add_u64(writer, value);
+}
+
+void flin_gguf_put_f32(flin_gguf_writer *writer, const char *key, float value)
+{
+    begin_value(writer, key, FLIN_GGUF_VALUE_F32);
+    add(writer, &value, sizeof value);
+}
+
+void flin_gguf_put_bool(flin_gguf_writer *writer, const char *key, int value)
+{
+    uint8_t byte = value != 0;
+
+    begin_value(writer, key, FLIN_GGUF_VALUE_BOOL);
+    add(writer, &byte, sizeof byte);
+}
+
+void flin_gguf_put_string(flin_gguf_writer *writer, const char *key, const char *value)
+{
+    begin_value(writer, key, FLIN_GGUF_VALUE_STRING);
+    add_text(writer, value);
+}
+
+void flin_gguf_put_array(flin_gguf_writer *writer, const char *key, uint32_t type, uint64_t count,
+                         const void *data, uint32_t element_bytes)
+{
+    begin_value(writer, key, FLIN_GGUF_VALUE_ARRAY);
+    add_u32(writer, type);
+    add_u64(writer, count);
+    add(writer, data, count * element_bytes);
+}
+
+void flin_gguf_put_string_array(flin_gguf_writer *writer, const char *key, uint64_t count)
+{
+    begin_value(writer, key, FLIN_GGUF_VALUE_ARRAY);
+    add_u32(writer, FLIN_GGUF_VALUE_STRING);
+    add_u64(writer, count);
+}
+
+void flin_gguf_put_item(flin_gguf_writer *writer, const char *const *pieces,
+                        const size_t *piece_bytes, uint32_t piece_count)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < piece_count; i++) bytes += piece_bytes[i];
+    add_u64(writer, bytes);
+    for (uint32_t i = 0; i < piece_count; i++) add(writer, pieces[i], piece_bytes[i]);
+}
+
+/* -------------------------------------------------------------------------------------- tensors */
+
+static uint64_t element_bytes_of(uint32_t type)
+{
+    switch (type) {
+    case FLIN_GGUF_F32:
+        return 4;
+    case FLIN_GGUF_F16:
+        return 2;
+    case FLIN_GGUF_I8:
+        return 1;
+    default:
+        assert(type == FLIN_GGUF_I64);
+        return 8;
+    }
+}
+
+uint32_t flin_gguf_add_tensor(flin_gguf_writer *writer, const char *name, uint32_t type,
+                              uint64_t columns, uint64_t rows)
+{
+    flin_gguf_out *tensor;
+
+    if (writer->tensor_count == writer->tensor_capacity && !writer->failed) {
+        uint32_t capacity = writer->tensor_capacity == 0 ? 256 : writer->tensor_capacity * 2;
+        flin_gguf_out *grown = realloc(writer->tensors, capacity * sizeof *grown);
+        if (grown == NULL) {
+            writer->failed = 1;
+        } else {
+            writer->tensors = grown;
+            writer->tensor_capacity = capacity;
+        }
+    }
+    if (writer->failed) return 0;
+    assert(strlen(name) < FLIN_GGUF_NAME_BYTES && writer->tensor_count < FLIN_GGUF_ENTRIES_MAX);
+    tensor = &writer->tensors[writer->tensor_count];
+    memset(tensor, 0, sizeof *tensor);
+    memcpy(tensor->name, name, strlen(name));
+    tensor->type = type;
+    tensor->dimension_count = rows == 0 ? 1 : 2;
+    tensor->dimensions[0] = columns;
+    tensor->dimensions[1] = rows == 0 ? 1 : rows;
+    tensor->bytes = columns * tensor->dimensions[1] * element_bytes_of(type);
+    return writer->tensor_count++;
+}
+
+/* The tensor table ends the header; the first tensor starts on the next boundary. */
+static void lay_out(flin_gguf_writer *writer)
+{
+    uint64_t data_offset, offset = 0;
+    uint32_t magic = FLIN_GGUF_MAGIC;
+    uint32_t version = FLIN_GGUF_VERSION;
+    uint64_t tensor_count = writer->tensor_count;
+
+    for (uint32_t i = 0; i < writer->tensor_count; i++) {
+        flin_gguf_out *tensor = &writer->tensors[i];
+        add_text(writer, tensor->name);
+        add_u32(writer, tensor->dimension_count);
+        add(writer, tensor->dimensions, tensor->dimension_count * sizeof(uint64_t));
+        add_u32(writer, tensor->type);
+        add_u64(writer, offset);
+        tensor->offset = offset;
+        offset = flin_round_up(offset + tensor->bytes, FLIN_GGUF_ALIGNMENT);
+    }
+    if (writer->failed) return;
+    memcpy(writer->header, &magic, 4);
+    memcpy(writer->header + 4, &version, 4);
+    memcpy(writer->header + 8, &tensor_count, 8);
+    memcpy(writer->header + 16, &writer->value_count, 8);
+    data_offset = flin_round_up(writer->header_bytes, FLIN_GGUF_ALIGNMENT);
+    for (uint32_t i = 0; i < writer->tensor_count; i++) writer->tensors[i].offset += data_offset;
+    writer->file_bytes = data_offset + offset;
+}
+
+/* ------------------------------------------------------------------------------------- the file */
+
+static int fail_write(const flin_gguf_writer *writer, int sys_errno, flashinfer_error *error)
+{
+    if (sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG)
+        return flin_fail_errno(error, FLASHINFER_EIO, sys_errno,
+                               "%s needs %llu bytes, which its disk has no room for", writer->path,
+                               (unsigned long long)writer->file_bytes);
+    return flin_fail_errno(error, FLASHINFER_EIO, sys_errno, "cannot write %s", writer->path);
+}
+
+/* Only a regular file, or nothing, may be replaced. */
+static int check_target(const char *path, flashinfer_error *error)
+{
+    struct stat status;
+
+    if (stat(path, &status) != 0) return 0;
+    if (S_ISREG(status.st_mode)) return 0;
+    return flin_fail(error, FLASHINFER_EINVAL,
+                     "%s exists and is not a regular file; name a file to write", path);
+}
+
+/* A name beside the final one, so that the rename stays on one file system. */
+static int open_partial(flin_gguf_writer *writer, flashinfer_error *error)
+{
+    size_t capacity = strlen(writer->path) + 48;
+
+    writer->partial = malloc(capacity);
+    if (writer->partial == NULL)
+        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for a file name");
+    for (int attempt = 0; attempt < 100; attempt++) {
+        (void)snprintf(writer->partial, capacity, "%s.partial-%lx-%llx", writer->path,
+                       (long)getpid(), (unsigned long long)(flin_now_ns() & 0xffffffffu));
+        writer->fd = open(writer->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (writer->fd >= 0) return 0;
+        if (errno != EEXIST) break;
+    }
+    free(writer->partial);
+    writer->partial = NULL;
+    return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot create %s", writer->path);
+}
+
+int flin_gguf_writer_create(flin_gguf_writer *writer, const char *path, flashinfer_error *error)
+{
+    int code;
+
+    (void)flin_gguf_add_tensor(writer, FLIN_SUMS_TENSOR, FLIN_GGUF_I64,
+                               (uint64_t)writer->tensor_count + 2, 0);
+    lay_out(writer);
+    writer->path = strdup(path);
+    if (writer->failed || writer->path == NULL)
+        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for the header of the model file");
+    if (writer->header_bytes > FLIN_GGUF_HEADER_BYTES_MAX)
+        return flin_fail(error, FLASHINFER_ECHECKPOINT,
+                         "the header of the model file would be %llu bytes long (at most %u)",
+                         (unsigned long long)writer->header_bytes, FLIN_GGUF_HEADER_BYTES_MAX);
+    code = check_target(path, error);
+    if (code == 0) code = open_partial(writer, error);
+    if (code != 0) return code;
+    /* a full disk shows now where the file system can tell; the zeros are the padding */
+    if (ftruncate(writer->fd, (off_t)writer->file_bytes) != 0)
+        return fail_write(writer, errno, error);
+#ifdef __linux__
+    if (fallocate(writer->fd, 0, 0, (off_t)writer->file_bytes) != 0 && errno != EOPNOTSUPP &&
+        errno != ENOSYS)
+        return fail_write(writer, errno, error);
+#endif
+    return 0;
+}
+
+static int write_at(flin_gguf_writer *writer, const void *data, uint64_t bytes, uint64_t offset,
+                    flashinfer_error *error)
+{
+    const uint8_t *from = data;
+
+    while (bytes > 0) {
+        size_t part = bytes < (1u << 30) ? (size_t)bytes : (size_t)1 << 30;
+        ssize_t put = pwrite(writer->fd, from, part, (off_t)offset);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) return fail_write(writer, put < 0 ? errno : ENOSPC, error);
+        from += put;
+        offset += (uint64_t)put;
+        bytes -= (uint64_t)put;
+    }
+    return 0;
+}
+
+void flin_gguf_write_begin(flin_gguf_writer *writer, uint32_t tensor, int summing)
+{
+    assert(tensor < writer->tensor_count);
+    writer->current = tensor;
+    writer->summing = summing;
+    writer->position = 0;
+    if (summing) flin_hash_begin(&writer->hash);
+}
+
+int flin_gguf_write(flin_gguf_writer *writer, const void *data, uint64_t bytes,
+                    flashinfer_error *error)
+{
+    const flin_gguf_out *tensor = &writer->tensors[writer->current];
+    int code;
+
+    assert(writer->position + bytes <= tensor->bytes);
+    if (writer->summing) flin_hash_add(&writer->hash, data, (size_t)bytes);
+    code = write_at(writer, data, bytes, tensor->offset + writer->position, error);
+    writer->position += bytes;
+    return code;
+}
+
+void flin_gguf_write_end(flin_gguf_writer *writer)
+{
+    assert(writer->position == writer->tensors[writer->current].bytes);
+    if (writer->summing) writer->tensors[writer->current].sum = flin_hash_end(&writer->hash);
+}
+
+/* (1 + tensor_count): the header's sum, every tensor's, and last the sum of those before it. */
+static int write_sums(flin_gguf_writer *writer, flashinfer_error *error)
+{
+    uint32_t count = writer->tensor_count;
+    uint64_t *sums = malloc(((size_t)count + 1) * sizeof *sums);
+    int code;
+
+    if (sums == NULL)
+        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for %u checksums", count);
+    sums[0] = flin_hash(writer->header, (size_t)writer->header_bytes);
+    for (uint32_t i = 0; i + 1 < count; i++) sums[1 + i] = writer->tensors[i].sum;
+    sums[count] = flin_hash(sums, (size_t)count * sizeof *sums);
+    flin_gguf_write_begin(writer, count - 1, 0);
+    code = flin_gguf_write(writer, sums, ((uint64_t)count + 1) * sizeof *sums, error);
+    flin_gguf_write_end(writer);
+    free(sums);
+    return code;
+}
+
+/* Make the rename itself last; file systems that cannot sync a directory say EINVAL. */
+static int sync_directory(const char *path, flashinfer_error *error)
+{
+    const char *slash = strrchr(path, '/');
+    char *directory = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+    int code = 0;
+    int fd;
+
+    if (directory == NULL)
+        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for a directory name");
+    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
+        code = flin_fail_errno(error, FLASHINFER_EIO, errno,
+                               "%s is written, but its directory cannot be synced", path);
+    if (fd >= 0) (void)close(fd);
+    free(directory);
+    return code;
+}
+
+int flin_gguf_writer_finish(flin_gguf_writer *writer, flashinfer_error *error)
+{
+    int code = write_sums(writer, error);
+
+    if (code == 0) code = write_at(writer, writer->header, writer->header_bytes, 0, error);
+    if (code != 0) return code;
+    if (fsync(writer->fd) != 0) return fail_write(writer, errno, error);
+    if (rename(writer->partial, writer->path) != 0) return fail_write(writer, errno, error);
+    free(writer->partial);
+    writer->partial = NULL;
+    return sync_directory(writer->path, error);
+}
+
+void flin_gguf_writer_close(flin_gguf_writer *writer)
+{
+    if (writer->fd >= 0) (void)close(writer->fd);
+    if (writer->partial != NULL) (void)unlink(writer->partial);
+    free(writer->partial);
+    free(writer->path);
+    free(writer->header);
+    free(writer->tensors);
+    memset(writer, 0, sizeof *writer);
+    writer->fd = -1;
+}

@@ -1,0 +1,172 @@
+/*
+ * pack.c - the story: read what the checkpoint says it is, check every tensor, fix the file's
+ * layout, stream.
+ *
+ * Nothing is written, and no callback fires, before all that can be known from the small files has
+ * been checked.
+ */
+#define _GNU_SOURCE
+#include "pack/pack.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "model/gguf.h"
+#include "pack/config.h"
+#include "pack/opt.h"
+#include "pack/stream.h"
+#include "pack/tokenizer_export.h"
+#include "predictor/sketch_make.h"
+
+static int check_arguments(const char *checkpoint, const char *path,
+                           const flashinfer_pack_options *options, flashinfer_error *error)
+{
+    if (checkpoint == NULL || checkpoint[0] == '\0')
+        return flin_fail(error, FLASHINFER_EINVAL, "no checkpoint directory was given");
+    if (path == NULL || path[0] == '\0')
+        return flin_fail(error, FLASHINFER_EINVAL, "no file to write was given");
+    if (options->dtype != FLASHINFER_DTYPE_DEFAULT && options->dtype != FLASHINFER_DTYPE_F32 &&
+        options->dtype != FLASHINFER_DTYPE_F16)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "dtype %u is unknown; use FLASHINFER_DTYPE_F16 or _F32", options->dtype);
+    if (options->sketch_bits > 4)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "sketch_bits is %u; it may be 1 to 4, or 0 for the default",
+                         options->sketch_bits);
+    if (options->no_sketch > 1)
+        return flin_fail(error, FLASHINFER_EINVAL, "no_sketch is %u; it may be 0 or 1",
+                         options->no_sketch);
+    return 0;
+}
+
+static int open_directory(const char *checkpoint, int *directory, flashinfer_error *error)
+{
+    *directory = open(checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*directory >= 0) return 0;
+    if (errno == ENOENT || errno == ENOTDIR)
+        return flin_fail_errno(
+            error, FLASHINFER_ECHECKPOINT, errno,
+            "%s is no checkpoint directory (config.json, model.safetensors, tokenizer.json)",
+            checkpoint);
+    return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot open the checkpoint %s",
+                           checkpoint);
+}
+
+/* The checkpoint's own name for the model, else its directory's. */
+static void choose_name(flin_config *config, const char *checkpoint)
+{
+    char *full;
+
+    if (config->name[0] != '\0') return;
+    full = realpath(checkpoint, NULL);
+    if (full != NULL) flin_config_set_name(config, full);
+    free(full);
+}
+
+/* Writing over a source would replace it under the reader's feet. */
+static int check_not_source(const char *path, const flin_safetensors *source,
+                            flashinfer_error *error)
+{
+    struct stat status;
+
+    if (stat(path, &status) != 0) return 0;
+    for (uint32_t i = 0; i < source->file_count; i++)
+        if (source->files[i].device == status.st_dev && source->files[i].inode == status.st_ino)
+            return flin_fail(error, FLASHINFER_EINVAL,
+                             "%s is part of the checkpoint; choose another file to write", path);
+    return 0;
+}
+
+static void tell(const flashinfer_pack_options *options, const flin_config *config,
+                 const flin_gguf_writer *writer)
+{
+    char text[256];
+
+    if (options->log == NULL) return;
+    (void)snprintf(text, sizeof text,
+                   "packing %s: %u layers of %u, %u FFN neurons each, %llu bytes",
+                   config->name[0] != '\0' ? config->name : "opt", config->layer_count,
+                   config->width, config->neuron_count, (unsigned long long)writer->file_bytes);
+    options->log(FLASHINFER_LOG_INFO, text, options->log_user);
+}
+
+/* Every byte of the file, in an order that reads each weight file mostly forward. */
+static int stream_all(flin_stream *stream, flashinfer_error *error)
+{
+    const flin_layout *layout = stream->layout;
+    int code = flin_stream_tick(stream, 0, error);
+
+    if (code == 0) code = flin_stream_check_head(stream, error);
+    for (uint32_t i = 0; i < layout->tensor_count && code == 0; i++)
+        code = flin_stream_tensor(stream, &layout->tensors[i], error);
+    for (uint32_t layer = 0; layer < layout->layer_count && code == 0; layer++) {
+        if (layout->sketch_bits != 0) code = flin_stream_sketch(stream, layer, error);
+        if (code == 0) code = flin_stream_bundles(stream, layer, error);
+    }
+    return code;
+}
+
+/* The layout is settled: make the file. */
+static int write_file(const char *path, const flin_config *config, const flin_safetensors *source,
+                      const flin_layout *layout, flin_gguf_writer *writer,
+                      const flashinfer_pack_options *options, flashinfer_error *error)
+{
+    flin_stream stream;
+    int code = flin_gguf_writer_create(writer, path, error);
+
+    if (code != 0) return code;
+    tell(options, config, writer);
+    code = flin_stream_open(&stream, source, layout, writer, options, error);
+    if (code == 0) code = stream_all(&stream, error);
+    flin_stream_close(&stream);
+    return code != 0 ? code : flin_gguf_writer_finish(writer, error);
+}
+
+static int pack_directory(int directory, const char *checkpoint, const char *path,
+                          const flashinfer_pack_options *options, flin_safetensors *source,
+                          flin_layout *layout, flin_gguf_writer *writer, flashinfer_error *error)
+{
+    uint32_t type = options->dtype == FLASHINFER_DTYPE_F32 ? FLIN_GGUF_F32 : FLIN_GGUF_F16;
+    uint32_t bits = options->sketch_bits != 0 ? options->sketch_bits : FLIN_SKETCH_BITS_DEFAULT;
+    flin_config config;
+    int code = flin_config_load(&config, directory, error);
+
+    if (code != 0) return code;
+    choose_name(&config, checkpoint);
+    code = flin_safetensors_open(source, directory, error);
+    if (code == 0) code = check_not_source(path, source, error);
+    if (code == 0)
+        code = flin_opt_lay_out(layout, &config, source, type, options->no_sketch ? 0 : bits,
+                                writer, error);
+    if (code != 0) return code;
+    flin_opt_put_keys(layout, &config, writer);
+    code = flin_tokenizer_export(writer, directory, &config, error);
+    return code != 0 ? code : write_file(path, &config, source, layout, writer, options, error);
+}
+
+int flin_pack(const char *checkpoint, const char *path, const flashinfer_pack_options *options,
+              flashinfer_error *error)
+{
+    flin_safetensors source;
+    flin_layout layout;
+    flin_gguf_writer writer;
+    int directory;
+    int code = check_arguments(checkpoint, path, options, error);
+
+    if (code == 0) code = open_directory(checkpoint, &directory, error);
+    if (code != 0) return code;
+    memset(&source, 0, sizeof source);
+    memset(&layout, 0, sizeof layout);
+    flin_gguf_writer_begin(&writer);
+    code = pack_directory(directory, checkpoint, path, options, &source, &layout, &writer, error);
+    flin_gguf_writer_close(&writer);
+    flin_opt_release(&layout);
+    flin_safetensors_close(&source);
+    (void)close(directory);
+    return code;
+}

@@ -1,0 +1,51 @@
+/*
+ * stream.h - moving weights from a checkpoint into a model file, a bounded piece at a time.
+ *
+ * Owns: the buffers (about 15 MiB whatever the model, besides one layer's checksums), conversion,
+ * transposing, bundling, progress. Refuses: names, shapes, keys: the layout settled them.
+ */
+#ifndef FLIN_PACK_STREAM_H
+#define FLIN_PACK_STREAM_H
+
+#include "pack/gguf_write.h"
+#include "pack/layout.h"
+
+typedef struct flin_stream {
+    const flin_safetensors *source;
+    const flin_layout *layout;
+    flin_gguf_writer *writer;
+    const flashinfer_pack_options *options;
+    uint64_t done_bytes;
+    uint64_t total_bytes;
+    float limit;         /* largest magnitude the matrices' type holds */
+    uint32_t floats_max; /* elements of floats */
+    uint32_t bytes_max;  /* bytes of bytes */
+    uint32_t tile_max;   /* neurons of tile */
+    float *floats;       /* (floats_max) as read */
+    uint8_t *bytes;      /* (bytes_max) as written */
+    uint8_t *tile;       /* (tile_max, width) down columns, in the file's type */
+    uint64_t *sums;      /* (neurons, parts) of the current layer */
+    float *up_bias;      /* (neurons) */
+    float *sketch_bias;  /* (neurons) */
+    float *norm_weight;  /* (width) */
+    float *norm_bias;    /* (width) */
+} flin_stream;
+
+/* The writer is created: sizes are final. */
+int flin_stream_open(flin_stream *stream, const flin_safetensors *source, const flin_layout *layout,
+                     flin_gguf_writer *writer, const flashinfer_pack_options *options,
+                     flashinfer_error *error);
+void flin_stream_close(flin_stream *stream); /* a zeroed stream is fine */
+
+/* A tied checkpoint's spare head must be its embeddings again. */
+int flin_stream_check_head(flin_stream *stream, flashinfer_error *error);
+
+int flin_stream_tensor(flin_stream *stream, const flin_layout_tensor *tensor,
+                       flashinfer_error *error);
+int flin_stream_sketch(flin_stream *stream, uint32_t layer, flashinfer_error *error);
+int flin_stream_bundles(flin_stream *stream, uint32_t layer, flashinfer_error *error);
+
+/* Report progress; FLASHINFER_ECANCELED if the caller wants to stop. */
+int flin_stream_tick(flin_stream *stream, uint64_t more_bytes, flashinfer_error *error);
+
+#endif

@@ -1,0 +1,534 @@
+/*
+ * api.c - the public functions: they check their arguments, take the model's lock and call inward. No logic here.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/model.h"
+#include "pack/pack.h"
+#include "text/decoder.h"
+#include "text/sampler.h"
+#include "util/structs.h"
+
+#define NEED(pointer)                                                                              \
+    do {                                                                                           \
+        if ((pointer) == NULL)                                                                     \
+            return flin_fail(error, FLASHINFER_EINVAL, "%s: " #pointer " is NULL", __func__);      \
+    } while (0)
+
+/* Results without an error record. */
+#define NEED_QUIET(pointer)                                                                        \
+    do {                                                                                           \
+        if ((pointer) == NULL) return FLASHINFER_EINVAL;                                           \
+    } while (0)
+
+static void lock(flashinfer_model *model)
+{
+    (void)pthread_mutex_lock(&model->mutex);
+}
+
+static int unlock(flashinfer_model *model, int code)
+{
+    (void)pthread_mutex_unlock(&model->mutex);
+    return code;
+}
+
+static void init(void *record, size_t size)
+{
+    uint32_t stored = (uint32_t)size;
+
+    if (record == NULL || size < sizeof stored) return;
+    memset(record, 0, size);
+    memcpy(record, &stored, sizeof stored);
+}
+
+/* errors -------------------------------------------------------------------------------------------------------- */
+
+void flashinfer_error_init(flashinfer_error *error, size_t size)
+{
+    init(error, size);
+    if (error == NULL || size < sizeof *error) return;
+    error->layer = -1;
+    error->neuron = -1;
+    error->offset = -1;
+}
+
+const char *flashinfer_error_name(int code)
+{
+    switch (code) {
+#define NAME(name, number, text)                                                                   \
+    case number:                                                                                   \
+        return "FLASHINFER_" #name;
+        FLASHINFER_ERRORS(NAME)
+#undef NAME
+    default:
+        return "FLASHINFER_E?";
+    }
+}
+
+const char *flashinfer_error_describe(int code)
+{
+    switch (code) {
+#define TEXT(name, number, text)                                                                   \
+    case number:                                                                                   \
+        return text;
+        FLASHINFER_ERRORS(TEXT)
+#undef TEXT
+    default:
+        return "unknown error";
+    }
+}
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+
+const char *flashinfer_version(void)
+{
+    return STRING(FLASHINFER_VERSION_MAJOR) "." STRING(FLASHINFER_VERSION_MINOR) "." STRING(
+        FLASHINFER_VERSION_PATCH);
+}
+
+/* model --------------------------------------------------------------------------------------------------------- */
+
+void flashinfer_options_init(flashinfer_options *options, size_t size)
+{
+    init(options, size);
+}
+
+static int accept_options(const flashinfer_options *options, flashinfer_options *own,
+                          flashinfer_error *error)
+{
+    const uint32_t flags = FLASHINFER_OPEN_METADATA | FLASHINFER_OPEN_NO_TOKENIZER;
+    int code = 0;
+
+    flashinfer_options_init(own, sizeof *own);
+    if (options != NULL)
+        code = flin_struct_accept(options, own, sizeof *own, "flashinfer_options", error);
+    if (code != 0) return code;
+    if ((own->flags & ~flags) != 0)
+        return flin_fail(error, FLASHINFER_EINVAL, "options.flags has unknown bits %#x",
+                         own->flags & ~flags);
+    if (own->reserved != 0)
+        return flin_fail(error, FLASHINFER_EINVAL, "options.reserved must be 0");
+    return 0;
+}
+
+static flin_storage_config storage_config(const flashinfer_options *options)
+{
+    flin_storage_config config = {options->storage, options->io_depth != 0 ? options->io_depth : 64,
+                                  options->io_lanes != 0 ? options->io_lanes : 4, 0, 0};
+
+    config.timeout_ns =
+        (options->io_timeout_ms != 0 ? options->io_timeout_ms : 30000) * UINT64_C(1000000);
+    return config;
+}
+
+/* A new handle whose storage can be opened. */
+static int begin_open(const flashinfer_options *options, flashinfer_options *own,
+                      flin_storage_config *config, flashinfer_model **made, flashinfer_error *error)
+{
+    int code = accept_options(options, own, error);
+
+    *made = NULL;
+    if (code != 0) return code;
+    *config = storage_config(own);
+    return flin_model_create(own, made, error);
+}
+
+static int hand_over(int code, flashinfer_model *made, flashinfer_model **model)
+{
+    if (code == 0)
+        *model = made;
+    else if (made != NULL)
+        flin_model_close(made);
+    return code;
+}
+
+/* code: of opening the storage. The handle goes to the caller, or away. */
+static int end_open(int code, flashinfer_model *made, const flashinfer_options *own,
+                    flashinfer_model **model, flashinfer_error *error)
+{
+    if (code == 0) code = flin_model_open(made, own, error);
+    if (code == 0)
+        *model = made;
+    else if (made != NULL)
+        flin_model_close(made);
+    return code;
+}
+
+int flashinfer_model_open(const char *path, const flashinfer_options *options,
+                          flashinfer_model **model, flashinfer_error *error)
+{
+    flashinfer_options own;
+    flin_storage_config config;
+    flashinfer_model *made;
+    int code;
+
+    NEED(model);
+    *model = NULL;
+    NEED(path);
+    code = begin_open(options, &own, &config, &made, error);
+    if (code == 0) code = flin_storage_open_path(&made->storage, path, &config, error);
+    return end_open(code, made, &own, model, error);
+}
+
+int flashinfer_model_open_fd(int fd, uint64_t offset, uint64_t length,
+                             const flashinfer_options *options, flashinfer_model **model,
+                             flashinfer_error *error)
+{
+    flashinfer_options own;
+    flin_storage_config config;
+    flashinfer_model *made;
+    int code;
+
+    NEED(model);
+    *model = NULL;
+    code = begin_open(options, &own, &config, &made, error);
+    if (code == 0) code = flin_storage_open_fd(&made->storage, fd, offset, length, &config, error);
+    return end_open(code, made, &own, model, error);
+}
+
+int flashinfer_model_open_storage(const flashinfer_storage_ops *ops,
+                                  const flashinfer_options *options, flashinfer_model **model,
+                                  flashinfer_error *error)
+{
+    flashinfer_options own;
+    flin_storage_config config;
+    flashinfer_model *made;
+    int code;
+
+    NEED(model);
+    *model = NULL;
+    NEED(ops);
+    code = begin_open(options, &own, &config, &made, error);
+    if (code == 0) code = flin_storage_open_ops(&made->storage, ops, &config, error);
+    if (code == 0) code = flin_model_open(made, &own, error);
+    if (code != 0 && made != NULL) made->storage.host_close = NULL; /* stays the caller's */
+    return hand_over(code, made, model);
+}
+
+int flashinfer_model_close(flashinfer_model *model)
+{
+    if (model == NULL) return 0;
+    lock(model);
+    for (uint32_t i = 0; model->sessions != NULL && i < model->config.sessions; i++)
+        if (model->sessions[i].in_use) return unlock(model, FLASHINFER_EBUSY);
+    (void)unlock(model, 0);
+    flin_model_close(model);
+    return 0;
+}
+
+int flashinfer_model_info(const flashinfer_model *model, flashinfer_info *info)
+{
+    flashinfer_info own;
+
+    NEED_QUIET(model);
+    NEED_QUIET(info);
+    flin_model_info(model, &own);
+    return flin_struct_answer(info, &own, sizeof own);
+}
+
+int flashinfer_model_tensor(const flashinfer_model *model, uint32_t index,
+                            flashinfer_tensor_info *tensor)
+{
+    flashinfer_tensor_info own;
+    const flin_gguf_tensor *entry;
+
+    NEED_QUIET(model);
+    NEED_QUIET(tensor);
+    if (index >= model->gguf.tensor_count) return FLASHINFER_EINVAL;
+    entry = &model->gguf.tensors[index];
+    memset(&own, 0, sizeof own);
+    own.type = entry->type;
+    own.dimension_count = entry->dimension_count;
+    memcpy(own.dimensions, entry->dimensions, sizeof own.dimensions);
+    own.offset = entry->offset;
+    own.bytes = entry->bytes;
+    own.xxh3 = entry->sum;
+    own.name = entry->name.data;
+    return flin_struct_answer(tensor, &own, sizeof own);
+}
+
+int flashinfer_model_metadata(const flashinfer_model *model, uint32_t index, const char **key,
+                              char *value, size_t capacity)
+{
+    NEED_QUIET(model);
+    NEED_QUIET(key);
+    if (index >= model->gguf.value_count || (value == NULL && capacity != 0))
+        return FLASHINFER_EINVAL;
+    *key = model->gguf.values[index].key.data;
+    flin_gguf_text(&model->gguf.values[index], value, capacity);
+    return 0;
+}
+
+int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error)
+{
+    NEED(model);
+    lock(model);
+    return unlock(model, flin_verify(model, error));
+}
+
+int flashinfer_plan_file(const char *path, const flashinfer_options *options, flashinfer_plan *plan,
+                         flashinfer_error *error)
+{
+    flashinfer_options own;
+    flashinfer_plan planned;
+    flin_storage_config config;
+    flashinfer_model *made;
+    int code;
+
+    NEED(path);
+    NEED(plan);
+    code = begin_open(options, &own, &config, &made, error);
+    if (code == 0) code = flin_storage_open_path(&made->storage, path, &config, error);
+    if (code == 0) code = flin_model_plan_only(made, &own, &planned, error);
+    if (made != NULL) flin_model_close(made);
+    return code != 0 ? code : flin_struct_answer(plan, &planned, sizeof planned);
+}
+
+int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan)
+{
+    NEED_QUIET(model);
+    NEED_QUIET(plan);
+    lock(model);
+    return unlock(model, flin_struct_answer(plan, &model->plan, sizeof model->plan));
+}
+
+int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
+                                flashinfer_error *error)
+{
+    NEED(model);
+    lock(model);
+    return unlock(model, flin_model_set_budget(model, budget_bytes, error));
+}
+
+int flashinfer_model_stats(flashinfer_model *model, flashinfer_stats *stats)
+{
+    NEED_QUIET(model);
+    NEED_QUIET(stats);
+    lock(model);
+    return unlock(model, flin_struct_answer(stats, &model->stats, sizeof model->stats));
+}
+
+int flashinfer_model_reset_stats(flashinfer_model *model)
+{
+    NEED_QUIET(model);
+    lock(model);
+    memset(&model->stats, 0, sizeof model->stats);
+    return unlock(model, 0);
+}
+
+/* session ------------------------------------------------------------------------------------------------------- */
+
+int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,
+                              flashinfer_error *error)
+{
+    NEED(session);
+    *session = NULL;
+    NEED(model);
+    lock(model);
+    return unlock(model, flin_session_create(model, session, error));
+}
+
+void flashinfer_session_destroy(flashinfer_session *session)
+{
+    if (session == NULL) return;
+    lock(session->model);
+    flin_session_destroy(session);
+    (void)unlock(session->model, 0);
+}
+
+int flashinfer_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
+{
+    NEED(session);
+    lock(session->model);
+    return unlock(session->model, flin_step(session, token, error));
+}
+
+int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+                    flashinfer_error *error)
+{
+    NEED(session);
+    if (count != 0) NEED(tokens);
+    lock(session->model);
+    return unlock(session->model, flin_eval(session, tokens, count, error));
+}
+
+const float *flashinfer_logits(const flashinfer_session *session, size_t *count)
+{
+    if (count != NULL) *count = session != NULL ? session->model->shape.vocab : 0;
+    return session != NULL && session->has_logits ? session->logits : NULL;
+}
+
+uint32_t flashinfer_session_position(const flashinfer_session *session)
+{
+    return session != NULL ? session->position : 0;
+}
+
+int flashinfer_session_rewind(flashinfer_session *session, uint32_t position,
+                              flashinfer_error *error)
+{
+    NEED(session);
+    lock(session->model);
+    return unlock(session->model, flin_session_rewind(session, position, error));
+}
+
+void flashinfer_session_cancel(flashinfer_session *session)
+{
+    if (session != NULL) atomic_store(&session->cancelled, 1);
+}
+
+size_t flashinfer_state_bytes(flashinfer_session *session)
+{
+    size_t bytes;
+
+    if (session == NULL) return 0;
+    lock(session->model);
+    bytes = flin_state_bytes(session);
+    (void)unlock(session->model, 0);
+    return bytes;
+}
+
+int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
+                          size_t *written, flashinfer_error *error)
+{
+    NEED(session);
+    NEED(buffer);
+    NEED(written);
+    lock(session->model);
+    return unlock(session->model, flin_state_save(session, buffer, capacity, written, error));
+}
+
+int flashinfer_state_load(flashinfer_session *session, const void *buffer, size_t bytes,
+                          flashinfer_error *error)
+{
+    NEED(session);
+    NEED(buffer);
+    lock(session->model);
+    return unlock(session->model, flin_state_load(session, buffer, bytes, error));
+}
+
+/* text ---------------------------------------------------------------------------------------------------------- */
+
+static int need_tokenizer(const flashinfer_model *model, flashinfer_error *error)
+{
+    if (model->tokenizer != NULL) return 0;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED, "this model was opened without its tokenizer");
+}
+
+int flashinfer_tokenize(const flashinfer_model *model, const char *text, size_t text_bytes,
+                        uint32_t flags, int32_t *tokens, size_t capacity, size_t *count,
+                        flashinfer_error *error)
+{
+    const uint32_t known = FLASHINFER_TOKENIZE_BOS | FLASHINFER_TOKENIZE_SPECIAL;
+    int code;
+
+    NEED(model);
+    NEED(count);
+    if (text_bytes != 0) NEED(text);
+    if (capacity != 0) NEED(tokens);
+    if ((flags & ~known) != 0)
+        return flin_fail(error, FLASHINFER_EINVAL, "unknown flags %#x", flags & ~known);
+    if ((code = need_tokenizer(model, error)) != 0) return code;
+    return flin_tokenizer_encode(model->tokenizer, text, text_bytes, flags, tokens, capacity, count,
+                                 error);
+}
+
+int flashinfer_detokenize(const flashinfer_model *model, const int32_t *tokens, size_t count,
+                          char *text, size_t capacity, size_t *text_bytes, flashinfer_error *error)
+{
+    int code;
+
+    NEED(model);
+    NEED(text_bytes);
+    if (count != 0) NEED(tokens);
+    if (capacity != 0) NEED(text);
+    if ((code = need_tokenizer(model, error)) != 0) return code;
+    return flin_tokenizer_decode(model->tokenizer, tokens, count, text, capacity, text_bytes,
+                                 error);
+}
+
+int flashinfer_decoder_create(const flashinfer_model *model, flashinfer_decoder **decoder,
+                              flashinfer_error *error)
+{
+    int code;
+
+    NEED(decoder);
+    *decoder = NULL;
+    NEED(model);
+    if ((code = need_tokenizer(model, error)) != 0) return code;
+    return flin_decoder_create(model->tokenizer, decoder, error);
+}
+
+int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token, const char **text,
+                            size_t *text_bytes, flashinfer_error *error)
+{
+    NEED(decoder);
+    NEED(text);
+    return flin_decoder_push(decoder, token, text, text_bytes, error);
+}
+
+void flashinfer_decoder_destroy(flashinfer_decoder *decoder)
+{
+    if (decoder != NULL) flin_decoder_destroy(decoder);
+}
+
+void flashinfer_sampler_options_init(flashinfer_sampler_options *options, size_t size)
+{
+    init(options, size);
+}
+
+int flashinfer_sampler_create(const flashinfer_sampler_options *options, size_t vocab_count,
+                              flashinfer_sampler **sampler, flashinfer_error *error)
+{
+    flashinfer_sampler_options own;
+    int code = 0;
+
+    NEED(sampler);
+    *sampler = NULL;
+    flashinfer_sampler_options_init(&own, sizeof own);
+    if (options != NULL)
+        code = flin_struct_accept(options, &own, sizeof own, "flashinfer_sampler_options", error);
+    return code != 0 ? code : flin_sampler_create(&own, vocab_count, sampler, error);
+}
+
+int flashinfer_sampler_sample(flashinfer_sampler *sampler, const float *logits, size_t count,
+                              int32_t *token, flashinfer_error *error)
+{
+    NEED(sampler);
+    NEED(logits);
+    NEED(token);
+    return flin_sampler_sample(sampler, logits, count, token, error);
+}
+
+int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token, flashinfer_error *error)
+{
+    NEED(sampler);
+    return flin_sampler_accept(sampler, token, error);
+}
+
+void flashinfer_sampler_destroy(flashinfer_sampler *sampler)
+{
+    if (sampler != NULL) flin_sampler_destroy(sampler);
+}
+
+/* pack ---------------------------------------------------------------------------------------------------------- */
+
+void flashinfer_pack_options_init(flashinfer_pack_options *options, size_t size)
+{
+    init(options, size);
+}
+
+int flashinfer_pack(const char *checkpoint, const char *path,
+                    const flashinfer_pack_options *options, flashinfer_error *error)
+{
+    flashinfer_pack_options own;
+    int code = 0;
+
+    NEED(checkpoint);
+    NEED(path);
+    flashinfer_pack_options_init(&own, sizeof own);
+    if (options != NULL)
+        code = flin_struct_accept(options, &own, sizeof own, "flashinfer_pack_options", error);
+    return code != 0 ? code : flin_pack(checkpoint, path, &own, error);
+}

@@ -1,0 +1,248 @@
+/*
+ * ffn.c - the FFN of one layer as the paper has it: predict, look into the cache, read what is missing, compute.
+ *
+ * Exactly the predicted neurons are computed, in ascending order. When they need more slots than the cache has they
+ * are taken in waves, each a run of that order, so the result does not depend on how many slots there are.
+ */
+#include <string.h>
+
+#include "engine/model.h"
+#include "util/clock.h"
+
+/* One wave: neurons ids[0..count) of the layer, at most as many as there are slots. */
+typedef struct wave {
+    flashinfer_model *model;
+    flin_cache_layer *cache;
+    flin_neurons neurons;
+    uint32_t count;
+    uint32_t present; /* found in the cache: scratch.present */
+    uint32_t missing; /* to be read: scratch.missing, scratch.fetches */
+    const float *x;   /* NULL when the predictor already gave the activations (exact) */
+} wave;
+
+/* Where neuron i's payload lies once its slot is known. */
+static void point_at(wave *at, uint32_t i, uint32_t slot)
+{
+    flashinfer_model *model = at->model;
+    uint32_t lead = flin_extent_lead(&at->cache->extent, at->neurons.ids[i]);
+
+    model->scratch.rows[i] = flin_cache_slot(&model->cache, at->cache, slot) + lead;
+}
+
+/* Split the wave into present and missing neurons and give the missing ones slots. */
+static void look_up(wave *at)
+{
+    flashinfer_model *model = at->model;
+    flin_scratch *scratch = &model->scratch;
+    const flin_cache_extent *extent = &at->cache->extent;
+    uint64_t token = model->token_count, alignment = extent->alignment;
+
+    for (uint32_t i = 0; i < at->count; i++) {
+        uint32_t slot = flin_cache_want(at->cache, at->neurons.ids[i], token);
+        if (slot == FLIN_CACHE_NONE)
+            scratch->missing[at->missing++] = i;
+        else {
+            scratch->present[at->present++] = i;
+            point_at(at, i, slot);
+        }
+    }
+    for (uint32_t i = 0; i < at->missing; i++) {
+        uint32_t index = scratch->missing[i], neuron = at->neurons.ids[index];
+        uint32_t slot = flin_cache_admit(at->cache, neuron, token);
+        uint64_t begin = flin_extent_begin(extent, neuron);
+        flin_fetch *fetch = &scratch->fetches[i];
+        point_at(at, index, slot);
+        fetch->offset = flin_round_down(begin, alignment);
+        fetch->bytes = (uint32_t)(flin_round_up(begin + extent->bytes, alignment) - fetch->offset);
+        fetch->data = flin_cache_slot(&model->cache, at->cache, slot);
+    }
+    model->stats.resident += at->present;
+    model->stats.missing += at->missing;
+}
+
+static int lost_neuron(wave *at, uint32_t index, int code, flashinfer_error *error)
+{
+    uint32_t neuron = at->neurons.ids[index];
+
+    if (error != NULL && error->size >= sizeof *error) {
+        error->layer = (int32_t)at->neurons.layer;
+        error->neuron = neuron;
+        error->offset = (int64_t)flin_extent_begin(&at->cache->extent, neuron);
+    }
+    return code;
+}
+
+/* A neuron whose bytes are wrong is read once more. */
+static int reread(wave *at, uint32_t index, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    const flin_cache_extent *extent = &at->cache->extent;
+    uint32_t neuron = at->neurons.ids[index];
+    uint64_t begin = flin_extent_begin(extent, neuron);
+    uint8_t *slot = flin_cache_slot(&model->cache, at->cache, at->cache->neuron_slot[neuron]);
+    int code;
+
+    model->stats.read_retries++;
+    code = flin_storage_read(&model->storage, begin, slot + flin_extent_lead(extent, neuron),
+                             extent->bytes, "a bundle", error);
+    if (code != 0) return lost_neuron(at, index, code, error);
+    if (flin_neuron_intact(model, &at->neurons, index)) return 0;
+    return flin_fail_at(
+        error, FLASHINFER_ECORRUPT, (int)at->neurons.layer, neuron, (int64_t)begin,
+        "layer %u neuron %u at byte %llu does not match its checksum: the file or drive is damaged",
+        at->neurons.layer, neuron, (unsigned long long)begin);
+}
+
+/* Bundles that have just landed: check them, compute their activations. list: indices into ids. */
+static int take_landed(wave *at, const uint32_t *list, uint32_t count, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
+    uint32_t damaged = 0;
+
+    if (at->x != NULL)
+        damaged = flin_neurons_activate(model, &at->neurons, list, count, at->x, verify);
+    else if (verify)
+        damaged = flin_neurons_verify(model, &at->neurons, list, count);
+    for (uint32_t i = 0; damaged != 0 && i < count; i++) {
+        if (!at->neurons.damaged[list[i]]) continue;
+        int code = reread(at, list[i], error);
+        if (code != 0) return code;
+        if (at->x != NULL) (void)flin_neurons_activate(model, &at->neurons, &list[i], 1, at->x, 0);
+    }
+    return 0;
+}
+
+/* Collect what lands until nothing is outstanding. */
+static int drain(wave *at, flashinfer_session *session, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    flin_scratch *scratch = &model->scratch;
+    uint32_t landed = at->missing, failed = 0; /* nothing missing: nothing to wait for */
+    int code = 0;
+
+    while (code == 0 && landed != 0) {
+        uint64_t started_ns = flin_now_ns();
+        code = flin_batch_collect(model->batch, 1, scratch->landed, at->missing, &landed, &failed,
+                                  error);
+        model->stats.io_wait_ns += flin_now_ns() - started_ns;
+        if (code != 0)
+            return lost_neuron(at, scratch->missing[failed < at->missing ? failed : 0], code,
+                               error);
+        for (uint32_t i = 0; i < landed; i++)
+            scratch->landed[i] = scratch->missing[scratch->landed[i]];
+        code = take_landed(at, scratch->landed, landed, error);
+        if (code == 0 && atomic_load(&session->cancelled) != 0) code = FLASHINFER_ECANCELED;
+    }
+    return code;
+}
+
+/* Nothing half-read may stay in the cache. */
+static void forget_missing(wave *at)
+{
+    flin_batch_abandon(at->model->batch);
+    for (uint32_t i = 0; i < at->missing; i++)
+        flin_cache_drop(at->cache, at->neurons.ids[at->model->scratch.missing[i]]);
+}
+
+static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    uint64_t started_ns = flin_now_ns();
+    int code;
+
+    look_up(at);
+    model->stats.memory_ns += flin_now_ns() - started_ns;
+    code = flin_batch_begin(model->batch, model->scratch.fetches, at->missing, error);
+    if (code == 0) {
+        if (at->x != NULL)
+            (void)flin_neurons_activate(model, &at->neurons, model->scratch.present, at->present,
+                                        at->x, 0);
+        code = drain(at, session, error);
+    }
+    if (code != 0) {
+        forget_missing(at);
+        return code;
+    }
+    model->stats.active += flin_neurons_sum(model, &at->neurons, at->count, y);
+    return 0;
+}
+
+/* All predicted neurons, in as many waves as the slots ask for. */
+static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count, const float *x,
+                     float *y, flashinfer_error *error)
+{
+    flashinfer_model *model = session->model;
+    flin_scratch *scratch = &model->scratch;
+    flin_cache_layer *cache = &model->cache.layers[layer];
+
+    flin_cache_age(&model->cache, cache, model->token_count);
+    for (uint32_t begin = 0; begin < count; begin += cache->slots) {
+        wave at = {model,
+                   cache,
+                   {layer, scratch->ids + begin, scratch->rows, scratch->activations + begin,
+                    scratch->damaged, cache->extent.skip_bytes},
+                   count - begin < cache->slots ? count - begin : cache->slots,
+                   0,
+                   0,
+                   x};
+        int code = run_wave(session, &at, y, error);
+        if (code != 0) return code;
+        if (begin != 0) model->stats.waves++;
+    }
+    return 0;
+}
+
+/* Is it this layer's turn to be computed densely, to count what the predictor missed? */
+static int audit_is_due(const flashinfer_model *model, uint32_t layer)
+{
+    uint32_t interval = model->config.audit_interval;
+
+    if (interval == 0 || model->config.predictor != FLASHINFER_PREDICTOR_SKETCH) return 0;
+    return model->token_count % interval == 0 &&
+           model->token_count / interval % model->shape.layers == layer;
+}
+
+int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
+             flashinfer_error *error)
+{
+    flashinfer_model *model = session->model;
+    const flin_layer *weights = &model->weights.layers[layer];
+    flin_scratch *scratch = &model->scratch;
+    flin_batch_counts before = flin_batch_read_counts(model->batch), after;
+    uint64_t started_ns = flin_now_ns();
+    uint32_t count = 0, streamed_from = model->shape.ffn;
+    int code = 0;
+
+    memcpy(scratch->projected, weights->down_bias, model->shape.width * sizeof(float));
+    switch (model->config.predictor) {
+    case FLASHINFER_PREDICTOR_SKETCH:
+        count = flin_predict_sketch(&model->predictor, &weights->sketch, input, scratch->ids);
+        break;
+    case FLASHINFER_PREDICTOR_EXACT:
+        streamed_from = model->rows[layer].count;
+        count = flin_predict_exact(&model->predictor, &model->rows[layer], weights->up_bias, input,
+                                   scratch->ids, scratch->activations);
+        break;
+    default:
+        streamed_from = 0;
+    }
+    model->stats.predict_ns += flin_now_ns() - started_ns;
+    model->stats.predicted += count;
+
+    if (count != 0)
+        code = run_waves(session, layer, count,
+                         model->config.predictor == FLASHINFER_PREDICTOR_SKETCH ? input : NULL,
+                         scratch->projected, error);
+    if (code == 0)
+        code = flin_stream(session, layer, streamed_from, input, scratch->projected, error);
+    after = flin_batch_read_counts(model->batch);
+    model->stats.flash_reads += after.reads - before.reads;
+    model->stats.flash_bytes += after.bytes - before.bytes;
+    model->stats.read_retries += after.retries - before.retries;
+    if (code != 0 || !audit_is_due(model, layer)) return code;
+
+    code = flin_stream(session, layer, 0, input, NULL, error);
+    model->stats.audit_bytes += flin_batch_read_counts(model->batch).bytes - after.bytes;
+    return code;
+}

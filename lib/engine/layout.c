@@ -1,0 +1,167 @@
+/*
+ * layout.c - where everything lies that does not move with the budget. Runs twice: measured for the plan, then real.
+ */
+#include "engine/model.h"
+
+#include <string.h>
+
+#define STREAM_CHUNK_MIN (64u * 1024u)
+#define STREAM_CHUNK_MAX (1024u * 1024u)
+#define READ_BYTES_MAX                                                                             \
+    (256u * 1024u) /* merged reads: enough to reach a drive's full rate, small enough to overlap */
+
+flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundle_offset)
+{
+    const flin_shape *shape = &model->shape;
+    flin_cache_extent extent;
+
+    memset(&extent, 0, sizeof extent);
+    extent.bundle_offset = bundle_offset;
+    extent.stride_bytes = shape->stride_bytes;
+    extent.skip_bytes =
+        flin_uses_rows(&model->config) ? shape->parts[FLIN_PART_DOWN].offset_bytes : 0;
+    extent.bytes = shape->payload_bytes - extent.skip_bytes;
+    extent.alignment = model->storage.caps.alignment;
+    return extent;
+}
+
+/* Chunks of about an eighth of a layer: big enough for sequential speed, small beside any sensible budget. */
+static void size_stream(flashinfer_model *model)
+{
+    const flin_shape *shape = &model->shape;
+    uint64_t chunk = (uint64_t)shape->stride_bytes * shape->ffn / 8;
+
+    model->stream_rows = model->stream_bytes = 0;
+    if (!flin_uses_stream(&model->config)) return;
+    if (chunk < STREAM_CHUNK_MIN) chunk = STREAM_CHUNK_MIN;
+    if (chunk > STREAM_CHUNK_MAX) chunk = STREAM_CHUNK_MAX;
+    model->stream_rows = (uint32_t)(chunk / shape->stride_bytes);
+    if (model->stream_rows == 0) model->stream_rows = 1;
+    if (model->stream_rows > shape->ffn) model->stream_rows = shape->ffn;
+    model->stream_bytes =
+        (uint32_t)flin_round_up((uint64_t)model->stream_rows * shape->stride_bytes +
+                                    2 * (uint64_t)model->storage.caps.alignment,
+                                FLIN_PAGE_BYTES);
+}
+
+static void layout_scratch(flashinfer_model *model, flin_arena *arena)
+{
+    flin_scratch *scratch = &model->scratch;
+    const flin_shape *shape = &model->shape;
+    uint64_t score_stride = flin_round_up(model->config.context, 16);
+
+    scratch->hidden = FLIN_TAKE(arena, float, shape->width);
+    scratch->normed = FLIN_TAKE(arena, float, shape->width);
+    scratch->query = FLIN_TAKE(arena, float, shape->width);
+    scratch->key = FLIN_TAKE(arena, float, shape->width);
+    scratch->value = FLIN_TAKE(arena, float, shape->width);
+    scratch->attended = FLIN_TAKE(arena, float, shape->width);
+    scratch->projected = FLIN_TAKE(arena, float, shape->width);
+    scratch->token = FLIN_TAKE(arena, float, shape->token_width);
+    scratch->scores = FLIN_TAKE(arena, float, score_stride * model->config.threads);
+
+    scratch->ids = FLIN_TAKE(arena, uint32_t, shape->ffn);
+    scratch->activations = FLIN_TAKE(arena, float, shape->ffn);
+    scratch->rows = FLIN_TAKE(arena, const uint8_t *, shape->ffn);
+    scratch->present = FLIN_TAKE(arena, uint32_t, shape->ffn);
+    scratch->missing = FLIN_TAKE(arena, uint32_t, shape->ffn);
+    scratch->landed = FLIN_TAKE(arena, uint32_t, shape->ffn);
+    scratch->damaged = FLIN_TAKE(arena, uint8_t, shape->ffn);
+    scratch->firing_rows = FLIN_TAKE(arena, const void *, shape->ffn);
+    scratch->firing = FLIN_TAKE(arena, float, shape->ffn);
+}
+
+void flin_layout_verify(flashinfer_model *model, flin_arena *arena)
+{
+    model->verify_bytes = flin_verify_bytes(&model->shape);
+    model->scratch.verify = flin_arena_take(arena, model->verify_bytes, FLIN_PAGE_BYTES);
+}
+
+static void layout_io(flashinfer_model *model, flin_arena *arena)
+{
+    flin_batch_limits limits = {model->shape.ffn, READ_BYTES_MAX, 0, 0};
+
+    model->scratch.fetches = FLIN_TAKE(arena, flin_fetch, model->shape.ffn);
+    for (uint32_t i = 0; i < 2; i++)
+        model->scratch.stream[i] = flin_arena_take(arena, model->stream_bytes, FLIN_PAGE_BYTES);
+    flin_layout_verify(model, arena);
+    model->batch = flin_batch_layout(arena, &model->storage, &limits);
+}
+
+static void layout_sessions(flashinfer_model *model, flin_arena *arena)
+{
+    uint64_t elements = (uint64_t)model->shape.layers * model->config.context * model->shape.width;
+    uint64_t bytes = elements * (model->config.kv_type == FLIN_F16 ? 2 : 4);
+
+    model->sessions = FLIN_TAKE(arena, struct flashinfer_session, model->config.sessions);
+    for (uint32_t i = 0; i < model->config.sessions; i++) {
+        void *keys = flin_arena_take(arena, bytes, 64);
+        void *values = flin_arena_take(arena, bytes, 64);
+        float *logits = FLIN_TAKE(arena, float, model->shape.vocab);
+        if (model->sessions == NULL) continue; /* measuring */
+        model->sessions[i].model = model;
+        model->sessions[i].index = i;
+        model->sessions[i].keys = keys;
+        model->sessions[i].values = values;
+        model->sessions[i].logits = logits;
+    }
+}
+
+static void layout_cache(flashinfer_model *model, flin_arena *arena)
+{
+    const flin_shape *shape = &model->shape;
+
+    if (!flin_uses_cache(&model->config)) return;
+    flin_cache_layout(&model->cache, arena, shape->layers, shape->ffn, model->slot_bytes,
+                      model->config.window_tokens);
+    for (uint32_t i = 0; model->cache.layers != NULL && i < shape->layers; i++)
+        model->cache.layers[i].extent =
+            flin_slot_extent(model, model->weights.layers[i].bundle_offset);
+}
+
+int flin_layout_tokenizer(flashinfer_model *model, flin_arena *arena, flashinfer_error *error)
+{
+    int code =
+        flin_tokenizer_layout(arena, &model->gguf, model->shape.vocab, &model->tokenizer, error);
+
+    if (code == FLASHINFER_EUNSUPPORTED &&
+        (model->config.flags & FLASHINFER_OPEN_NO_TOKENIZER) != 0) {
+        model->tokenizer = NULL;
+        return 0;
+    }
+    return code;
+}
+
+int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *sections,
+                flashinfer_error *error)
+{
+    int with_sketch = model->config.predictor == FLASHINFER_PREDICTOR_SKETCH;
+    uint64_t mark = arena->used;
+    int code;
+
+#define SECTION(field) (sections->field = arena->used - mark, mark = arena->used)
+    code = flin_weights_layout(&model->weights, arena, &model->gguf, &model->shape, with_sketch,
+                               error);
+    if (code != 0) return code;
+    SECTION(resident);
+    sections->resident -= model->weights.sketch_bytes;
+    code = flin_layout_tokenizer(model, arena, error);
+    if (code != 0) return code;
+    SECTION(tokenizer);
+    layout_sessions(model, arena);
+    SECTION(kv);
+    layout_scratch(model, arena);
+    SECTION(scratch);
+    flin_predictor_layout(&model->predictor, arena, flin_kernels_choose(model->config.kernels),
+                          &model->pool, model->shape.width, model->shape.ffn);
+    model->rows = FLIN_TAKE(arena, flin_rows, model->shape.layers);
+    SECTION(predictor);
+    sections->predictor += model->weights.sketch_bytes;
+    size_stream(model);
+    layout_io(model, arena);
+    SECTION(io);
+    layout_cache(model, arena);
+    SECTION(cache);
+#undef SECTION
+    return 0;
+}

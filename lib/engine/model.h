@@ -1,0 +1,283 @@
+/*
+ * model.h - what an open model consists of. The engine's files share this one view; nothing outside lib/engine and
+ * lib/api.c sees it.
+ *
+ *   plan.c     options -> how the budget is divided        step.c        one token through all layers
+ *   layout.c   plan -> where everything lies               attention.c   norm -> attention -> residual
+ *   model.c    open, close, budget, verify                 ffn.c         predict -> cache -> read -> compute
+ *   session.c  sequences, state                            neurons.c     activations and sums over lists of neurons
+ *   verify.c   every checksum of the file                   stream.c      a layer's bundles read in order
+ */
+#ifndef FLIN_ENGINE_MODEL_H
+#define FLIN_ENGINE_MODEL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "cache/cache.h"
+#include "kernels/kernels.h"
+#include "model/weights.h"
+#include "predictor/predictor.h"
+#include "storage/batch.h"
+#include "text/tokenizer.h"
+#include "util/pool.h"
+
+/* Options with every default resolved. */
+typedef struct flin_config {
+    uint64_t budget_bytes; /* 0: whatever makes everything resident */
+    uint32_t flags;
+    uint32_t threads;
+    uint32_t context;
+    uint32_t sessions;
+    enum flin_type kv_type;
+    uint32_t predictor;
+    uint32_t window_tokens;
+    uint32_t verify; /* FLASHINFER_VERIFY_..., never DEFAULT: 3 stands for "on read" */
+    uint32_t kernels;
+    uint32_t audit_interval;
+    flin_storage_config storage;
+    flashinfer_log_callback log;
+    void *log_user;
+    flashinfer_progress_callback progress;
+    void *progress_user;
+} flin_config;
+
+#define FLIN_VERIFY_READ 3u
+
+/* Buffers of the step in progress; one step runs at a time per model. */
+typedef struct flin_scratch {
+    float *hidden;    /* (width) residual stream */
+    float *normed;    /* (width) input of the current block */
+    float *query;     /* (width) */
+    float *key;       /* (width) */
+    float *value;     /* (width) */
+    float *attended;  /* (width) */
+    float *projected; /* (width) output of the current block */
+    float *token;     /* (token_width) */
+    float *scores;    /* (threads, context) */
+
+    uint32_t *ids;            /* (ffn) predicted neurons, ascending */
+    float *activations;       /* (ffn) of ids */
+    const uint8_t **rows;     /* (ffn) payload of ids in slots */
+    uint32_t *present;        /* (ffn) indices into ids found in the cache */
+    uint32_t *missing;        /* (ffn) indices into ids to be read */
+    uint32_t *landed;         /* (ffn) indices handed on by the batch, then into ids */
+    uint8_t *damaged;         /* (ffn) of ids: checksum mismatch seen */
+    const void **firing_rows; /* (ffn) down rows of neurons that fire */
+    float *firing;            /* (ffn) their activations */
+    flin_fetch *fetches;      /* (ffn) */
+    uint8_t *stream[2];       /* (stream_bytes) chunks of bundles in file order */
+    uint8_t *verify;          /* (verify_bytes) pieces of the file being verified */
+} flin_scratch;
+
+/* The part of a plan that moves with the budget. */
+typedef struct flin_share {
+    uint32_t slots; /* per layer */
+    uint32_t rows;  /* exact: up rows kept per layer */
+} flin_share;
+
+/* Bytes of the fixed arena by what they are for. */
+typedef struct flin_sections {
+    uint64_t resident, predictor, cache, kv, scratch, io, tokenizer;
+} flin_sections;
+
+struct flashinfer_session {
+    flashinfer_model *model;
+    void *keys;    /* (layers, context, width) of config.kv_type */
+    void *values;  /* likewise */
+    float *logits; /* (vocab) */
+    uint32_t index;
+    uint32_t in_use;
+    uint32_t position;
+    uint32_t has_logits;
+    _Atomic uint32_t cancelled;
+};
+
+struct flashinfer_model {
+    pthread_mutex_t mutex; /* one call at a time */
+    flin_config config;
+    flin_storage storage;
+    flin_gguf gguf;
+    flin_shape shape;
+    uint64_t parameter_count;
+    char name[128]; /* general.name, cut to fit */
+
+    flin_arena
+        fixed; /* weights, tokenizer, sessions, scratch, tables: everything but slots and rows */
+    flin_weights weights;
+    flin_tokenizer *tokenizer; /* NULL with FLASHINFER_OPEN_NO_TOKENIZER on an unknown one */
+    flin_scratch scratch;
+    struct flashinfer_session *sessions; /* (config.sessions) */
+    uint32_t stream_rows;                /* bundles per stream chunk; 0: never streams */
+    uint32_t stream_bytes;               /* of one stream buffer */
+
+    const flin_kernels *kernels;
+    flin_pool pool;
+    flin_predictor predictor;
+    flin_rows *rows; /* (layers) exact: resident up rows */
+    flin_cache cache;
+    flin_batch *batch;
+
+    flin_sections sections; /* of the fixed arena */
+    uint32_t slot_bytes;    /* 0 without a cache */
+    uint32_t verify_bytes;  /* of scratch.verify */
+    flashinfer_plan plan;
+    flin_share share;
+    flashinfer_stats stats;
+    uint64_t token_count; /* steps begun since open: the cache's clock */
+};
+
+/* plan.c -------------------------------------------------------------------------------------------------------- */
+
+/* Check options and resolve defaults against the file. */
+int flin_config_resolve(flin_config *config, const flashinfer_options *options,
+                        const flin_gguf *gguf, const flin_shape *shape, flashinfer_error *error);
+
+/* Add up everything that does not move with the budget, into model->sections. model needs config, storage, gguf and
+   shape; nothing is allocated. */
+int flin_plan_measure(flashinfer_model *model, flashinfer_error *error);
+
+/* Divide a budget (0: as much as is of use). A budget below plan->minimum_bytes is no failure here: planned_bytes is
+   then the minimum. share may be NULL. */
+void flin_plan_divide(const flashinfer_model *model, uint64_t budget_bytes, flashinfer_plan *plan,
+                      flin_share *share);
+
+/* The one error text for a budget that is too small. */
+int flin_plan_refuse(const flashinfer_plan *plan, flashinfer_error *error);
+
+/* layout.c ------------------------------------------------------------------------------------------------------ */
+
+/* Place everything but slots and rows in the arena (measuring or real). */
+int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *sections,
+                flashinfer_error *error);
+
+/* The parts that a model opened for its metadata has, too. */
+void flin_layout_verify(flashinfer_model *model, flin_arena *arena);
+int flin_layout_tokenizer(flashinfer_model *model, flin_arena *arena, flashinfer_error *error);
+
+/* Does this configuration keep a cache / up rows / stream bundles? */
+static inline int flin_uses_cache(const flin_config *config)
+{
+    return config->predictor != FLASHINFER_PREDICTOR_ALL;
+}
+
+static inline int flin_uses_rows(const flin_config *config)
+{
+    return config->predictor == FLASHINFER_PREDICTOR_EXACT;
+}
+
+static inline int flin_uses_stream(const flin_config *config)
+{
+    return config->predictor != FLASHINFER_PREDICTOR_SKETCH || config->audit_interval != 0;
+}
+
+/* Which bytes of a bundle a slot holds for this configuration. */
+flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundle_offset);
+
+/* model.c ------------------------------------------------------------------------------------------------------- */
+
+/* An empty handle; the caller opens handle->storage, which must not move afterwards, then one of the two that follow.
+   Whatever fails, flin_model_close() releases what there is. */
+int flin_model_create(const flashinfer_options *options, flashinfer_model **created,
+                      flashinfer_error *error);
+int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
+                    flashinfer_error *error);
+int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *options,
+                         flashinfer_plan *plan, flashinfer_error *error);
+void flin_model_close(flashinfer_model *model);
+int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashinfer_error *error);
+void flin_model_info(const flashinfer_model *model, flashinfer_info *info);
+
+/* Report progress; FLASHINFER_ECANCELED with an error text if the host wants to stop. */
+int flin_model_progress(flashinfer_model *model, const char *stage, uint64_t done, uint64_t total,
+                        flashinfer_error *error);
+void flin_model_log(const flashinfer_model *model, int level, const char *format, ...)
+    FLIN_PRINTF(3, 4);
+
+/* session.c ----------------------------------------------------------------------------------------------------- */
+
+int flin_session_create(flashinfer_model *model, flashinfer_session **session,
+                        flashinfer_error *error);
+void flin_session_destroy(flashinfer_session *session);
+int flin_session_rewind(flashinfer_session *session, uint32_t position, flashinfer_error *error);
+size_t flin_state_bytes(const flashinfer_session *session);
+int flin_state_save(const flashinfer_session *session, void *buffer, size_t capacity,
+                    size_t *written, flashinfer_error *error);
+int flin_state_load(flashinfer_session *session, const void *buffer, size_t bytes,
+                    flashinfer_error *error);
+
+/* Element offset of a layer's position in keys and values. */
+static inline uint64_t flin_kv_index(const flashinfer_model *model, uint32_t layer,
+                                     uint32_t position)
+{
+    return ((uint64_t)layer * model->config.context + position) * model->shape.width;
+}
+
+/* step.c -------------------------------------------------------------------------------------------------------- */
+
+int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error);
+int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+              flashinfer_error *error);
+
+/* attention.c --------------------------------------------------------------------------------------------------- */
+
+/* y (outputs) = weight . x + bias, over the compute threads */
+void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x,
+                       float *y);
+
+/* projected = attention(input) for the session's next position, which it adds to the KV cache */
+void flin_attention(flashinfer_session *session, uint32_t layer, const float *input);
+
+/* ffn.c --------------------------------------------------------------------------------------------------------- */
+
+/* projected = FFN(input) over exactly the predicted neurons */
+int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
+             flashinfer_error *error);
+
+/* neurons.c ----------------------------------------------------------------------------------------------------- */
+
+/* Bundles at hand: neuron ids[i] has its payload at rows[i]. */
+typedef struct flin_neurons {
+    uint32_t layer;
+    const uint32_t *ids;
+    const uint8_t *const *rows;
+    float *activations;
+    uint8_t *damaged;      /* set to 1 where a checksum differs */
+    uint32_t payload_skip; /* bytes of the bundle that rows leave out */
+} flin_neurons;
+
+/* activations[i] = relu(up . x + bias) for the i in list (count); with verify != 0 checksums first, returning how many
+   are damaged. */
+uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
+                               const uint32_t *list, uint32_t count, const float *x, int verify);
+
+/* Compare checksums only, for neurons whose activation is known (exact mode). */
+uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,
+                             const uint32_t *list, uint32_t count);
+
+/* y (width) += sum over i < count of activations[i] * down row, in order of i; returns how many fired. */
+uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
+                          float *y);
+
+/* Does one neuron's payload match its checksums? */
+int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neurons, uint32_t index);
+
+/* stream.c ------------------------------------------------------------------------------------------------------ */
+
+/* y += contribution of neurons [first, ffn), read in order. y NULL: an audit, which only counts. */
+int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,
+                float *y, flashinfer_error *error);
+
+/* Fill rows[layer] with the up rows of neurons [from, to). */
+int flin_stream_rows(flashinfer_model *model, uint32_t layer, uint32_t from, uint32_t to,
+                     flashinfer_error *error);
+
+/* verify.c ------------------------------------------------------------------------------------------------------ */
+
+/* Bytes scratch.verify needs: a run of bundles with their checksums. */
+uint32_t flin_verify_bytes(const flin_shape *shape);
+
+/* Read the whole file and compare every checksum. Needs storage, gguf and scratch.verify only. */
+int flin_verify(flashinfer_model *model, flashinfer_error *error);
+
+#endif

@@ -1,0 +1,181 @@
+/*
+ * session.c - sequences: taking and giving back the places planned at open, rewinding, saving and loading their state.
+ */
+#include <string.h>
+
+#include "engine/model.h"
+#include "util/hash.h"
+
+int flin_session_create(flashinfer_model *model, flashinfer_session **session,
+                        flashinfer_error *error)
+{
+    if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "the model was opened for its metadata only; open it without "
+                         "FLASHINFER_OPEN_METADATA to run it");
+    for (uint32_t i = 0; i < model->config.sessions; i++) {
+        struct flashinfer_session *place = &model->sessions[i];
+        if (place->in_use) continue;
+        place->in_use = 1;
+        place->position = 0;
+        place->has_logits = 0;
+        atomic_store(&place->cancelled, 0);
+        *session = place;
+        return 0;
+    }
+    return flin_fail(error, FLASHINFER_EBUDGET,
+                     "all %u sessions planned at open are in use; destroy one, or open the "
+                     "model with a larger session_count",
+                     model->config.sessions);
+}
+
+void flin_session_destroy(flashinfer_session *session)
+{
+    session->in_use = 0;
+}
+
+int flin_session_rewind(flashinfer_session *session, uint32_t position, flashinfer_error *error)
+{
+    if (position > session->position)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "cannot rewind to position %u: the session is at %u", position,
+                         session->position);
+    session->position = position;
+    session->has_logits = 0;
+    return 0;
+}
+
+/* Saved state: this header, the logits if there are any, then per layer the keys and the values of the positions so
+   far, then XXH3-64 of all of it. */
+typedef struct state_header {
+    char magic[8];
+    uint64_t model_sum; /* of the model file's header: names the model */
+    uint32_t kv_type;
+    uint32_t position;
+    uint32_t has_logits;
+    uint32_t vocab;
+    uint32_t layers;
+    uint32_t width;
+} state_header;
+
+static const char state_magic[8] = {'F', 'L', 'I', 'S', 'T', 'A', 'T', '1'};
+
+static state_header header_of(const flashinfer_session *session, uint32_t position,
+                              uint32_t has_logits)
+{
+    const flashinfer_model *model = session->model;
+    state_header header;
+
+    memset(&header, 0, sizeof header);
+    memcpy(header.magic, state_magic, sizeof state_magic);
+    header.model_sum = flin_hash(model->gguf.header, model->gguf.header_bytes);
+    header.kv_type = (uint32_t)model->config.kv_type;
+    header.position = position;
+    header.has_logits = has_logits;
+    header.vocab = model->shape.vocab;
+    header.layers = model->shape.layers;
+    header.width = model->shape.width;
+    return header;
+}
+
+/* Bytes of one layer's keys for the positions so far. */
+static size_t run_bytes(const flashinfer_session *session, uint32_t position)
+{
+    const flashinfer_model *model = session->model;
+    return (size_t)position * flin_type_bytes(model->config.kv_type, model->shape.width);
+}
+
+static size_t state_bytes(const flashinfer_session *session, uint32_t position, uint32_t has_logits)
+{
+    const flashinfer_model *model = session->model;
+    return sizeof(state_header) + (has_logits ? model->shape.vocab * sizeof(float) : 0) +
+           2 * (size_t)model->shape.layers * run_bytes(session, position) + sizeof(uint64_t);
+}
+
+size_t flin_state_bytes(const flashinfer_session *session)
+{
+    return state_bytes(session, session->position, session->has_logits);
+}
+
+/* Where a layer's keys or values lie in memory. */
+static uint8_t *run_of(const flashinfer_session *session, void *cache, uint32_t layer)
+{
+    const flashinfer_model *model = session->model;
+    uint32_t element_bytes = flin_type_bytes(model->config.kv_type, 1);
+    return (uint8_t *)cache + flin_kv_index(model, layer, 0) * element_bytes;
+}
+
+int flin_state_save(const flashinfer_session *session, void *buffer, size_t capacity,
+                    size_t *written, flashinfer_error *error)
+{
+    state_header header = header_of(session, session->position, session->has_logits);
+    size_t bytes = flin_state_bytes(session), run = run_bytes(session, session->position);
+    uint8_t *at = buffer;
+    uint64_t sum;
+
+    if (capacity < bytes)
+        return flin_fail(error, FLASHINFER_EBUFFER,
+                         "the state needs %zu bytes, the buffer has %zu; see "
+                         "flashinfer_state_bytes()",
+                         bytes, capacity);
+    memcpy(at, &header, sizeof header);
+    at += sizeof header;
+    if (session->has_logits) {
+        memcpy(at, session->logits, session->model->shape.vocab * sizeof(float));
+        at += session->model->shape.vocab * sizeof(float);
+    }
+    for (uint32_t layer = 0; layer < session->model->shape.layers; layer++) {
+        memcpy(at, run_of(session, session->keys, layer), run);
+        memcpy(at + run, run_of(session, session->values, layer), run);
+        at += 2 * run;
+    }
+    sum = flin_hash(buffer, bytes - sizeof sum);
+    memcpy(at, &sum, sizeof sum);
+    *written = bytes;
+    return 0;
+}
+
+static int foreign_state(flashinfer_error *error, const char *what)
+{
+    return flin_fail(error, FLASHINFER_ESTATE, "the saved state cannot be loaded: %s", what);
+}
+
+int flin_state_load(flashinfer_session *session, const void *buffer, size_t bytes,
+                    flashinfer_error *error)
+{
+    const uint8_t *at = buffer;
+    state_header header, own;
+    uint64_t sum;
+    size_t run;
+
+    if (bytes < sizeof header + sizeof sum) return foreign_state(error, "it is truncated");
+    memcpy(&header, at, sizeof header);
+    own = header_of(session, header.position, header.has_logits);
+    if (memcmp(header.magic, own.magic, sizeof own.magic) != 0)
+        return foreign_state(error, "it is no saved state");
+    if (memcmp(&header, &own, sizeof own) != 0 || header.has_logits > 1)
+        return foreign_state(error, "it is from another model file or KV type");
+    if (header.position > session->model->config.context)
+        return foreign_state(
+            error, "it has more positions than this model was opened for (context_tokens)");
+    if (bytes != state_bytes(session, header.position, header.has_logits))
+        return foreign_state(error, "it is truncated or has bytes too many");
+    memcpy(&sum, at + bytes - sizeof sum, sizeof sum);
+    if (sum != flin_hash(buffer, bytes - sizeof sum))
+        return foreign_state(error, "it is damaged (checksum)");
+
+    at += sizeof header;
+    if (header.has_logits) {
+        memcpy(session->logits, at, session->model->shape.vocab * sizeof(float));
+        at += session->model->shape.vocab * sizeof(float);
+    }
+    run = run_bytes(session, header.position);
+    for (uint32_t layer = 0; layer < session->model->shape.layers; layer++) {
+        memcpy(run_of(session, session->keys, layer), at, run);
+        memcpy(run_of(session, session->values, layer), at + run, run);
+        at += 2 * run;
+    }
+    session->position = header.position;
+    session->has_logits = header.has_logits;
+    return 0;
+}

@@ -1,0 +1,160 @@
+/*
+ * step.c - one token's story: embedding, then for each layer norm -> attention -> norm -> FFN, then the logits.
+ */
+#include <string.h>
+
+#include "engine/model.h"
+#include "util/clock.h"
+
+static int canceled(flashinfer_error *error)
+{
+    return flin_fail(error, FLASHINFER_ECANCELED,
+                     "the call was cancelled; the session stays at its position");
+}
+
+/* hidden = embedding of token + embedding of position */
+static void embed(flashinfer_session *session, int32_t token)
+{
+    flashinfer_model *model = session->model;
+    const flin_weights *weights = &model->weights;
+    const flin_matrix *tokens = &weights->token_embedding,
+                      *positions = &weights->position_embedding;
+    float *hidden = model->scratch.hidden, *position = model->scratch.projected;
+    const uint8_t *token_row =
+        (const uint8_t *)tokens->data +
+        (uint64_t)(uint32_t)token * flin_type_bytes(tokens->type, tokens->cols);
+    const uint8_t *position_row =
+        (const uint8_t *)positions->data +
+        (uint64_t)session->position * flin_type_bytes(positions->type, positions->cols);
+
+    if (weights->project_in.weight.data != NULL) {
+        model->kernels->to_float[tokens->type](token_row, tokens->cols, model->scratch.token);
+        flin_apply_linear(model, &weights->project_in, model->scratch.token, hidden);
+    } else {
+        model->kernels->to_float[tokens->type](token_row, tokens->cols, hidden);
+    }
+    model->kernels->to_float[positions->type](position_row, positions->cols, position);
+    for (uint32_t i = 0; i < model->shape.width; i++) hidden[i] += position[i];
+}
+
+static void norm(const flashinfer_model *model, const flin_norm *norm, const float *x, float *y)
+{
+    model->kernels->layer_norm(x, norm->weight, norm->bias, model->shape.width,
+                               model->shape.norm_epsilon, y);
+}
+
+static void add_residual(flashinfer_model *model)
+{
+    for (uint32_t i = 0; i < model->shape.width; i++)
+        model->scratch.hidden[i] += model->scratch.projected[i];
+}
+
+/* session->logits = output matrix . (projected out) normed hidden */
+static void unembed(flashinfer_session *session)
+{
+    flashinfer_model *model = session->model;
+    const flin_weights *weights = &model->weights;
+    const flin_linear output = {weights->output, NULL};
+    const float *x = model->scratch.hidden;
+
+    if (model->shape.final_norm) {
+        norm(model, &weights->output_norm, x, model->scratch.normed);
+        x = model->scratch.normed;
+    }
+    if (weights->project_out.weight.data != NULL) {
+        flin_apply_linear(model, &weights->project_out, x, model->scratch.token);
+        x = model->scratch.token;
+    }
+    flin_apply_linear(model, &output, x, session->logits);
+}
+
+/* One token through all layers; logits only where they are wanted. */
+static int step(flashinfer_session *session, int32_t token, int want_logits,
+                flashinfer_error *error)
+{
+    flashinfer_model *model = session->model;
+    float *hidden = model->scratch.hidden, *normed = model->scratch.normed;
+    int norm_before = model->shape.norm_before != 0;
+
+    model->token_count++;
+    embed(session, token);
+    for (uint32_t i = 0; i < model->shape.layers; i++) {
+        const flin_layer *layer = &model->weights.layers[i];
+        int code;
+
+        if (atomic_load(&session->cancelled) != 0) return canceled(error);
+        if (norm_before) norm(model, &layer->attention_norm, hidden, normed);
+        flin_attention(session, i, norm_before ? normed : hidden);
+        add_residual(model);
+        if (!norm_before) norm(model, &layer->attention_norm, hidden, hidden);
+
+        if (norm_before) norm(model, &layer->ffn_norm, hidden, normed);
+        code = flin_ffn(session, i, norm_before ? normed : hidden, error);
+        if (code == FLASHINFER_ECANCELED) return canceled(error);
+        if (code != 0) return code;
+        add_residual(model);
+        if (!norm_before) norm(model, &layer->ffn_norm, hidden, hidden);
+    }
+    if (want_logits) unembed(session);
+    return 0;
+}
+
+/* step() with its bookkeeping: position, statistics. */
+static int counted_step(flashinfer_session *session, int32_t token, int want_logits,
+                        flashinfer_error *error)
+{
+    flashinfer_model *model = session->model;
+    flashinfer_stats *stats = &model->stats;
+    uint64_t started_ns = flin_now_ns();
+    int code = step(session, token, want_logits, error);
+
+    stats->total_ns += flin_now_ns() - started_ns;
+    stats->compute_ns = stats->total_ns - stats->predict_ns - stats->io_wait_ns - stats->memory_ns;
+    if (code != 0) return code;
+    session->position++;
+    session->has_logits = (uint32_t)want_logits;
+    stats->tokens++;
+    stats->neurons += (uint64_t)model->shape.ffn * model->shape.layers;
+    return 0;
+}
+
+static int check_tokens(const flashinfer_session *session, const int32_t *tokens, size_t count,
+                        flashinfer_error *error)
+{
+    const flashinfer_model *model = session->model;
+
+    if (count > model->config.context - session->position)
+        return flin_fail(error, FLASHINFER_ECONTEXT,
+                         "%zu tokens do not fit: %u of the session's %u positions are "
+                         "used; rewind it or open the model with a larger context_tokens",
+                         count, session->position, model->config.context);
+    for (size_t i = 0; i < count; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= model->shape.vocab)
+            return flin_fail(error, FLASHINFER_ETOKEN,
+                             "token %zu is %d; ids of this model are 0 to %u", i, tokens[i],
+                             model->shape.vocab - 1);
+    }
+    return 0;
+}
+
+int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
+{
+    int code = check_tokens(session, &token, 1, error);
+
+    if (code == 0) code = counted_step(session, token, 1, error);
+    if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
+    return code;
+}
+
+int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+              flashinfer_error *error)
+{
+    int code = check_tokens(session, tokens, count, error);
+
+    for (size_t i = 0; i < count && code == 0; i++) {
+        code = flin_model_progress(session->model, "eval", i, count, error);
+        if (code == 0) code = counted_step(session, tokens[i], i + 1 == count, error);
+    }
+    if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
+    return code;
+}

@@ -1,0 +1,217 @@
+/*
+ * stream.c - a layer's bundles read in file order through two buffers, one computed while the other fills: the dense
+ * baseline (all), exact mode's neurons beyond its resident up rows, and the audit.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "engine/model.h"
+#include "util/clock.h"
+#include "util/hash.h"
+
+#define PIECE_BYTES (256u * 1024u) /* a chunk is read in pieces, so that several are in flight */
+
+/* Neurons [first, first + count) on their way into one of the two buffers. */
+typedef struct chunk {
+    uint32_t layer;
+    uint32_t first;
+    uint32_t count;
+    uint32_t buffer;
+    uint64_t begin; /* rounded extent in the file */
+    uint64_t end;
+} chunk;
+
+static uint64_t bundle_begin(const flashinfer_model *model, uint32_t layer, uint32_t neuron)
+{
+    return model->weights.layers[layer].bundle_offset +
+           (uint64_t)neuron * model->shape.stride_bytes;
+}
+
+static chunk chunk_at(const flashinfer_model *model, uint32_t layer, uint32_t first, uint32_t end,
+                      uint32_t buffer)
+{
+    uint64_t alignment = model->storage.caps.alignment;
+    chunk at = {layer, first, end - first, buffer, 0, 0};
+
+    if (at.count > model->stream_rows) at.count = model->stream_rows;
+    at.begin = flin_round_down(bundle_begin(model, layer, first), alignment);
+    at.end = flin_round_up(bundle_begin(model, layer, first + at.count), alignment);
+    assert(at.end - at.begin <= model->stream_bytes);
+    return at;
+}
+
+/* Start reading a chunk. */
+static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
+{
+    flin_fetch *fetches = model->scratch.fetches;
+    uint32_t count = 0;
+
+    for (uint64_t offset = at->begin; offset < at->end; offset += PIECE_BYTES) {
+        uint64_t bytes = at->end - offset < PIECE_BYTES ? at->end - offset : PIECE_BYTES;
+        fetches[count].offset = offset;
+        fetches[count].data = model->scratch.stream[at->buffer] + (offset - at->begin);
+        fetches[count++].bytes = (uint32_t)bytes;
+    }
+    return flin_batch_begin(model->batch, fetches, count, error);
+}
+
+/* Wait until the chunk is there. */
+static int finish_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
+{
+    uint64_t started_ns = flin_now_ns();
+    uint32_t landed, failed;
+    int code;
+
+    do {
+        code = flin_batch_collect(model->batch, 1, model->scratch.landed, model->shape.ffn, &landed,
+                                  &failed, error);
+        if (code != 0 && error != NULL && error->size >= sizeof *error)
+            error->layer = (int32_t)at->layer;
+    } while (code == 0 && landed != 0);
+    model->stats.io_wait_ns += flin_now_ns() - started_ns;
+    return code;
+}
+
+/* Called with a chunk whose bytes are at hand. */
+typedef int (*chunk_task)(flashinfer_session *session, flashinfer_model *model, const chunk *at,
+                          void *context, flashinfer_error *error);
+
+/* Neurons [first, end) of a layer, chunk by chunk, through task. session may be NULL (while opening). */
+static int run_chunks(flashinfer_session *session, flashinfer_model *model, uint32_t layer,
+                      uint32_t first, uint32_t end, chunk_task task, void *context,
+                      flashinfer_error *error)
+{
+    chunk now, next;
+    int code;
+
+    if (first >= end) return 0;
+    now = chunk_at(model, layer, first, end, 0);
+    code = begin_chunk(model, &now, error);
+    while (code == 0) {
+        uint32_t reached = now.first + now.count;
+        code = finish_chunk(model, &now, error);
+        if (code != 0) break;
+        if (reached < end) {
+            next = chunk_at(model, layer, reached, end, now.buffer ^ 1);
+            code = begin_chunk(model, &next, error);
+            if (code != 0) break;
+        }
+        code = task(session, model, &now, context, error);
+        if (code != 0 || reached >= end) break;
+        now = next;
+    }
+    if (code != 0) flin_batch_abandon(model->batch);
+    return code;
+}
+
+/* List a chunk's neurons in the scratch arrays. */
+static flin_neurons list_chunk(flashinfer_model *model, const chunk *at)
+{
+    flin_scratch *scratch = &model->scratch;
+    flin_neurons neurons = {
+        at->layer, scratch->ids, scratch->rows, scratch->activations, scratch->damaged, 0};
+
+    for (uint32_t i = 0; i < at->count; i++) {
+        scratch->ids[i] = at->first + i;
+        scratch->present[i] = i;
+        scratch->rows[i] = scratch->stream[at->buffer] +
+                           (bundle_begin(model, at->layer, at->first + i) - at->begin);
+    }
+    return neurons;
+}
+
+/* Read a neuron that failed its checksum once more; a second mismatch is final. */
+static int reread(flashinfer_model *model, const flin_neurons *neurons, uint32_t index,
+                  flashinfer_error *error)
+{
+    uint64_t offset = bundle_begin(model, neurons->layer, neurons->ids[index]);
+    uint8_t *data = model->scratch.stream[0] + (neurons->rows[index] - model->scratch.stream[0]);
+    int code = flin_storage_read(&model->storage, offset, data, model->shape.payload_bytes,
+                                 "a bundle", error);
+
+    model->stats.read_retries++;
+    if (code != 0) return code;
+    if (flin_neuron_intact(model, neurons, index)) return 0;
+    return flin_fail_at(
+        error, FLASHINFER_ECORRUPT, (int)neurons->layer, neurons->ids[index], (int64_t)offset,
+        "layer %u neuron %u at byte %llu does not match its checksum: the file or drive is damaged",
+        neurons->layer, neurons->ids[index], (unsigned long long)offset);
+}
+
+static int mend(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
+                flashinfer_error *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        int code = neurons->damaged[i] ? reread(model, neurons, i, error) : 0;
+        if (code != 0) return code;
+    }
+    return 0;
+}
+
+typedef struct dense_context {
+    const float *x;
+    float *y; /* NULL: audit */
+} dense_context;
+
+static int compute_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
+                         void *context, flashinfer_error *error)
+{
+    const dense_context *dense = context;
+    flin_neurons neurons = list_chunk(model, at);
+    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
+
+    if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
+    if (flin_neurons_activate(model, &neurons, model->scratch.present, at->count, dense->x,
+                              verify) != 0) {
+        int code = mend(model, &neurons, at->count, error);
+        if (code != 0) return code;
+        (void)flin_neurons_activate(model, &neurons, model->scratch.present, at->count, dense->x,
+                                    0);
+    }
+    if (dense->y != NULL) {
+        model->stats.streamed += at->count;
+        model->stats.active += flin_neurons_sum(model, &neurons, at->count, dense->y);
+        return 0;
+    }
+    for (uint32_t i = 0; i < at->count; i++) {
+        if (!(neurons.activations[i] > 0)) continue;
+        model->stats.audited_active++;
+        model->stats.audited_missed += !flin_predictor_named(&model->predictor, neurons.ids[i]);
+    }
+    return 0;
+}
+
+int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,
+                float *y, flashinfer_error *error)
+{
+    flashinfer_model *model = session->model;
+    dense_context context = {x, y};
+
+    return run_chunks(session, model, layer, first, model->shape.ffn, compute_chunk, &context,
+                      error);
+}
+
+static int keep_rows(flashinfer_session *session, flashinfer_model *model, const chunk *at,
+                     void *context, flashinfer_error *error)
+{
+    flin_neurons neurons = list_chunk(model, at);
+    flin_rows *rows = context;
+    const flin_part *up = &model->shape.parts[FLIN_PART_UP];
+
+    (void)session;
+    if (model->config.verify != FLASHINFER_VERIFY_NONE &&
+        flin_neurons_verify(model, &neurons, model->scratch.present, at->count) != 0) {
+        int code = mend(model, &neurons, at->count, error);
+        if (code != 0) return code;
+    }
+    for (uint32_t i = 0; i < at->count; i++)
+        memcpy(rows->memory.base + (uint64_t)neurons.ids[i] * rows->row_bytes,
+               neurons.rows[i] + up->offset_bytes, rows->row_bytes);
+    return 0;
+}
+
+int flin_stream_rows(flashinfer_model *model, uint32_t layer, uint32_t from, uint32_t to,
+                     flashinfer_error *error)
+{
+    return run_chunks(NULL, model, layer, from, to, keep_rows, &model->rows[layer], error);
+}

@@ -1,0 +1,44 @@
+# A thin front over meson.build. `make help` lists the targets.
+BUILD ?= build
+MODEL ?= examples/models/fable-14m
+PREFIX ?= /usr/local
+
+all: library
+
+help:
+	@echo "make            build the library and the example programs in $(BUILD)/"
+	@echo "make demo       pack the bundled model and tell a story within half of its size"
+	@echo "make check      install what is missing, build with warnings as errors, run all tests"
+	@echo "make bench      short benchmarks"
+	@echo "make install    install library, headers and pkg-config file (PREFIX=$(PREFIX), DESTDIR)"
+	@echo "make clean      remove $(BUILD)/ and the other build folders"
+
+setup:
+	@.ci/setup build
+
+$(BUILD)/build.ninja: | setup
+	@meson setup $(BUILD) --prefix $(abspath $(PREFIX)) >/dev/null
+
+library: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+$(BUILD)/fable-14m.gguf: library
+	@test -e $@ && test $@ -nt $(BUILD)/examples/pack || $(BUILD)/examples/pack $(MODEL) $@
+
+demo: $(BUILD)/fable-14m.gguf
+	@$(BUILD)/examples/generate $(BUILD)/fable-14m.gguf --budget 50% --tokens 120 \
+	    --prompt "Once upon a time there was a little girl who" --temperature 0.8 --top-k 40 --seed 7
+
+check:
+	@.ci/check
+
+bench: $(BUILD)/fable-14m.gguf
+	@ninja -C $(BUILD) --quiet bench
+
+install: library
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all help setup library demo check bench install clean

@@ -1,0 +1,150 @@
+/*
+ * perplexity.c - how well a model predicts a text, and how much of what fires its predictor finds.
+ *
+ * The lesson: logits after every step, rewinding a session for the next window, the audit's counters.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "program.h"
+
+#define AUDIT_INTERVAL 7u /* tokens; with one layer a time, coprime to most layer counts */
+
+static const char usage[] =
+    "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--budget 50%|BYTES]\n"
+    "       [--predictor exact|sketch|all] [--storage libaio|pread|buffered] [--threads N]\n"
+    "       [--window K] [--audit N] [--limit WINDOWS] [--json]";
+
+typedef struct score {
+    double nll; /* sum over tokens */
+    uint64_t tokens;
+} score;
+
+/* -log softmax(logits)[token] */
+static double surprise(const float *logits, size_t vocab, int32_t token)
+{
+    double most = (double)logits[0], sum = 0;
+
+    for (size_t i = 1; i < vocab; i++)
+        if ((double)logits[i] > most) most = (double)logits[i];
+    for (size_t i = 0; i < vocab; i++) sum += exp((double)logits[i] - most);
+    return most + log(sum) - (double)logits[token];
+}
+
+/* Every token but the first, each from those before it. */
+static int score_window(flashinfer_session *session, const int32_t *ids, size_t count, score *total,
+                        flashinfer_error *error)
+{
+    int code = flashinfer_session_rewind(session, 0, error);
+
+    for (size_t i = 0; i + 1 < count && code == 0; i++) {
+        const float *logits;
+        size_t vocab;
+        code = flashinfer_step(session, ids[i], error);
+        if (code != 0) return code;
+        logits = flashinfer_logits(session, &vocab);
+        if (ids[i + 1] < 0 || (size_t)ids[i + 1] >= vocab) return flashinfer_step(session, ids[i + 1], error);
+        total->nll += surprise(logits, vocab, ids[i + 1]);
+        total->tokens++;
+    }
+    return code;
+}
+
+/* The ids of a file: int32 as they are, or a text tokenized. Free *ids. */
+static int load_ids(const flashinfer_model *model, const char *text_path, const char *ids_path, int32_t **ids,
+                    size_t *count, flashinfer_error *error)
+{
+    size_t bytes;
+    char *data = program_read_file(text_path != NULL ? text_path : ids_path, &bytes);
+    int code = 0;
+
+    if (data == NULL) return 1;
+    if (text_path == NULL) {
+        *ids = (int32_t *)(void *)data;
+        *count = bytes / sizeof **ids;
+        return 0;
+    }
+    *ids = malloc((bytes + 1) * sizeof **ids);
+    if (*ids == NULL) code = FLASHINFER_ENOMEM;
+    else
+        code = flashinfer_tokenize(model, data, bytes, FLASHINFER_TOKENIZE_BOS, *ids, bytes + 1, count, error);
+    free(data);
+    return code;
+}
+
+static void report(flashinfer_model *model, const score *total, int json)
+{
+    flashinfer_stats stats = {.size = sizeof stats};
+    double nll = total->nll / (double)total->tokens, recall = 1, share;
+
+    (void)flashinfer_model_stats(model, &stats);
+    share = (double)(stats.predicted + stats.streamed) / (double)stats.neurons;
+    if (stats.audited_active != 0) recall = 1 - (double)stats.audited_missed / (double)stats.audited_active;
+    if (json)
+        (void)printf("{\"nll\": %.6f, \"perplexity\": %.6f, \"tokens\": %llu, \"recall\": %.6f, \"predicted_share\": "
+                     "%.6f, \"active_share\": %.6f, \"flash_bytes_per_token\": %.1f, \"peak_rss_bytes\": %llu}\n",
+                     nll, exp(nll), (unsigned long long)total->tokens, recall, share,
+                     (double)stats.active / (double)stats.neurons, (double)stats.flash_bytes / (double)stats.tokens,
+                     (unsigned long long)program_peak_rss_bytes());
+    else
+        (void)printf("perplexity %.4f (nll %.6f over %llu tokens), recall %.4f, predicted %.2f %% of the FFN, active "
+                     "%.2f %%\n", exp(nll), nll, (unsigned long long)total->tokens, recall, 100 * share,
+                     100 * (double)stats.active / (double)stats.neurons);
+}
+
+static int run(flashinfer_model *model, const char *text_path, const char *ids_path, size_t window, size_t limit,
+               int json, flashinfer_error *error)
+{
+    flashinfer_session *session = NULL;
+    int32_t *ids = NULL;
+    size_t count = 0;
+    score total = {0, 0};
+    int code = load_ids(model, text_path, ids_path, &ids, &count, error);
+
+    if (code == 0) code = flashinfer_session_create(model, &session, error);
+    for (size_t at = 0; at + 1 < count && code == 0 && at / window < limit; at += window)
+        code = score_window(session, ids + at, count - at < window ? count - at : window, &total, error);
+    if (code == 0 && total.tokens == 0) {
+        (void)fprintf(stderr, "fewer than two tokens to score\n");
+        code = 1;
+    } else if (code == 0) {
+        report(model, &total, json);
+    }
+    flashinfer_session_destroy(session);
+    free(ids);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    const char *path = NULL, *text_path = NULL, *ids_path = NULL, *window = NULL, *audit = NULL, *limit = NULL;
+    program_model_options texts = {0};
+    int json = 0, code;
+    const program_option known[] = {PROGRAM_MODEL_OPTIONS(texts),        {"--text", &text_path, NULL},
+                                    {"--ids", &ids_path, NULL},          {"--window-tokens", &window, NULL},
+                                    {"--audit", &audit, NULL},           {"--limit", &limit, NULL},
+                                    {"--json", NULL, &json}};
+    flashinfer_options options;
+    flashinfer_model *model = NULL;
+    flashinfer_error error;
+    uint32_t window_tokens = 512, windows = UINT32_MAX;
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.audit_interval = AUDIT_INTERVAL;
+    code = program_parse(argc, argv, known, sizeof known / sizeof known[0], &path, 1, usage);
+    if (code == 0 && (text_path == NULL) == (ids_path == NULL))
+        code = program_usage("give either --text or --ids", usage);
+    if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &window_tokens);
+    if (code == 0) code = program_u32("--audit", audit, 0, 1000000, &options.audit_interval);
+    if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &windows);
+    if (code == 0) code = program_model_options_read(&texts, path, &options);
+    if (code != 0) return code;
+    if (options.context_tokens == 0) options.context_tokens = window_tokens;
+    code = flashinfer_model_open(path, &options, &model, &error);
+    if (code == 0) code = run(model, text_path, ids_path, window_tokens, windows, json, &error);
+    (void)flashinfer_model_close(model);
+    if (code < 0) return program_fail(&error);
+    return code;
+}

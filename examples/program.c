@@ -1,0 +1,288 @@
+/*
+ * program.c - command lines and printing for the example programs.
+ */
+#define _GNU_SOURCE
+#include "program.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+int program_usage(const char *problem, const char *usage)
+{
+    (void)fprintf(stderr, "%s\nusage: %s\n", problem, usage);
+    return 2;
+}
+
+int program_parse(int argc, char **argv, const program_option *options, size_t option_count,
+                  const char **arguments, size_t positionals, const char *usage)
+{
+    size_t given = 0;
+
+    for (int i = 1; i < argc; i++) {
+        size_t at = 0;
+        while (at < option_count && strcmp(argv[i], options[at].name) != 0) at++;
+        if (at < option_count && options[at].flag != NULL) {
+            *options[at].flag = 1;
+        } else if (at < option_count && i + 1 < argc) {
+            *options[at].value = argv[++i];
+        } else if (at < option_count) {
+            (void)fprintf(stderr, "%s: ", argv[i]);
+            return program_usage("a value is missing", usage);
+        } else if (strncmp(argv[i], "--", 2) != 0 && given < positionals) {
+            arguments[given++] = argv[i];
+        } else {
+            (void)fprintf(stderr, "%s: ", argv[i]);
+            return program_usage("unexpected argument", usage);
+        }
+    }
+    return given == positionals ? 0 : program_usage("too few arguments", usage);
+}
+
+int program_u32(const char *name, const char *text, uint32_t least, uint32_t most, uint32_t *value)
+{
+    unsigned long long number;
+    char *end;
+
+    if (text == NULL) return 0;
+    errno = 0;
+    number = strtoull(text, &end, 10);
+    if (errno == 0 && end != text && *end == '\0' && text[0] != '-' && number >= least &&
+        number <= most) {
+        *value = (uint32_t)number;
+        return 0;
+    }
+    (void)fprintf(stderr, "%s takes a whole number from %u to %u, not \"%s\"\n", name, least, most,
+                  text);
+    return 2;
+}
+
+int program_float(const char *name, const char *text, float least, float most, float *value)
+{
+    float number;
+    char *end;
+
+    if (text == NULL) return 0;
+    number = strtof(text, &end);
+    if (end != text && *end == '\0' && number >= least && number <= most) {
+        *value = number;
+        return 0;
+    }
+    (void)fprintf(stderr, "%s takes a number from %g to %g, not \"%s\"\n", name, (double)least,
+                  (double)most, text);
+    return 2;
+}
+
+int program_choice(const char *name, const char *text, const char *const *names,
+                   const uint32_t *numbers, uint32_t *value)
+{
+    if (text == NULL) return 0;
+    for (size_t i = 0; names[i] != NULL; i++) {
+        if (strcmp(text, names[i]) != 0) continue;
+        *value = numbers[i];
+        return 0;
+    }
+    (void)fprintf(stderr, "%s cannot be \"%s\"; it is one of", name, text);
+    for (size_t i = 0; names[i] != NULL; i++) (void)fprintf(stderr, " %s", names[i]);
+    (void)fprintf(stderr, "\n");
+    return 2;
+}
+
+static int budget_share(const char *model_path, double percent, uint64_t *bytes)
+{
+    flashinfer_error error;
+    flashinfer_plan plan;
+    int code;
+
+    flashinfer_error_init(&error, sizeof error);
+    memset(&plan, 0, sizeof plan);
+    plan.size = sizeof plan;
+    code = flashinfer_plan_file(model_path, NULL, &plan, &error);
+    if (code != 0) return program_fail(&error);
+    *bytes = (uint64_t)((double)plan.file_bytes * percent / 100);
+    return 0;
+}
+
+int program_budget(const char *text, const char *model_path, uint64_t *bytes)
+{
+    char *end;
+    double number;
+
+    if (text == NULL) return 0;
+    number = strtod(text, &end);
+    if (end != text && isfinite(number) && number > 0) {
+        if (strcmp(end, "%") == 0 && number <= 10000)
+            return budget_share(model_path, number, bytes);
+        if (strcmp(end, "K") == 0)
+            number *= 1024;
+        else if (strcmp(end, "M") == 0)
+            number *= 1024 * 1024;
+        else if (strcmp(end, "G") == 0)
+            number *= 1024 * 1024 * 1024;
+        else if (*end != '\0')
+            number = 0;
+        if (number >= 1 && number < 1e18) {
+            *bytes = (uint64_t)number;
+            return 0;
+        }
+    }
+    (void)fprintf(
+        stderr,
+        "--budget takes a share such as 50%% or bytes such as 20000000 or 64M, not \"%s\"\n", text);
+    return 2;
+}
+
+int program_model_options_read(const program_model_options *texts, const char *model_path,
+                               flashinfer_options *options)
+{
+    static const char *const predictors[] = {"exact", "sketch", "all", NULL};
+    static const uint32_t predictor_numbers[] = {
+        FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_ALL};
+    static const char *const storages[] = {"libaio", "pread", "buffered", NULL};
+    static const uint32_t storage_numbers[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_PREAD,
+                                               FLASHINFER_STORAGE_BUFFERED};
+    int code;
+
+    if ((code = program_choice("--predictor", texts->predictor, predictors, predictor_numbers,
+                               &options->predictor)) != 0 ||
+        (code = program_choice("--storage", texts->storage, storages, storage_numbers,
+                               &options->storage)) != 0 ||
+        (code = program_u32("--threads", texts->threads, 1, 64, &options->threads)) != 0 ||
+        (code = program_u32("--window", texts->window, 0, 1000000, &options->window_tokens)) != 0 ||
+        (code = program_u32("--context", texts->context, 1, 1u << 22, &options->context_tokens)) !=
+            0)
+        return code;
+    return program_budget(texts->budget, model_path, &options->memory_budget);
+}
+
+int program_fail(const flashinfer_error *error)
+{
+    (void)fprintf(stderr, "%s: %s\n", flashinfer_error_name(error->code), error->text);
+    return 1;
+}
+
+/* The figures both forms print. */
+typedef struct figures {
+    double rate, bytes, hits, missing, predicted;
+    flashinfer_plan plan;
+} figures;
+
+static figures figures_of(const program_report *report)
+{
+    size_t stepped = report->count - report->prompt_count;
+    flashinfer_stats stats = {.size = sizeof stats};
+    figures of = {.plan = {.size = sizeof of.plan}};
+
+    (void)flashinfer_model_stats(report->model, &stats);
+    (void)flashinfer_model_plan(report->model, &of.plan);
+    if (stepped > 1 && report->seconds > 0) of.rate = (double)(stepped - 1) / report->seconds;
+    if (stats.predicted != 0) of.hits = (double)stats.resident / (double)stats.predicted;
+    if (stats.tokens == 0) return of;
+    of.bytes = (double)stats.flash_bytes / (double)stats.tokens;
+    of.missing = (double)stats.missing / (double)stats.tokens;
+    of.predicted = (double)(stats.predicted + stats.streamed) / (double)stats.neurons;
+    return of;
+}
+
+void program_report_table(const program_report *report)
+{
+    figures of = figures_of(report);
+
+    (void)printf("\n\n  tokens/s             %10.1f\n", of.rate);
+    (void)printf("  time to first token  %10.3f s\n", report->first_token_seconds);
+    (void)printf("  flash bytes/token    %10.0f\n", of.bytes);
+    (void)printf("  predicted neurons    %10.2f %% of the FFN\n", 100 * of.predicted);
+    (void)printf("  hit rate             %10.1f %%\n", 100 * of.hits);
+    (void)printf("  missed neurons       %10.1f a token, read from flash\n", of.missing);
+    (void)printf("  model file           %10.2f MB\n", (double)of.plan.file_bytes / 1e6);
+    (void)printf("  memory budget        %10.2f MB, %.2f MB planned\n",
+                 (double)of.plan.budget_bytes / 1e6, (double)of.plan.planned_bytes / 1e6);
+    (void)printf("  peak process memory  %10.2f MB\n", (double)program_peak_rss_bytes() / 1e6);
+}
+
+void program_report_json(const program_report *report)
+{
+    figures of = figures_of(report);
+    size_t bytes = 0, written = 0;
+    char *text;
+
+    (void)flashinfer_detokenize(report->model, report->tokens, report->count, NULL, 0, &bytes,
+                                NULL);
+    text = malloc(bytes + 1);
+    if (text == NULL) return;
+    (void)flashinfer_detokenize(report->model, report->tokens, report->count, text, bytes, &written,
+                                NULL);
+    (void)printf("{\"text\": ");
+    program_json_string(stdout, text, written);
+    free(text);
+    (void)printf(", \"token_ids\": [");
+    for (size_t i = 0; i < report->count; i++)
+        (void)printf("%s%d", i != 0 ? ", " : "", report->tokens[i]);
+    (void)printf("], \"tokens_per_second\": %.3f, \"time_to_first_token_s\": %.6f, ", of.rate,
+                 report->first_token_seconds);
+    (void)printf("\"flash_bytes_per_token\": %.1f, \"hit_rate\": %.6f, \"predicted_share\": %.6f, ",
+                 of.bytes, of.hits, of.predicted);
+    (void)printf("\"budget_bytes\": %llu, \"planned_bytes\": %llu, \"peak_rss_bytes\": %llu}\n",
+                 (unsigned long long)of.plan.budget_bytes,
+                 (unsigned long long)of.plan.planned_bytes,
+                 (unsigned long long)program_peak_rss_bytes());
+}
+
+void program_json_string(FILE *file, const char *text, size_t bytes)
+{
+    (void)fputc('"', file);
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '"' || c == '\\')
+            (void)fprintf(file, "\\%c", c);
+        else if (c < 0x20)
+            (void)fprintf(file, "\\u%04x", c);
+        else
+            (void)fputc(c, file);
+    }
+    (void)fputc('"', file);
+}
+
+uint64_t program_peak_rss_bytes(void)
+{
+    struct rusage usage;
+
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+double program_seconds(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+char *program_read_file(const char *path, size_t *bytes)
+{
+    FILE *file = fopen(path, "rb");
+    char *data = NULL, *grown;
+    size_t capacity = 0;
+
+    *bytes = 0;
+    while (file != NULL && !feof(file) && !ferror(file)) {
+        if (*bytes == capacity) {
+            capacity = capacity != 0 ? capacity * 2 : 1u << 16;
+            grown = realloc(data, capacity);
+            if (grown == NULL) break;
+            data = grown;
+        }
+        *bytes += fread(data + *bytes, 1, capacity - *bytes, file);
+    }
+    if (file != NULL && feof(file) && !ferror(file)) {
+        (void)fclose(file);
+        return data;
+    }
+    (void)fprintf(stderr, "cannot read %s: %s\n", path, strerror(errno));
+    if (file != NULL) (void)fclose(file);
+    free(data);
+    return NULL;
+}

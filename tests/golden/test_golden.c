@@ -1,0 +1,200 @@
+/*
+ * test_golden.c - the library against what transformers computes from the same float16 weights in float32.
+ *
+ * usage: test_golden MODEL.gguf GOLDEN_DIR NLL_WINDOWS     GOLDEN_DIR: output of npz_to_raw.py
+ */
+#include <math.h>
+
+#include "support.h"
+
+#define PROMPTS 4
+#define WINDOW 512
+#define WINDOWS 16
+
+static const char *model_path, *golden_dir;
+static uint32_t nll_windows;
+
+static void *golden(const char *name, size_t *bytes)
+{
+    char path[1024];
+    void *data;
+
+    (void)snprintf(path, sizeof path, "%s/%s.raw", golden_dir, name);
+    data = read_file(path, bytes);
+    if (data == NULL) fail_msg("cannot read %s", path);
+    return data;
+}
+
+static flashinfer_model *open_model(uint32_t predictor, const char *share)
+{
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_error error;
+    flashinfer_plan plan = {.size = sizeof plan};
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.predictor = predictor;
+    assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
+    if (strcmp(share, "half") == 0) options.memory_budget = plan.file_bytes / 2;
+    if (options.memory_budget != 0 && options.memory_budget < plan.minimum_bytes)
+        options.memory_budget = plan.minimum_bytes;
+    assert_ok(flashinfer_model_open(model_path, &options, &model, &error));
+    return model;
+}
+
+static void close_model(flashinfer_model *model, flashinfer_session *session)
+{
+    flashinfer_session_destroy(session);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+static void logits_match(void **state)
+{
+    flashinfer_error error;
+    flashinfer_model *model = open_model(FLASHINFER_PREDICTOR_EXACT, "all");
+    flashinfer_session *session;
+    double worst = 0;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    for (int prompt = 0; prompt < PROMPTS; prompt++) {
+        char name[64];
+        size_t id_bytes, logit_bytes, vocab;
+        int32_t *ids;
+        float *expected;
+        (void)snprintf(name, sizeof name, "prompt%d_ids", prompt);
+        ids = golden(name, &id_bytes);
+        (void)snprintf(name, sizeof name, "prompt%d_logits", prompt);
+        expected = golden(name, &logit_bytes);
+        assert_ok(flashinfer_session_rewind(session, 0, &error));
+        for (size_t i = 0; i < id_bytes / 4; i++) {
+            const float *logits;
+            assert_ok(flashinfer_step(session, ids[i], &error));
+            logits = flashinfer_logits(session, &vocab);
+            assert_int_equal(logit_bytes, id_bytes * vocab);
+            for (size_t v = 0; v < vocab; v++) {
+                double distance = fabs((double)logits[v] - (double)expected[i * vocab + v]);
+                if (!(distance <= worst)) worst = distance;
+            }
+        }
+        free(ids);
+        free(expected);
+    }
+    print_message("largest distance of a logit: %.2e\n", worst);
+    assert_true(worst <= 2e-3);
+    close_model(model, session);
+}
+
+static int32_t likeliest(const float *logits, size_t vocab)
+{
+    size_t best = 0;
+
+    for (size_t i = 1; i < vocab; i++)
+        if (logits[i] > logits[best]) best = i;
+    return (int32_t)best;
+}
+
+static void greedy_continuations_match(void **state)
+{
+    flashinfer_error error;
+    flashinfer_model *model = open_model(FLASHINFER_PREDICTOR_EXACT, "half");
+    flashinfer_session *session;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    for (int prompt = 0; prompt < PROMPTS; prompt++) {
+        char name[64];
+        size_t prompt_bytes, bytes, vocab;
+        int32_t *ids, *expected;
+        (void)snprintf(name, sizeof name, "prompt%d_ids", prompt);
+        ids = golden(name, &prompt_bytes);
+        (void)snprintf(name, sizeof name, "prompt%d_greedy", prompt);
+        expected = golden(name, &bytes);
+        assert_int_equal(bytes - prompt_bytes, 64 * 4);
+        assert_ok(flashinfer_session_rewind(session, 0, &error));
+        assert_ok(flashinfer_eval(session, ids, prompt_bytes / 4, &error));
+        for (size_t i = prompt_bytes / 4; i < bytes / 4; i++) {
+            const float *logits = flashinfer_logits(session, &vocab);
+            assert_int_equal(likeliest(logits, vocab), expected[i]);
+            assert_ok(flashinfer_step(session, expected[i], &error));
+        }
+        free(ids);
+        free(expected);
+    }
+    close_model(model, session);
+}
+
+static double window_nll(flashinfer_session *session, const int32_t *ids)
+{
+    flashinfer_error error;
+    double sum = 0;
+
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_session_rewind(session, 0, &error));
+    for (int i = 0; i + 1 < WINDOW; i++) {
+        size_t vocab;
+        const float *logits;
+        double total = 0;
+        assert_ok(flashinfer_step(session, ids[i], &error));
+        logits = flashinfer_logits(session, &vocab);
+        for (size_t v = 0; v < vocab; v++) total += exp((double)logits[v]);
+        sum += log(total) - (double)logits[ids[i + 1]];
+    }
+    return sum / (WINDOW - 1);
+}
+
+/* The whole of the windows is compared with valid_nll; sketch must stay within 1 % of exact on the same windows. */
+static void perplexity_matches(void **state)
+{
+    flashinfer_error error;
+    flashinfer_model *exact = open_model(FLASHINFER_PREDICTOR_EXACT, "all");
+    flashinfer_model *sketch = open_model(FLASHINFER_PREDICTOR_SKETCH, "half");
+    flashinfer_session *exact_session, *sketch_session;
+    size_t bytes, nll_bytes;
+    int32_t *ids = golden("valid_ids", &bytes);
+    double *expected = golden("valid_nll", &nll_bytes), exact_nll = 0, sketch_nll = 0;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    assert_int_equal(bytes, WINDOWS * WINDOW * 4);
+    assert_int_equal(nll_bytes, 8);
+    assert_ok(flashinfer_session_create(exact, &exact_session, &error));
+    assert_ok(flashinfer_session_create(sketch, &sketch_session, &error));
+    for (uint32_t i = 0; i < nll_windows; i++) {
+        exact_nll += window_nll(exact_session, ids + i * WINDOW) / nll_windows;
+        sketch_nll += window_nll(sketch_session, ids + i * WINDOW) / nll_windows;
+    }
+    print_message("nll over %u windows: exact %.6f, sketch %.6f (perplexity %+.3f %%), transformers (%u windows) %.6f\n",
+                  nll_windows, exact_nll, sketch_nll, 100 * (exp(sketch_nll - exact_nll) - 1), WINDOWS, *expected);
+    if (nll_windows == WINDOWS) assert_true(fabs(exact_nll - *expected) <= 1e-3);
+    assert_true(fabs(exp(sketch_nll - exact_nll) - 1) <= 0.01);
+    free(ids);
+    free(expected);
+    close_model(exact, exact_session);
+    close_model(sketch, sketch_session);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_match),
+        cmocka_unit_test(greedy_continuations_match),
+        cmocka_unit_test(perplexity_matches),
+    };
+    FILE *model;
+
+    if (argc != 4) return 2;
+    model_path = argv[1];
+    golden_dir = argv[2];
+    nll_windows = (uint32_t)strtoul(argv[3], NULL, 10);
+    model = fopen(model_path, "rb");
+    if (model == NULL) {
+        (void)printf("SKIP: %s is not here\n", model_path);
+        return 77;
+    }
+    (void)fclose(model);
+    return cmocka_run_group_tests_name("golden", tests, NULL, NULL);
+}

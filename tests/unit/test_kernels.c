@@ -1,0 +1,784 @@
+/*
+ * test_kernels.c - every table of kernels this CPU can run, against sums in double precision and against `ref`.
+ *
+ * Inputs end at a page that may not be touched, so that reading or writing one element too far ends the test; rows
+ * begin at any even address. Error bounds are the textbook ones for the number of partial sums (at least 8), not
+ * guesses: (cols / 8 + 8) * 2^-24 of the sum of magnitudes. Bitwise rules are checked with memcmp.
+ */
+#define _GNU_SOURCE
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "flashinfer.h"
+#include "kernels/kernels.h"
+#include "util/half.h"
+
+#define AREA_BYTES ((size_t)1 << 20)
+#define ROWS_MAX 24u
+#define COLS_MAX 20000u
+#define UNIT 0x1p-24 /* half an ulp of 1 */
+
+/* ---------------------------------------------------------------------------------------- memory */
+
+static uint8_t *area_end[8]; /* each the first byte of a forbidden page */
+static uint32_t area_count;
+
+/* The last `bytes` of area `index`, moved `slack` bytes away from the forbidden page. */
+static void *place(uint32_t index, size_t bytes, size_t slack)
+{
+    assert_true(bytes + slack <= AREA_BYTES);
+    return area_end[index] - slack - bytes;
+}
+
+static int map_areas(void **state)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    (void)state;
+    for (area_count = 0; area_count < sizeof area_end / sizeof *area_end; area_count++) {
+        uint8_t *base = mmap(NULL, AREA_BYTES + page, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (base == MAP_FAILED) return -1;
+        if (mprotect(base + AREA_BYTES, page, PROT_NONE) != 0) return -1;
+        area_end[area_count] = base + AREA_BYTES;
+    }
+    return 0;
+}
+
+enum { AREA_X, AREA_Y, AREA_Z, AREA_BIAS, AREA_ROWS, AREA_MORE, AREA_SCORES, AREA_LAST };
+
+/* ---------------------------------------------------------------------------------------- random values */
+
+static uint64_t random_state = 0x9e3779b97f4a7c15u;
+static uint32_t shapes_done;
+
+static uint32_t random_below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)((random_state >> 32) * n >> 32);
+}
+
+static float random_float(void)
+{
+    return (float)(int32_t)random_below(2000001) / 1e6f - 1.0f;
+}
+
+/* flavour 0: ordinary; 1: many denormals and zeros of either sign; 2: a wide range of magnitudes */
+static float random_value(uint32_t flavour, enum flin_type type)
+{
+    float least = type == FLIN_F16 ? 0x1p-24f : 0x1p-149f;
+
+    if (flavour == 1) {
+        uint32_t kind = random_below(4);
+        float denormal = (float)(int32_t)(random_below(2047) - 1023u) * least;
+        return kind == 0 ? random_float() : kind == 1 ? 0.0f : kind == 2 ? -0.0f : denormal;
+    }
+    if (flavour == 2) return ldexpf(random_float(), (int)random_below(24) - 12);
+    return random_float();
+}
+
+static size_t bytes_of(enum flin_type type)
+{
+    return type == FLIN_F16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+static void put(void *row, uint32_t c, float value, enum flin_type type)
+{
+    uint16_t half = flin_half_from_float(value);
+
+    if (type == FLIN_F16)
+        memcpy((uint8_t *)row + c * sizeof half, &half, sizeof half);
+    else
+        memcpy((uint8_t *)row + c * sizeof value, &value, sizeof value);
+}
+
+static float get(const void *row, uint64_t c, enum flin_type type)
+{
+    uint16_t half;
+    float value;
+
+    if (type == FLIN_F16) {
+        memcpy(&half, (const uint8_t *)row + c * sizeof half, sizeof half);
+        return flin_float_from_half(half);
+    }
+    memcpy(&value, (const uint8_t *)row + c * sizeof value, sizeof value);
+    return value;
+}
+
+static void fill(void *row, uint32_t count, uint32_t flavour, enum flin_type type)
+{
+    for (uint32_t c = 0; c < count; c++) put(row, c, random_value(flavour, type), type);
+}
+
+/* Mostly 1 to 300 so that every tail comes up often, now and then much wider. */
+static uint32_t random_cols(uint32_t most)
+{
+    uint32_t cols = random_below(64) == 0 ? random_below(most) : random_below(301);
+    return cols < most ? cols : most;
+}
+
+/* ---------------------------------------------------------------------------------------- the tables */
+
+static const flin_kernels *table_of(void **state)
+{
+    uint32_t wanted = *(const uint32_t *)*state;
+    const flin_kernels *kernels = flin_kernels_choose(wanted);
+    static const char *const names[] = {"", "ref", "avx2", "avx512"};
+
+    if (kernels != NULL) {
+        assert_string_equal(kernels->name, names[wanted]);
+        return kernels;
+    }
+    print_message("SKIPPED: this CPU or build has no %s kernels; they are not tested here\n",
+                  names[wanted]);
+    skip();
+    return NULL;
+}
+
+/* ref adds the rounded product on machines without fused arithmetic, overlays always fuse. */
+static int fuses(const flin_kernels *kernels)
+{
+    return kernels != &flin_kernels_ref;
+}
+
+static void assert_close(double value, double expected, double bound, const char *what, uint32_t cols)
+{
+    if (isnan(expected) && isnan(value)) return;
+    if (value == expected || fabs(value - expected) <= bound) return;
+    fail_msg("%s of %u columns: %.9g instead of %.9g, allowed %.3g", what, cols, value, expected, bound);
+}
+
+static void assert_same_bits(const float *a, const float *b, uint32_t count, const char *what)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (flin_bits_from_float(a[i]) != flin_bits_from_float(b[i]))
+            fail_msg("%s: element %u is %.9g here and %.9g there", what, i, (double)a[i], (double)b[i]);
+}
+
+/* ---------------------------------------------------------------------------------------- dot products */
+
+static double exact_dot(const void *row, const float *x, uint32_t cols, enum flin_type type,
+                        double *magnitude)
+{
+    double sum = 0;
+
+    *magnitude = 0;
+    for (uint32_t c = 0; c < cols; c++) {
+        double product = (double)get(row, c, type) * (double)x[c];
+        sum += product;
+        *magnitude += fabs(product);
+    }
+    return sum;
+}
+
+static double dot_bound(uint32_t cols, double magnitude)
+{
+    return (cols / 8 + 8) * UNIT * magnitude + cols * 0x1p-149;
+}
+
+/* One matrix: against double, against ref, row by row, split anywhere, scattered, with and without bias. */
+static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t rows, uint32_t cols,
+                      uint32_t flavour)
+{
+    size_t row_bytes = cols * bytes_of(type);
+    uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(40));
+    float *x = place(AREA_X, cols * sizeof *x, 0);
+    float *y = place(AREA_Y, rows * sizeof *y, 0);
+    float *bias = place(AREA_BIAS, rows * sizeof *bias, 0);
+    float other[ROWS_MAX], single[ROWS_MAX];
+    const void *pointers[ROWS_MAX];
+    uint32_t cut = random_below(rows + 1);
+
+    fill(w, rows * cols, flavour, type);
+    fill(x, cols, flavour, FLIN_F32);
+    fill(bias, rows, 0, FLIN_F32);
+    kernels->matvec[type](w, rows, cols, x, NULL, y);
+    flin_kernels_ref.matvec[type](w, rows, cols, x, NULL, other);
+    for (uint32_t r = 0; r < rows; r++) {
+        double magnitude, expected = exact_dot(w + r * row_bytes, x, cols, type, &magnitude);
+        double bound = dot_bound(cols, magnitude);
+        assert_close((double)y[r], expected, bound, "matvec", cols);
+        assert_close((double)y[r], (double)other[r], 2 * bound, "matvec against ref", cols);
+    }
+
+    /* rows in another order and company */
+    for (uint32_t r = 0; r < rows; r++) pointers[r] = w + (rows - 1 - r) * row_bytes;
+    kernels->dot_rows[type](pointers, rows, cols, x, other);
+    for (uint32_t r = 0; r < rows; r++) kernels->dot_rows[type](&pointers[r], 1, cols, x, &single[r]);
+    assert_same_bits(other, single, rows, "dot_rows together and alone");
+    for (uint32_t r = 0; r < rows; r++) single[r] = other[rows - 1 - r];
+    assert_same_bits(y, single, rows, "matvec and dot_rows");
+
+    kernels->matvec[type](w, cut, cols, x, NULL, other);
+    kernels->matvec[type](w + cut * row_bytes, rows - cut, cols, x, NULL, other + cut);
+    assert_same_bits(y, other, rows, "matvec split in two");
+
+    for (uint32_t r = 0; r < rows; r++) other[r] += bias[r];
+    kernels->matvec[type](w, rows, cols, x, bias, y);
+    assert_same_bits(y, other, rows, "matvec with bias");
+    shapes_done++;
+}
+
+static void dot_products(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+        for (uint32_t cols = 0; cols <= 300; cols++)
+            check_dot(kernels, type, 1 + random_below(9), cols, cols % 3);
+        for (uint32_t i = 0; i < 200; i++) {
+            uint32_t cols = random_cols(COLS_MAX);
+            check_dot(kernels, type, random_below(cols > 8000 ? 9 : ROWS_MAX + 1), cols, i % 3);
+        }
+    }
+}
+
+/* Rows that lie anywhere, the first right before the forbidden page. */
+static void dot_scattered(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    float y[ROWS_MAX], other[ROWS_MAX];
+    const void *rows[ROWS_MAX];
+
+    for (uint32_t i = 0; i < 600; i++) {
+        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
+        uint32_t count = random_below(ROWS_MAX + 1), cols = random_cols(2000);
+        size_t row_bytes = cols * bytes_of(type), slack = 0;
+        float *x = place(AREA_X, cols * sizeof *x, 0);
+
+        fill(x, cols, i % 3, FLIN_F32);
+        for (uint32_t r = 0; r < count; r++, slack += row_bytes + 2 * random_below(40)) {
+            uint8_t *row = place(AREA_ROWS, row_bytes, slack);
+            fill(row, cols, i % 3, type);
+            rows[r] = row;
+        }
+        kernels->dot_rows[type](rows, count, cols, x, y);
+        flin_kernels_ref.dot_rows[type](rows, count, cols, x, other);
+        for (uint32_t r = 0; r < count; r++) {
+            double magnitude, expected = exact_dot(rows[r], x, cols, type, &magnitude);
+            assert_close((double)y[r], expected, dot_bound(cols, magnitude), "dot_rows", cols);
+            assert_close((double)y[r], (double)other[r], 2 * dot_bound(cols, magnitude),
+                         "dot_rows against ref", cols);
+        }
+        shapes_done++;
+    }
+}
+
+/* One Inf or NaN at any place, tails included, reaches its own row and no other. */
+static void dot_not_finite(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    const float bad[] = {INFINITY, -INFINITY, NAN};
+
+    for (uint32_t i = 0; i < 900; i++) {
+        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
+        uint32_t rows = 1 + random_below(9), cols = 1 + random_below(130);
+        uint32_t row = random_below(rows), col = random_below(cols);
+        size_t row_bytes = cols * bytes_of(type);
+        uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(9));
+        float *x = place(AREA_X, cols * sizeof *x, 0), y[9], expected = bad[i % 3];
+
+        for (uint32_t c = 0; c < rows * cols; c++) put(w, c, 0.5f, type);
+        for (uint32_t c = 0; c < cols; c++) x[c] = 0.25f;
+        put(w + row * row_bytes, col, expected, type);
+        kernels->matvec[type](w, rows, cols, x, NULL, y);
+        for (uint32_t r = 0; r < rows; r++) {
+            if (r != row) {
+                assert_close((double)y[r], 0.125 * cols, 0, "row beside", cols);
+            } else if (isnan(expected)) {
+                assert_true(isnan(y[r]));
+            } else {
+                assert_true(y[r] == expected);
+            }
+        }
+        x[col] = 0.0f; /* Inf * 0 */
+        kernels->matvec[type](w, rows, cols, x, NULL, y);
+        assert_true(isnan(y[row]));
+        shapes_done++;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- add_rows */
+
+typedef struct sum {
+    const void *rows[ROWS_MAX];
+    float a[ROWS_MAX];
+    uint32_t count, cols;
+    enum flin_type type;
+} sum;
+
+static void random_sum(sum *s, enum flin_type type, uint32_t cols, uint32_t flavour)
+{
+    size_t row_bytes = cols * bytes_of(type), slack = 0;
+
+    s->type = type;
+    s->cols = cols;
+    s->count = random_below(cols > 5000 ? 9 : ROWS_MAX + 1);
+    for (uint32_t i = 0; i < s->count; i++, slack += row_bytes + 2 * random_below(40)) {
+        uint8_t *row = place(AREA_ROWS, row_bytes, slack);
+        fill(row, cols, flavour, type);
+        s->rows[i] = row;
+        s->a[i] = random_value(flavour, FLIN_F32);
+    }
+}
+
+static void check_sum_values(const flin_kernels *kernels, const sum *s, const float *before,
+                             const float *y)
+{
+    for (uint32_t c = 0; c < s->cols; c++) {
+        double exact = (double)before[c], magnitude = fabs(exact);
+        float fused = before[c];
+
+        for (uint32_t i = 0; i < s->count; i++) {
+            double product = (double)s->a[i] * (double)get(s->rows[i], c, s->type);
+            exact += product;
+            magnitude += fabs(product);
+            fused = fmaf(s->a[i], get(s->rows[i], c, s->type), fused);
+        }
+        assert_close((double)y[c], exact, (s->count + 1) * UNIT * 2 * magnitude + s->count * 0x1p-149,
+                     "add_rows", s->cols);
+        if (fuses(kernels)) assert_same_bits(&y[c], &fused, 1, "add_rows and a chain of fmaf");
+    }
+}
+
+static void check_sum_splits(const flin_kernels *kernels, const sum *s, const float *before,
+                             const float *y)
+{
+    float *split = place(AREA_Z, s->cols * sizeof *split, 0);
+    uint32_t grains = (s->cols + 63) / 64, cut = random_below(grains + 1) * 64;
+    uint32_t part = random_below(s->count + 1);
+
+    cut = cut < s->cols ? cut : s->cols;
+    memcpy(split, before, s->cols * sizeof *split);
+    kernels->add_rows[s->type](s->rows, s->a, s->count, 0, cut, split);
+    assert_memory_equal(split + cut, before + cut, (s->cols - cut) * sizeof *split);
+    kernels->add_rows[s->type](s->rows, s->a, s->count, cut, s->cols, split);
+    assert_same_bits(y, split, s->cols, "add_rows split by columns");
+
+    /* first some rows, the rest when they arrive */
+    memcpy(split, before, s->cols * sizeof *split);
+    kernels->add_rows[s->type](s->rows, s->a, part, 0, s->cols, split);
+    kernels->add_rows[s->type](s->rows + part, s->a + part, s->count - part, 0, s->cols, split);
+    assert_same_bits(y, split, s->cols, "add_rows split by rows");
+}
+
+static void check_sum(const flin_kernels *kernels, enum flin_type type, uint32_t cols, uint32_t flavour)
+{
+    float *before = place(AREA_X, cols * sizeof *before, 0), *y = place(AREA_Y, cols * sizeof *y, 0);
+    sum s;
+
+    random_sum(&s, type, cols, flavour);
+    fill(before, cols, flavour, FLIN_F32);
+    memcpy(y, before, cols * sizeof *y);
+    kernels->add_rows[type](s.rows, s.a, s.count, 0, cols, y);
+    check_sum_values(kernels, &s, before, y);
+    check_sum_splits(kernels, &s, before, y);
+    shapes_done++;
+}
+
+static void added_rows(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+        for (uint32_t cols = 0; cols <= 300; cols++) check_sum(kernels, type, cols, cols % 3);
+        for (uint32_t i = 0; i < 100; i++) check_sum(kernels, type, random_cols(9000), i % 3);
+    }
+}
+
+static void added_rows_not_finite(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 600; i++) {
+        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
+        uint32_t cols = 1 + random_below(130), col = random_below(cols), bad;
+        float *y = place(AREA_Y, cols * sizeof *y, 0);
+        sum s;
+
+        random_sum(&s, type, cols, 0);
+        if (s.count == 0) continue;
+        bad = random_below(s.count);
+        put((void *)(uintptr_t)s.rows[bad], col, i % 4 < 2 ? INFINITY : NAN, type);
+        memset(y, 0, cols * sizeof *y);
+        s.a[bad] = 2.0f;
+        kernels->add_rows[type](s.rows, s.a, s.count, 0, cols, y);
+        for (uint32_t c = 0; c < cols; c++) assert_true(isfinite(y[c]) == (c != col));
+        assert_true(i % 4 < 2 ? y[col] == INFINITY : isnan(y[col]));
+        shapes_done++;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- conversions */
+
+static int same_half(uint16_t a, uint16_t b)
+{
+    int a_nan = (a & 0x7fffu) > 0x7c00u, b_nan = (b & 0x7fffu) > 0x7c00u;
+    return a_nan || b_nan ? a_nan && b_nan && (a & 0x8000u) == (b & 0x8000u) : a == b;
+}
+
+/* All 65536 halves, in one piece and in pieces of every length. */
+static void halves_to_floats(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    uint16_t *halves = place(AREA_ROWS, 65536 * sizeof *halves, 0);
+    float *floats = place(AREA_Y, 65536 * sizeof *floats, 0);
+
+    for (uint32_t i = 0; i < 65536; i++) halves[i] = (uint16_t)i;
+    kernels->to_float[FLIN_F16](halves, 65536, floats);
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < 65536; i++) {
+            float expected = flin_float_from_half((uint16_t)i);
+            if (isnan(expected)) /* a converter may make a signalling NaN quiet */
+                assert_true(isnan(floats[i]) && !signbit(floats[i]) == !signbit(expected));
+            else
+                assert_int_equal(flin_bits_from_float(floats[i]), flin_bits_from_float(expected));
+        }
+        memset(floats, 0, 65536 * sizeof *floats);
+        for (uint32_t at = 0, n = 0; at < 65536; at += n, n = n % 67 + 1) {
+            n = n < 65536 - at ? n : 65536 - at;
+            kernels->to_float[FLIN_F16](halves + at, n, floats + at);
+        }
+    }
+}
+
+static void floats_to_floats(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t cols = 0; cols <= 300; cols++) {
+        uint8_t *row = place(AREA_ROWS, cols * sizeof(float), 2 * (cols % 3));
+        float *to = place(AREA_Y, cols * sizeof *to, 0);
+
+        for (uint32_t i = 0; i < cols * sizeof(float); i++) row[i] = (uint8_t)random_below(256);
+        to[-1] = 7.0f;
+        kernels->to_float[FLIN_F32](row, cols, to);
+        assert_memory_equal(to, row, cols * sizeof *to);
+        assert_true(to[-1] == 7.0f);
+        shapes_done++;
+    }
+}
+
+static uint32_t edge_floats(float *to)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < 65536; i++) { /* each half, and the point midway to the next, and around it */
+        uint32_t bits = flin_bits_from_float(flin_float_from_half((uint16_t)i));
+        if (i % 7 != 0 && (i & 0x7fffu) > 0x420u && (i & 0x7fffu) < 0x7bf0u) continue;
+        float next = flin_float_from_half((uint16_t)(i + ((i & 0x7fffu) < 0x7fffu)));
+        float middle = flin_float_from_bits(bits) / 2 + next / 2;
+        to[n++] = flin_float_from_bits(bits);
+        to[n++] = middle;
+        to[n++] = nextafterf(middle, INFINITY);
+        to[n++] = nextafterf(middle, -INFINITY);
+    }
+    const float more[] = {65504.0f,  65519.99f, 65520.0f, -65520.0f, 1e9f,      -1e30f,  FLT_MAX, FLT_MIN,
+                          -FLT_MIN,  0x1p-149f, 0x1p-25f, 0x1.8p-25f, 0x1p-26f, INFINITY, -INFINITY, NAN,
+                          0x1.002p0f, 0x1.006p0f};
+    memcpy(to + n, more, sizeof more);
+    return n + (uint32_t)(sizeof more / sizeof *more);
+}
+
+static void floats_to_halves(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    float *x = malloc(300000 * sizeof *x);
+    uint16_t *halves = malloc(300000 * sizeof *halves);
+    uint32_t count;
+
+    assert_non_null(x);
+    assert_non_null(halves);
+    count = edge_floats(x);
+    assert_true(count < 200000);
+    for (; count < 300000; count++) x[count] = flin_float_from_bits(random_below(0xffffffffu));
+    kernels->to_half(x, count, halves);
+    for (uint32_t i = 0; i < count; i++)
+        if (!same_half(halves[i], flin_half_from_float(x[i])))
+            fail_msg("%a becomes %04x, not %04x", (double)x[i], halves[i], flin_half_from_float(x[i]));
+    for (uint32_t cols = 0; cols <= 300; cols++) {
+        float *from = place(AREA_X, cols * sizeof *from, 0);
+        uint16_t *to = place(AREA_Y, cols * sizeof *to, 0);
+
+        fill(from, cols, cols % 3, FLIN_F32);
+        to[-1] = 7;
+        kernels->to_half(from, cols, to);
+        for (uint32_t i = 0; i < cols; i++) assert_int_equal(to[i], flin_half_from_float(from[i]));
+        assert_int_equal(to[-1], 7);
+        shapes_done++;
+    }
+    free(x);
+    free(halves);
+}
+
+/* ---------------------------------------------------------------------------------------- layer norm */
+
+static void check_norm(const flin_kernels *kernels, uint32_t n, float offset, float eps)
+{
+    float *x = place(AREA_X, n * sizeof *x, 0), *y = place(AREA_Y, n * sizeof *y, 0);
+    float *weight = place(AREA_ROWS, n * sizeof *weight, 0), *bias = place(AREA_BIAS, n * sizeof *bias, 0);
+    float *other = place(AREA_Z, n * sizeof *other, 0);
+    double mean = 0, variance = 0, largest = 0;
+
+    fill(x, n, 0, FLIN_F32);
+    fill(weight, n, 0, FLIN_F32);
+    fill(bias, n, 0, FLIN_F32);
+    for (uint32_t c = 0; c < n; c++) x[c] += offset;
+    for (uint32_t c = 0; c < n; c++) mean += (double)x[c] / n, largest = fmax(largest, fabs((double)x[c]));
+    for (uint32_t c = 0; c < n; c++) variance += ((double)x[c] - mean) * ((double)x[c] - mean) / n;
+
+    kernels->layer_norm(x, weight, bias, n, eps, y);
+    flin_kernels_ref.layer_norm(x, weight, bias, n, eps, other);
+
+    double scale = 1 / sqrt(variance + (double)eps);
+    for (uint32_t c = 0; c < n; c++) {
+        double normal = ((double)x[c] - mean) * scale;
+        double expected = normal * (double)weight[c] + (double)bias[c];
+        /* the mean's rounding shifts every element; the variance's scales it */
+        double bound = (n / 8 + 16) * UNIT * (largest * scale + fabs(normal) + 1);
+        assert_close((double)y[c], expected, bound, "layer_norm", n);
+        assert_close((double)y[c], (double)other[c], 2 * bound, "layer_norm against ref", n);
+    }
+    memcpy(other, x, n * sizeof *x);
+    kernels->layer_norm(other, weight, bias, n, eps, other);
+    assert_same_bits(y, other, n, "layer_norm in place");
+    shapes_done++;
+}
+
+static void layer_norms(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t n = 0; n <= 300; n++) check_norm(kernels, n, n % 2 ? 0.0f : 3.0f, 1e-5f);
+    for (uint32_t i = 0; i < 100; i++) check_norm(kernels, random_cols(COLS_MAX), random_float(), 1e-5f);
+    for (uint32_t n = 1; n < 100; n++) { /* one NaN makes every element NaN */
+        float *x = place(AREA_X, n * sizeof *x, 0), *y = place(AREA_Y, n * sizeof *y, 0);
+
+        for (uint32_t c = 0; c < n; c++) x[c] = 1.0f;
+        kernels->layer_norm(x, x, x, n, 1e-5f, y);
+        for (uint32_t c = 0; c < n; c++) assert_true(y[c] == 1.0f); /* no variance: weight * 0 + bias */
+        x[random_below(n)] = NAN;
+        kernels->layer_norm(x, x, x, n, 1e-5f, y);
+        for (uint32_t c = 0; c < n; c++) assert_true(isnan(y[c]));
+        shapes_done++;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- attention */
+
+typedef struct head {
+    float *q, *scores, *out;
+    uint8_t *keys, *values;
+    uint32_t count, stride, dim;
+    enum flin_type type;
+} head;
+
+static void random_head(head *h, enum flin_type type, uint32_t count, uint32_t dim, float sharpness)
+{
+    static const uint32_t gaps[] = {0, 0, 1, 7, 64};
+    uint64_t elements;
+
+    h->type = type;
+    h->count = count;
+    h->dim = dim;
+    h->stride = dim + gaps[random_below(5)];
+    elements = count == 0 ? 0 : (uint64_t)(count - 1) * h->stride + dim;
+    h->q = place(AREA_X, dim * sizeof(float), 0);
+    h->scores = place(AREA_SCORES, count * sizeof(float), 0);
+    h->out = place(AREA_Y, dim * sizeof(float), 0);
+    h->keys = place(AREA_ROWS, elements * bytes_of(type), 0);
+    h->values = place(AREA_MORE, elements * bytes_of(type), 0);
+    fill(h->keys, (uint32_t)elements, 0, type);
+    fill(h->values, (uint32_t)elements, 0, type);
+    for (uint32_t c = 0; c < dim; c++) h->q[c] = random_float() * sharpness;
+}
+
+static void run_head(const flin_kernels *kernels, const head *h)
+{
+    kernels->attend[h->type](h->q, h->keys, h->values, h->count, h->stride, h->dim, h->scores, h->out);
+}
+
+/* The same in double; *slack is how much a score may be off, which its weight is off by, relatively. */
+static void exact_head(const head *h, double *out, double *slack)
+{
+    double *weights = calloc(h->count + 1, sizeof *weights), total = 0, largest = -INFINITY, most = 0;
+
+    assert_non_null(weights);
+    for (uint32_t p = 0; p < h->count; p++) {
+        double magnitude = 0;
+        for (uint32_t c = 0; c < h->dim; c++) {
+            double product = (double)h->q[c] * (double)get(h->keys, (uint64_t)p * h->stride + c, h->type);
+            weights[p] += product;
+            magnitude += fabs(product);
+        }
+        largest = fmax(largest, weights[p]);
+        most = fmax(most, magnitude);
+    }
+    for (uint32_t p = 0; p < h->count; p++) total += weights[p] = exp(weights[p] - largest);
+    for (uint32_t c = 0; c < h->dim; c++) {
+        out[c] = 0;
+        for (uint32_t p = 0; p < h->count; p++)
+            out[c] += weights[p] / total * (double)get(h->values, (uint64_t)p * h->stride + c, h->type);
+    }
+    *slack = 4 * dot_bound(h->dim, most) + 8 * UNIT;
+    free(weights);
+}
+
+static void check_head(const flin_kernels *kernels, enum flin_type type, uint32_t count, uint32_t dim,
+                       float sharpness)
+{
+    double expected[512], slack, bound;
+    float other[512];
+    head h;
+
+    random_head(&h, type, count, dim, sharpness);
+    exact_head(&h, expected, &slack);
+    run_head(&flin_kernels_ref, &h);
+    memcpy(other, h.out, dim * sizeof *other);
+    run_head(kernels, &h);
+    bound = 2 * slack + 2 * (count + 8) * UNIT; /* values are within [-1, 1] and weights sum to 1 */
+    for (uint32_t c = 0; c < dim; c++) {
+        if (count == 0) assert_true(h.out[c] == 0.0f);
+        assert_close((double)h.out[c], expected[c], bound, "attend", dim);
+        assert_close((double)h.out[c], (double)other[c], 2 * bound, "attend against ref", dim);
+    }
+    shapes_done++;
+}
+
+static void attention(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+        for (uint32_t dim = 1; dim <= 300; dim++)
+            check_head(kernels, type, 1 + random_below(40), dim, dim % 4 == 0 ? 20.0f : 1.0f);
+        for (uint32_t count = 0; count <= 200; count++)
+            check_head(kernels, type, count, count % 2 ? 64 : 80, count % 4 == 0 ? 100.0f : 1.0f);
+        check_head(kernels, type, 1500, 64, 1.0f);
+        check_head(kernels, type, 1023, 128, 10.0f);
+    }
+}
+
+/* A head of one dimension: scores are the keys, so weights show the exponential itself. */
+static void exponentials(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 4000; i++) {
+        float q = 1.0f, score, *keys = place(AREA_ROWS, 2 * sizeof *keys, 0), values[2] = {1.0f, 0.0f};
+        float scores[2], out;
+        double expected;
+
+        score = i < 200 ? -(float)i : -(float)random_below(110000) / 1000.0f;
+        keys[0] = score, keys[1] = 0.0f;
+        kernels->attend[FLIN_F32](&q, keys, values, 2, 1, 1, scores, &out);
+        expected = exp((double)score);
+        assert_true(scores[1] == 1.0f);
+        assert_close((double)scores[0], expected, 2.5 * UNIT * expected + 0x1p-126, "exp", 1);
+        assert_close((double)out, expected / (1 + expected), 5 * UNIT * expected + 0x1p-126, "weight", 1);
+    }
+}
+
+static void attention_not_finite(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 600; i++) {
+        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
+        uint32_t count = 1 + random_below(60), dim = 1 + random_below(70), p = random_below(count);
+        uint32_t c = random_below(dim);
+        head h;
+
+        random_head(&h, type, count, dim, 1.0f);
+        h.q[c] = 1.0f;
+        if (i % 3 == 0) { /* a position masked with -Inf does not count, unless it is the only one */
+            put(h.keys + p * h.stride * bytes_of(type), c, -INFINITY, type);
+            run_head(kernels, &h);
+            for (uint32_t k = 0; k < dim; k++) assert_true(isnan(h.out[k]) == (count == 1));
+            if (count > 1) assert_true(h.scores[p] == 0.0f);
+        } else { /* NaN or +Inf as a score spoils all of this head */
+            put(h.keys + p * h.stride * bytes_of(type), c, i % 3 == 1 ? NAN : INFINITY, type);
+            run_head(kernels, &h);
+            for (uint32_t k = 0; k < dim; k++) assert_true(isnan(h.out[k]));
+        }
+        shapes_done++;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- choosing */
+
+static void choosing(void **state)
+{
+    const flin_kernels *best = flin_kernels_choose(FLASHINFER_KERNELS_DEFAULT);
+    const flin_kernels *avx512 = flin_kernels_choose(FLASHINFER_KERNELS_AVX512);
+    const flin_kernels *avx2 = flin_kernels_choose(FLASHINFER_KERNELS_AVX2);
+
+    (void)state;
+    assert_ptr_equal(flin_kernels_choose(FLASHINFER_KERNELS_REF), &flin_kernels_ref);
+    assert_ptr_equal(best, avx512 != NULL ? avx512 : avx2 != NULL ? avx2 : &flin_kernels_ref);
+    assert_null(flin_kernels_choose(4));
+    assert_null(flin_kernels_choose(UINT32_MAX));
+    for (uint32_t wanted = 0; wanted < 4; wanted++) {
+        const flin_kernels *kernels = flin_kernels_choose(wanted);
+        if (kernels == NULL) continue;
+        for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+            assert_non_null(kernels->matvec[type]);
+            assert_non_null(kernels->dot_rows[type]);
+            assert_non_null(kernels->add_rows[type]);
+            assert_non_null(kernels->to_float[type]);
+            assert_non_null(kernels->attend[type]);
+        }
+        assert_non_null(kernels->to_half);
+        assert_non_null(kernels->layer_norm);
+        assert_non_null(kernels->sketch_mask);
+    }
+}
+
+static void enough_shapes(void **state)
+{
+    (void)state;
+    print_message("%u random shapes tested\n", shapes_done);
+    if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) != NULL) assert_true(shapes_done >= 10000);
+}
+
+#define FOR_TABLE(test, wanted)                                                                    \
+    {                                                                                              \
+        #test ": " #wanted, test, NULL, NULL, &table_##wanted                                      \
+    }
+#define FOR_EACH_TABLE(test) FOR_TABLE(test, ref), FOR_TABLE(test, avx2), FOR_TABLE(test, avx512)
+
+int main(void)
+{
+    static uint32_t table_ref = FLASHINFER_KERNELS_REF, table_avx2 = FLASHINFER_KERNELS_AVX2;
+    static uint32_t table_avx512 = FLASHINFER_KERNELS_AVX512;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(choosing),
+        FOR_EACH_TABLE(dot_products),
+        FOR_EACH_TABLE(dot_scattered),
+        FOR_EACH_TABLE(dot_not_finite),
+        FOR_EACH_TABLE(added_rows),
+        FOR_EACH_TABLE(added_rows_not_finite),
+        FOR_EACH_TABLE(halves_to_floats),
+        FOR_EACH_TABLE(floats_to_floats),
+        FOR_EACH_TABLE(floats_to_halves),
+        FOR_EACH_TABLE(layer_norms),
+        FOR_EACH_TABLE(attention),
+        FOR_EACH_TABLE(exponentials),
+        FOR_EACH_TABLE(attention_not_finite),
+        cmocka_unit_test(enough_shapes),
+    };
+
+    return cmocka_run_group_tests(tests, map_areas, NULL);
+}

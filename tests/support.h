@@ -39,7 +39,8 @@ static inline void *read_file(const char *path, size_t *bytes)
 
     *bytes = 0;
     if (file == NULL) return NULL;
-    if (fseek(file, 0, SEEK_END) == 0 && (length = ftell(file)) >= 0 && fseek(file, 0, SEEK_SET) == 0) {
+    if (fseek(file, 0, SEEK_END) == 0 && (length = ftell(file)) >= 0 &&
+        fseek(file, 0, SEEK_SET) == 0) {
         data = malloc((size_t)length + 1);
         if (data != NULL && fread(data, 1, (size_t)length, file) == (size_t)length) {
             data[length] = '\0';

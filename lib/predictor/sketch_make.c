@@ -63,17 +63,21 @@ int flin_sketch_maker_open(flin_sketch_maker *maker, uint32_t cols, uint32_t bit
                            const float *gamma, const float *beta, float margin,
                            flashinfer_error *error)
 {
+    static const float default_margins[] = {2.0f, 1.75f, 1.5f, 1.25f};
     uint32_t blocks = flin_sketch_blocks(cols);
     int code;
 
     memset(maker, 0, sizeof *maker);
-    if (flin_sketch_tile_bytes(cols, bits) == 0 || !isfinite(margin))
+    if (flin_sketch_tile_bytes(cols, bits) == 0)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "no sketch has %u inputs in %u bits; inputs may be 1 to %u, bits 1 to 4",
                          cols, bits, FLIN_SKETCH_COLS_MAX);
+    if (!isfinite(margin) || (margin < 0 && margin != FLIN_SKETCH_MARGIN))
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "the sketch's margin is %g; it must be 0 or more", (double)margin);
     maker->cols = cols;
     maker->bits = bits;
-    maker->margin = margin;
+    maker->margin = margin < 0 ? default_margins[bits - 1] : margin;
     maker->column_scale = malloc(cols * sizeof(float));
     maker->gamma = malloc(cols * sizeof(float));
     maker->beta = malloc(cols * sizeof(float));

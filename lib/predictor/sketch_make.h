@@ -28,13 +28,13 @@
 
 #define FLIN_SKETCH_BITS_DEFAULT 3u
 
-/* More names more neurons and misses fewer; docs/predictors.md has the curve. */
-#define FLIN_SKETCH_MARGIN 2.0f
+/* The margin that finds at least 99% of the active neurons of our models at these bits: see docs/predictors.md. */
+#define FLIN_SKETCH_MARGIN (-1.0f)
 
 typedef struct flin_sketch_maker {
     uint32_t cols;
     uint32_t bits;
-    float margin;
+    float margin; /* never FLIN_SKETCH_MARGIN */
     float *
         column_scale; /* (cols): blk.N.ffn_sketch.scale, complete after open; all 1: see sketch_make.c */
     float *gamma;       /* (cols) */
@@ -43,8 +43,8 @@ typedef struct flin_sketch_maker {
 } flin_sketch_maker;
 
 /* gamma, beta: (cols) weight and bias of the norm whose output is the FFN input; either may be NULL (1 and 0).
-   margin: FLIN_SKETCH_MARGIN unless there is a reason. Allocates a few times cols floats.
-   FLASHINFER_EINVAL for bits outside 1..4 or cols outside 1..FLIN_SKETCH_COLS_MAX, FLASHINFER_ECHECKPOINT for a norm
+   margin: FLIN_SKETCH_MARGIN, or at least 0: more names more neurons and misses fewer. Allocates a few times cols floats.
+   FLASHINFER_EINVAL for bits, cols or a margin out of range, FLASHINFER_ECHECKPOINT for a norm
    that is not finite. On failure the maker is closed. */
 int flin_sketch_maker_open(flin_sketch_maker *maker, uint32_t cols, uint32_t bits,
                            const float *gamma, const float *beta, float margin,

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes unicode_tables.c: which code points the GPT-2 splitter takes for letters, numbers and white space.
+"""Writes unicode_tables.c: what the GPT-2 splitter takes for letters, numbers and white space.
 
 usage: make_unicode_tables.py > unicode_tables.c
 
-The tables must agree with the regex engine of Hugging Face tokenizers, which as of tokenizers 0.23 uses Unicode
-16.0.0 (compared over every scalar value: no difference; Unicode 14.0.0 differs in 9,392 code points). So this
-script insists on that version: Python 3.14 has it, and any other Python with `pip install unicodedata2==16.0.0`.
+The tables must agree with the regex engine of Hugging Face tokenizers, which as of tokenizers 0.23
+uses Unicode 16.0.0 (compared over every scalar value: no difference; Unicode 14.0.0 differs in
+9,392 code points). So this script insists on that version: Python 3.14 has it, and any other Python
+with `pip install unicodedata2==16.0.0`.
 """
 import sys
 import unicodedata
@@ -17,13 +18,13 @@ if unicodedata.unidata_version != WANTED:
     except ImportError:
         pass
 if unicodedata.unidata_version != WANTED:
-    sys.exit(f"needs Unicode {WANTED}, this Python has {unicodedata.unidata_version}: use Python 3.14 or "
-             f"pip install unicodedata2=={WANTED}")
+    sys.exit(f"needs Unicode {WANTED}, this Python has {unicodedata.unidata_version}: "
+             f"use Python 3.14 or pip install unicodedata2=={WANTED}")
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
 # White_Space of PropList.txt, unchanged since Unicode 6.3; unicodedata does not know the property.
-WHITE_SPACE = {*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F,
-               0x3000}
+WHITE_SPACE = {*range(0x9, 0xE), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029,
+               0x202F, 0x205F, 0x3000}
 
 
 def class_of(code):
@@ -38,7 +39,8 @@ def rows(numbers, text, per_row):
 
 
 classes = [class_of(code) for code in range(0x110000)]
-runs = [code << 2 | classes[code] for code in range(0x110000) if code == 0 or classes[code] != classes[code - 1]]
+runs = [code << 2 | classes[code] for code in range(0x110000)
+        if code == 0 or classes[code] != classes[code - 1]]
 
 print(f"""/*
  * unicode_tables.c - letters (L*), numbers (N*) and White_Space of Unicode {WANTED}.
@@ -53,6 +55,6 @@ print(f"""}};
 
 const uint32_t flin_unicode_run_count = {len(runs)};
 const uint32_t flin_unicode_runs[{len(runs)}] = {{""")
-print("\n".join(rows(runs, lambda run: f"0x{run:06x}", 10)))
+print("\n".join(rows(runs, lambda run: f"0x{run:06x}", 9)))
 print("""};
 /* clang-format on */""")

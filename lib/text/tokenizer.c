@@ -696,7 +696,7 @@ int flin_tokenizer_encode(const flin_tokenizer *tokenizer, const char *text, siz
     struct symbol stack_symbols[STACK_SYMBOLS];
     uint64_t stack_queue[2 * STACK_SYMBOLS];
     struct encoding encoding = {.tokenizer = tokenizer,
-                                .text = (const uint8_t *)text,
+                                .text = (const uint8_t *)(text_bytes != 0 ? text : ""),
                                 .tokens = tokens,
                                 .capacity = capacity,
                                 .symbols = stack_symbols,

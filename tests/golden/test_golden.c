@@ -167,8 +167,10 @@ static void perplexity_matches(void **state)
         exact_nll += window_nll(exact_session, ids + i * WINDOW) / nll_windows;
         sketch_nll += window_nll(sketch_session, ids + i * WINDOW) / nll_windows;
     }
-    print_message("nll over %u windows: exact %.6f, sketch %.6f (perplexity %+.3f %%), transformers (%u windows) %.6f\n",
-                  nll_windows, exact_nll, sketch_nll, 100 * (exp(sketch_nll - exact_nll) - 1), WINDOWS, *expected);
+    print_message("nll over %u windows: exact %.6f, sketch %.6f (perplexity %+.3f %%), "
+                  "transformers (%u windows) %.6f\n",
+                  nll_windows, exact_nll, sketch_nll, 100 * (exp(sketch_nll - exact_nll) - 1),
+                  WINDOWS, *expected);
     if (nll_windows == WINDOWS) assert_true(fabs(exact_nll - *expected) <= 1e-3);
     assert_true(fabs(exp(sketch_nll - exact_nll) - 1) <= 0.01);
     free(ids);

@@ -189,7 +189,8 @@ static void test_example(void **state)
 {
     static const uint8_t rows[2][64] = {{0x00, 0x3c, 0x00, 0x40, 0x00, 0x3c, 0x00, 0x42},
                                         {0x00, 0x42, 0x00, 0x44, 0x00, 0x40, 0x00, 0x44}};
-    static const uint64_t sums[4] = {0, 0, 0, 0};
+    static const uint64_t sums[4] = {0x85e39b6e314ef226u, 0x36dcb4fbb9ff1008u, 0x8783894be3051b74u,
+                                     0x23449714a88062c1u};
     const workspace *made = *state;
     flashinfer_pack_options options = plain;
     const flin_gguf_tensor *tensor;

@@ -302,7 +302,7 @@ static void the_same_bytes_everywhere(void **state)
     for (uint32_t i = 0; i < cols; i++) beta[i] = gaussian();
     for (uint32_t bits = 1; bits <= 4; bits++) {
         fixture f = fixture_new(rows, cols, bits);
-        make(&f, weights, NULL, gamma, beta, FLIN_SKETCH_MARGIN);
+        make(&f, weights, NULL, gamma, beta, 2);
         hash = fnv(f.tiles, flin_sketch_bytes(rows, cols, bits), hash);
         hash = fnv(f.bias, rows * sizeof(float), hash);
         fixture_free(&f);
@@ -363,6 +363,8 @@ static void maker_refuses_what_is_no_number(void **state)
     assert_int_equal(flin_sketch_maker_open(&maker, 0, 3, norm, norm, 2, &error),
                      FLASHINFER_EINVAL);
     assert_int_equal(flin_sketch_maker_open(&maker, 40, 3, norm, norm, NAN, &error),
+                     FLASHINFER_EINVAL);
+    assert_int_equal(flin_sketch_maker_open(&maker, 40, 3, norm, norm, -0.5f, &error),
                      FLASHINFER_EINVAL);
     norm[39] = NAN;
     assert_int_equal(flin_sketch_maker_open(&maker, 40, 3, norm, NULL, 2, &error),

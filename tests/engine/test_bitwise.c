@@ -1,0 +1,199 @@
+/*
+ * test_bitwise.c - the second promise: the logits depend on the model file and the tokens alone, bit for bit; never on
+ * budget, window, storage backend, thread count, KV place, audit, or what else ran before.
+ */
+#include "support.h"
+
+#define TOKENS 14
+
+static const int32_t tokens[TOKENS] = {2,    1031, 398, 285, 2044, 510, 17,
+                                       3999, 260,  12,  801, 1500, 77,  640};
+
+/* One way of running; zero fields are defaults. */
+typedef struct way {
+    uint32_t predictor, threads, window, storage, audit, lanes;
+    enum { EVERYTHING, HALF, SMALLEST } budget;
+} way;
+
+static const char *model_path;
+static size_t vocab;
+
+static flashinfer_model *open_way(const way *how)
+{
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_error error;
+    flashinfer_plan plan = {.size = sizeof plan};
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.predictor = how->predictor;
+    options.threads = how->threads != 0 ? how->threads : 1;
+    options.window_tokens = how->window;
+    options.storage = how->storage;
+    options.audit_interval = how->audit;
+    options.io_lanes = how->lanes;
+    options.context_tokens = 32;
+    assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
+    if (how->budget == HALF) options.memory_budget = plan.file_bytes / 2;
+    if (how->budget == SMALLEST) options.memory_budget = plan.minimum_bytes;
+    assert_ok(flashinfer_model_open(model_path, &options, &model, &error));
+    return model;
+}
+
+/* All logits of all tokens, (TOKENS, vocab); free them. */
+static float *run_session(flashinfer_model *model)
+{
+    flashinfer_session *session;
+    flashinfer_error error;
+    float *all = NULL;
+
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    for (size_t i = 0; i < TOKENS; i++) {
+        const float *logits;
+        assert_ok(flashinfer_step(session, tokens[i], &error));
+        logits = flashinfer_logits(session, &vocab);
+        if (all == NULL) all = malloc(TOKENS * vocab * sizeof *all);
+        assert_non_null(all);
+        memcpy(all + i * vocab, logits, vocab * sizeof *all);
+    }
+    flashinfer_session_destroy(session);
+    return all;
+}
+
+static float *run_way(const way *how)
+{
+    flashinfer_model *model = open_way(how);
+    float *all = run_session(model);
+
+    assert_int_equal(flashinfer_model_close(model), 0);
+    return all;
+}
+
+static void assert_same_bits(const float *expected, float *got)
+{
+    assert_memory_equal(expected, got, TOKENS * vocab * sizeof *got);
+    free(got);
+}
+
+static void every_way_gives_the_same_bits(uint32_t predictor)
+{
+    const way reference = {.predictor = predictor};
+    const way ways[] = {
+        {.budget = HALF},
+        {.budget = SMALLEST},
+        {.threads = 2},
+        {.threads = 4, .budget = HALF},
+        {.window = 1, .budget = HALF},
+        {.window = 4, .threads = 2},
+        {.storage = FLASHINFER_STORAGE_LIBAIO, .budget = HALF},
+        {.storage = FLASHINFER_STORAGE_PREAD, .budget = HALF, .threads = 2},
+        {.storage = FLASHINFER_STORAGE_PREAD, .budget = SMALLEST, .lanes = 1},
+        {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = HALF},
+        {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = SMALLEST, .threads = 4, .window = 2},
+        {.audit = 1, .budget = HALF},
+    };
+    float *expected = run_way(&reference);
+
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        way how = ways[i];
+        how.predictor = predictor;
+        assert_same_bits(expected, run_way(&how));
+    }
+    free(expected);
+}
+
+static void exact_is_the_same_every_way(void **state)
+{
+    (void)state;
+    every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_EXACT);
+}
+
+static void sketch_is_the_same_every_way(void **state)
+{
+    (void)state;
+    every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_SKETCH);
+}
+
+static void exact_equals_dense(void **state)
+{
+    const way exact = {.predictor = FLASHINFER_PREDICTOR_EXACT, .budget = HALF};
+    const way dense = {.predictor = FLASHINFER_PREDICTOR_ALL, .threads = 2};
+    float *expected = run_way(&exact);
+
+    (void)state;
+    assert_same_bits(expected, run_way(&dense));
+    free(expected);
+}
+
+/* The test can fail: another predictor gives other bits. */
+static void sketch_differs_from_exact(void **state)
+{
+    const way exact = {.predictor = FLASHINFER_PREDICTOR_EXACT},
+              sketch = {.predictor = FLASHINFER_PREDICTOR_SKETCH};
+    float *first = run_way(&exact), *second = run_way(&sketch);
+
+    (void)state;
+    assert_memory_not_equal(first, second, TOKENS * vocab * sizeof *first);
+    free(first);
+    free(second);
+}
+
+static void history_of_the_cache_does_not_matter(void **state)
+{
+    const way how = {.predictor = FLASHINFER_PREDICTOR_SKETCH, .budget = HALF};
+    flashinfer_model *model = open_way(&how);
+    float *first = run_session(model);
+
+    (void)state;
+    for (int i = 0; i < 3; i++) assert_same_bits(first, run_session(model));
+    free(first);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+static void changing_the_budget_changes_no_bit(void **state)
+{
+    const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        way how = {.predictor = predictors[i]};
+        flashinfer_model *model = open_way(&how);
+        flashinfer_plan plan = {.size = sizeof plan};
+        flashinfer_error error;
+        float *expected = run_session(model);
+        flashinfer_error_init(&error, sizeof error);
+        assert_int_equal(flashinfer_model_plan(model, &plan), 0);
+        assert_ok(flashinfer_model_set_budget(model, plan.minimum_bytes, &error));
+        assert_same_bits(expected, run_session(model));
+        assert_ok(flashinfer_model_set_budget(model, (plan.minimum_bytes + plan.maximum_bytes) / 2,
+                                              &error));
+        assert_same_bits(expected, run_session(model));
+        assert_ok(flashinfer_model_set_budget(model, plan.minimum_bytes + 300000, &error));
+        assert_same_bits(expected, run_session(model));
+        assert_ok(flashinfer_model_set_budget(model, 0, &error));
+        assert_same_bits(expected, run_session(model));
+        assert_int_equal(flashinfer_model_set_budget(model, plan.minimum_bytes - 1, &error),
+                         FLASHINFER_EBUDGET);
+        assert_same_bits(expected, run_session(model));
+        free(expected);
+        assert_int_equal(flashinfer_model_close(model), 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exact_is_the_same_every_way),
+        cmocka_unit_test(sketch_is_the_same_every_way),
+        cmocka_unit_test(exact_equals_dense),
+        cmocka_unit_test(sketch_differs_from_exact),
+        cmocka_unit_test(history_of_the_cache_does_not_matter),
+        cmocka_unit_test(changing_the_budget_changes_no_bit),
+    };
+
+    if (argc != 2) return 2;
+    model_path = argv[1];
+    return cmocka_run_group_tests_name("bitwise", tests, NULL, NULL);
+}

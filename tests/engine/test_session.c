@@ -1,0 +1,336 @@
+/*
+ * test_session.c - sessions through the public API: misuse, limits, rewinding, saved state, cancel, statistics, budget.
+ */
+#include <pthread.h>
+
+#include "support.h"
+
+static const char *model_path;
+
+static flashinfer_model *open_with(flashinfer_options *options)
+{
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_model_open(model_path, options, &model, &error));
+    return model;
+}
+
+static flashinfer_options small_options(void)
+{
+    flashinfer_options options;
+
+    flashinfer_options_init(&options, sizeof options);
+    options.threads = 1;
+    options.context_tokens = 16;
+    return options;
+}
+
+static void budgets_below_the_minimum_name_one_that_works(void **state)
+{
+    const uint32_t predictors[] = {FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH,
+                                   FLASHINFER_PREDICTOR_ALL};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        flashinfer_options options = small_options();
+        flashinfer_model *model = NULL;
+        flashinfer_session *session;
+        flashinfer_error error;
+        flashinfer_plan plan = {.size = sizeof plan};
+        char number[32];
+        flashinfer_error_init(&error, sizeof error);
+        options.predictor = predictors[i];
+        options.memory_budget = 1000;
+        assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
+        options.memory_budget = plan.minimum_bytes - 1;
+        assert_int_equal(flashinfer_model_open(model_path, &options, &model, &error),
+                         FLASHINFER_EBUDGET);
+        assert_null(model);
+        (void)snprintf(number, sizeof number, "%llu", (unsigned long long)plan.minimum_bytes);
+        assert_non_null(strstr(error.text, number));
+        options.memory_budget = plan.minimum_bytes;
+        model = open_with(&options);
+        assert_int_equal(flashinfer_model_plan(model, &plan), 0);
+        assert_true(plan.planned_bytes <= plan.budget_bytes);
+        assert_ok(flashinfer_session_create(model, &session, &error));
+        assert_ok(flashinfer_step(session, 2, &error));
+        flashinfer_session_destroy(session);
+        assert_int_equal(flashinfer_model_close(model), 0);
+    }
+}
+
+static void misuse_is_refused(void **state)
+{
+    flashinfer_options options = small_options();
+    flashinfer_model *model = open_with(&options);
+    flashinfer_session *session, *second;
+    flashinfer_error error;
+    const int32_t bad[] = {2, 4096};
+    int32_t many[17];
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    assert_int_equal(flashinfer_session_create(model, &second, &error), FLASHINFER_EBUDGET);
+    assert_null(second);
+    assert_null(flashinfer_logits(session, NULL));
+    assert_int_equal(flashinfer_step(session, -1, &error), FLASHINFER_ETOKEN);
+    assert_int_equal(flashinfer_step(session, 4096, &error), FLASHINFER_ETOKEN);
+    assert_int_equal(flashinfer_eval(session, bad, 2, &error), FLASHINFER_ETOKEN);
+    assert_int_equal(flashinfer_session_position(session), 0);
+    for (int i = 0; i < 17; i++) many[i] = 5;
+    assert_int_equal(flashinfer_eval(session, many, 17, &error), FLASHINFER_ECONTEXT);
+    assert_ok(flashinfer_eval(session, many, 16, &error));
+    assert_int_equal(flashinfer_step(session, 5, &error), FLASHINFER_ECONTEXT);
+    assert_non_null(flashinfer_logits(session, NULL));
+    assert_int_equal(flashinfer_session_rewind(session, 17, &error), FLASHINFER_EINVAL);
+    assert_int_equal(flashinfer_model_close(model), FLASHINFER_EBUSY);
+    assert_int_equal(flashinfer_step(NULL, 1, &error), FLASHINFER_EINVAL);
+    flashinfer_session_destroy(session);
+    flashinfer_session_destroy(NULL);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    assert_int_equal(flashinfer_model_close(NULL), 0);
+    assert_int_equal(flashinfer_model_open(NULL, NULL, &model, &error), FLASHINFER_EINVAL);
+    assert_null(model);
+}
+
+static void options_are_checked(void **state)
+{
+    struct {
+        flashinfer_options options;
+        uint64_t tail;
+    } newer;
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+#define REFUSED(field, number, code)                                                               \
+    do {                                                                                           \
+        options = small_options();                                                                 \
+        options.field = (number);                                                                  \
+        assert_int_equal(flashinfer_model_open(model_path, &options, &model, &error), code);       \
+    } while (0)
+    REFUSED(predictor, 99, FLASHINFER_EINVAL);
+    REFUSED(storage, 99, FLASHINFER_EINVAL);
+    REFUSED(verify, 99, FLASHINFER_EINVAL);
+    REFUSED(kernels, 99, FLASHINFER_EUNSUPPORTED);
+    REFUSED(kv_type, 99, FLASHINFER_EINVAL);
+    REFUSED(flags, 1u << 30, FLASHINFER_EINVAL);
+    REFUSED(threads, 1000, FLASHINFER_EINVAL);
+    REFUSED(context_tokens, 100000, FLASHINFER_EINVAL);
+    REFUSED(size, 2, FLASHINFER_EINVAL);
+    memset(&newer, 0, sizeof newer);
+    newer.options = small_options();
+    newer.options.size = sizeof newer;
+    assert_ok(flashinfer_model_open(model_path, &newer.options, &model, &error));
+    assert_int_equal(flashinfer_model_close(model), 0);
+    newer.tail = 1;
+    assert_int_equal(flashinfer_model_open(model_path, &newer.options, &model, &error),
+                     FLASHINFER_EINVAL);
+}
+
+/* Steps tokens and copies the last logits out. */
+static float *steps(flashinfer_session *session, const int32_t *ids, size_t count, size_t *vocab)
+{
+    flashinfer_error error;
+    float *copy;
+
+    flashinfer_error_init(&error, sizeof error);
+    for (size_t i = 0; i < count; i++) assert_ok(flashinfer_step(session, ids[i], &error));
+    copy = malloc(4096 * sizeof *copy);
+    assert_non_null(copy);
+    memcpy(copy, flashinfer_logits(session, vocab), 4096 * sizeof *copy);
+    assert_int_equal(*vocab, 4096);
+    return copy;
+}
+
+static void rewind_and_state_restore_the_sequence(void **state)
+{
+    const int32_t ids[] = {2, 300, 301, 302, 303, 304};
+    const uint32_t kv_types[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
+
+    (void)state;
+    for (size_t kind = 0; kind < 2; kind++) {
+        flashinfer_options options = small_options();
+        flashinfer_model *model;
+        flashinfer_session *session, *other;
+        flashinfer_error error;
+        size_t vocab, bytes, written;
+        float *expected, *got;
+        char *saved;
+        flashinfer_error_init(&error, sizeof error);
+        options.session_count = 2;
+        options.kv_type = kv_types[kind];
+        model = open_with(&options);
+        assert_ok(flashinfer_session_create(model, &session, &error));
+        assert_ok(flashinfer_session_create(model, &other, &error));
+        free(steps(session, ids, 3, &vocab));
+        bytes = flashinfer_state_bytes(session);
+        saved = malloc(bytes);
+        assert_non_null(saved);
+        assert_int_equal(flashinfer_state_save(session, saved, bytes - 1, &written, &error),
+                         FLASHINFER_EBUFFER);
+        assert_ok(flashinfer_state_save(session, saved, bytes, &written, &error));
+        assert_int_equal(written, bytes);
+        expected = steps(session, ids + 3, 3, &vocab);
+
+        assert_ok(flashinfer_session_rewind(session, 3, &error));
+        assert_null(flashinfer_logits(session, NULL));
+        got = steps(session, ids + 3, 3, &vocab);
+        assert_memory_equal(expected, got, vocab * sizeof *got);
+        free(got);
+
+        assert_ok(flashinfer_state_load(other, saved, bytes, &error));
+        assert_int_equal(flashinfer_session_position(other), 3);
+        assert_non_null(flashinfer_logits(other, NULL));
+        got = steps(other, ids + 3, 3, &vocab);
+        assert_memory_equal(expected, got, vocab * sizeof *got);
+        free(got);
+        free(expected);
+
+        for (size_t at = 0; at < bytes; at += 1 + bytes / 37) {
+            saved[at] = (char)(saved[at] ^ 4);
+            assert_int_equal(flashinfer_state_load(other, saved, bytes, &error), FLASHINFER_ESTATE);
+            saved[at] = (char)(saved[at] ^ 4);
+        }
+        assert_int_equal(flashinfer_state_load(other, saved, bytes - 1, &error), FLASHINFER_ESTATE);
+        assert_int_equal(flashinfer_state_load(other, saved, 3, &error), FLASHINFER_ESTATE);
+        assert_int_equal(flashinfer_session_position(other), 6);
+        free(saved);
+        flashinfer_session_destroy(session);
+        flashinfer_session_destroy(other);
+        assert_int_equal(flashinfer_model_close(model), 0);
+    }
+}
+
+static int stop_at(const flashinfer_progress *progress, void *user)
+{
+    uint64_t *limit = user;
+    return strcmp(progress->stage, "eval") == 0 && progress->done >= *limit;
+}
+
+static void cancel_keeps_the_session_usable(void **state)
+{
+    const int32_t ids[] = {2, 300, 301, 302, 303, 304};
+    flashinfer_options options = small_options();
+    flashinfer_model *model;
+    flashinfer_session *session;
+    flashinfer_error error;
+    uint64_t limit = 3;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.progress = stop_at;
+    options.progress_user = &limit;
+    model = open_with(&options);
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    assert_int_equal(flashinfer_eval(session, ids, 6, &error), FLASHINFER_ECANCELED);
+    assert_int_equal(flashinfer_session_position(session), 3);
+    limit = 100;
+    flashinfer_session_cancel(session);
+    assert_int_equal(flashinfer_step(session, 302, &error), FLASHINFER_ECANCELED);
+    assert_int_equal(flashinfer_session_position(session), 3);
+    assert_ok(flashinfer_eval(session, ids + 3, 3, &error));
+    assert_int_equal(flashinfer_session_position(session), 6);
+    flashinfer_session_destroy(session);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+static void statistics_add_up(void **state)
+{
+    const int32_t ids[] = {2, 300, 301, 302, 303, 304};
+    flashinfer_options options = small_options();
+    flashinfer_model *model;
+    flashinfer_session *session;
+    flashinfer_stats stats = {.size = sizeof stats};
+    flashinfer_error error;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.predictor = FLASHINFER_PREDICTOR_SKETCH;
+    options.audit_interval = 1;
+    model = open_with(&options);
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    assert_ok(flashinfer_eval(session, ids, 6, &error));
+    assert_int_equal(flashinfer_model_stats(model, &stats), 0);
+    assert_int_equal(stats.tokens, 6);
+    assert_int_equal(stats.neurons, 6ull * 6 * 2560);
+    assert_int_equal(stats.resident + stats.missing, stats.predicted);
+    assert_true(stats.active != 0 && stats.active <= stats.predicted &&
+                stats.predicted < stats.neurons);
+    assert_true(stats.flash_bytes >= stats.missing * 1280 && stats.flash_reads != 0);
+    assert_true(stats.audited_active != 0 && stats.audited_missed < stats.audited_active &&
+                stats.audit_bytes != 0);
+    assert_int_equal(flashinfer_model_reset_stats(model), 0);
+    assert_int_equal(flashinfer_model_stats(model, &stats), 0);
+    assert_int_equal(stats.tokens, 0);
+    flashinfer_session_destroy(session);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+typedef struct worker {
+    flashinfer_model *model;
+    float logits[4096];
+    int failed;
+} worker;
+
+static void *work(void *user)
+{
+    const int32_t ids[] = {2, 300, 301, 302};
+    worker *own = user;
+    flashinfer_session *session;
+
+    own->failed = flashinfer_session_create(own->model, &session, NULL);
+    for (size_t i = 0; i < 4 && own->failed == 0; i++)
+        own->failed = flashinfer_step(session, ids[i], NULL);
+    if (own->failed == 0) memcpy(own->logits, flashinfer_logits(session, NULL), sizeof own->logits);
+    flashinfer_session_destroy(session);
+    return NULL;
+}
+
+/* Two models at once, and two sessions of one model at once: no shared state, same results. */
+static void threads_do_not_disturb_each_other(void **state)
+{
+    flashinfer_options options = small_options();
+    flashinfer_model *models[2];
+    worker *workers = calloc(4, sizeof *workers);
+    pthread_t threads[4];
+
+    (void)state;
+    assert_non_null(workers);
+    options.session_count = 2;
+    options.threads = 2;
+    for (int i = 0; i < 2; i++) models[i] = open_with(&options);
+    for (int i = 0; i < 4; i++) {
+        workers[i].model = models[i / 2];
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(workers[i].failed, 0);
+        assert_memory_equal(workers[0].logits, workers[i].logits, sizeof workers[0].logits);
+    }
+    for (int i = 0; i < 2; i++) assert_int_equal(flashinfer_model_close(models[i]), 0);
+    free(workers);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(budgets_below_the_minimum_name_one_that_works),
+        cmocka_unit_test(misuse_is_refused),
+        cmocka_unit_test(options_are_checked),
+        cmocka_unit_test(rewind_and_state_restore_the_sequence),
+        cmocka_unit_test(cancel_keeps_the_session_usable),
+        cmocka_unit_test(statistics_add_up),
+        cmocka_unit_test(threads_do_not_disturb_each_other),
+    };
+
+    if (argc != 2) return 2;
+    model_path = argv[1];
+    return cmocka_run_group_tests_name("session", tests, NULL, NULL);
+}

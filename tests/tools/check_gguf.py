@@ -1,0 +1,356 @@
+#!/usr/bin/env python3
+"""Checks a packed model file against the checkpoint it was made from.
+
+usage: check_gguf.py MODEL.gguf CHECKPOINT
+
+An independent reader: standard library only, written from docs/format.md and not from the library's sources. It
+reads every metadata key and tensor, compares every weight, every padding byte and the tokenizer with the checkpoint,
+and checks where things lie. Checksums are left to the C tests. Exit code 0, or 1 with one line on stderr.
+"""
+import array
+import json
+import os
+import struct
+import sys
+
+ALIGNMENT = 4096
+F32, F16, I8, I64 = 0, 1, 24, 27
+ELEMENT_BYTES = {F32: 4, F16: 2, I8: 1, I64: 8}
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+
+
+class Mismatch(Exception):
+    pass
+
+
+def require(condition, text):
+    if not condition:
+        raise Mismatch(text)
+
+
+# ------------------------------------------------------------------------------------------------ model file
+
+class Gguf:
+    """Header, metadata and tensor table; tensor data on demand."""
+
+    def __init__(self, path):
+        self.file = open(path, "rb")
+        self.length = os.fstat(self.file.fileno()).st_size
+        require(self.file.read(4) == b"GGUF", "wrong magic")
+        version, tensor_count, value_count = self.take("<IQQ")
+        require(version == 3, "version is %d" % version)
+        self.values = {}
+        self.types = {}
+        for _ in range(value_count):
+            key = self.text()
+            require(key not in self.values, "key %s twice" % key)
+            (kind,) = self.take("<I")
+            self.values[key], self.types[key] = self.value(kind)
+        self.tensors = {}
+        self.order = []
+        for _ in range(tensor_count):
+            name = self.text()
+            (count,) = self.take("<I")
+            dimensions = list(self.take("<%dQ" % count))
+            kind, offset = self.take("<IQ")
+            require(name not in self.tensors, "tensor %s twice" % name)
+            self.tensors[name] = (kind, dimensions, offset)
+            self.order.append(name)
+        self.header_bytes = self.file.tell()
+        self.data_offset = -(-self.header_bytes // ALIGNMENT) * ALIGNMENT
+
+    def take(self, layout):
+        data = self.file.read(struct.calcsize(layout))
+        require(len(data) == struct.calcsize(layout), "file ends within its header")
+        return struct.unpack(layout, data)
+
+    def text(self):
+        (length,) = self.take("<Q")
+        return self.file.read(length).decode("utf-8")
+
+    def value(self, kind):
+        if kind == 8:
+            return self.text(), "string"
+        if kind != 9:
+            return self.take("<" + SCALARS[kind])[0], SCALARS[kind]
+        inner, count = self.take("<IQ")
+        if inner == 8:
+            return [self.text() for _ in range(count)], "[string]"
+        return list(self.take("<%d%s" % (count, SCALARS[inner]))), "[%s]" % SCALARS[inner]
+
+    def size(self, name):
+        kind, dimensions, _ = self.tensors[name]
+        product = ELEMENT_BYTES[kind]
+        for dimension in dimensions:
+            product *= dimension
+        return product
+
+    def data(self, name):
+        self.file.seek(self.data_offset + self.tensors[name][2])
+        data = self.file.read(self.size(name))
+        require(len(data) == self.size(name), "%s is cut off" % name)
+        return data
+
+
+# ------------------------------------------------------------------------------------------------ checkpoint
+
+class Checkpoint:
+    """config.json and the safetensors files."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.config = self.json("config.json")
+        index = self.json("model.safetensors.index.json")
+        self.tensors = {}
+        files = sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]
+        for name in files:
+            with open(os.path.join(directory, name), "rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(length))
+            for tensor, entry in header.items():
+                if tensor != "__metadata__":
+                    self.tensors[tensor] = (name, 8 + length, entry)
+        prefix = "model.decoder." if "model.decoder.embed_tokens.weight" in self.tensors else "decoder."
+        self.prefix = prefix
+
+    def json(self, name):
+        path = os.path.join(self.directory, name)
+        if not os.path.exists(path):
+            return None
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def numbers(self, name, kind):
+        """All elements, row-major, as an array of the target type's bit patterns; and the shape."""
+        file_name, base, entry = self.tensors[name]
+        begin, end = entry["data_offsets"]
+        with open(os.path.join(self.directory, file_name), "rb") as file:
+            file.seek(base + begin)
+            data = file.read(end - begin)
+        return convert(data, entry["dtype"], kind), entry["shape"]
+
+
+def convert(data, dtype, kind):
+    code = "H" if kind == F16 else "I"
+    result = array.array(code)
+    if (dtype, kind) in (("F16", F16), ("F32", F32)):
+        result.frombytes(data)
+        return result
+    count = len(data) // (4 if dtype == "F32" else 2)
+    if dtype == "BF16":
+        wide = array.array("I", [bits << 16 for bits in struct.unpack("<%dH" % count, data)])
+        floats = struct.unpack("<%df" % count, wide.tobytes())
+    else:
+        floats = struct.unpack("<%d%s" % (count, "f" if dtype == "F32" else "e"), data)
+    result.frombytes(struct.pack("<%d%s" % (count, "e" if kind == F16 else "f"), *floats))
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ comparing
+
+def check_layout(model):
+    """Every tensor on the boundary, in order, zeros between them, the file padded to the boundary."""
+    expected = 0
+    for name in model.order:
+        _, _, offset = model.tensors[name]
+        require(offset == expected, "%s lies at %d, expected %d" % (name, offset, expected))
+        end = offset + model.size(name)
+        expected = -(-end // ALIGNMENT) * ALIGNMENT
+        model.file.seek(model.data_offset + end)
+        require(not any(model.file.read(expected - end)), "padding after %s is not zero" % name)
+    require(model.length == model.data_offset + expected, "the file is %d bytes long" % model.length)
+    model.file.seek(model.header_bytes)
+    require(not any(model.file.read(model.data_offset - model.header_bytes)), "header padding is not zero")
+    require(model.order[-1] == "flashinfer.xxh3", "the sums are not last")
+    require(model.tensors["flashinfer.xxh3"][:2] == (I64, [1 + len(model.order)]), "wrong sums tensor")
+    bundles = [i for i, name in enumerate(model.order) if name.endswith("ffn_bundle.weight")]
+    first = bundles[0]
+    require(bundles == list(range(first, len(model.order) - 1)), "bundles are not together before the sums")
+    sketches = [i for i, name in enumerate(model.order) if ".ffn_sketch." in name]
+    require(sketches == list(range(first - len(sketches), first)), "sketches are not together before the bundles")
+
+
+def check_keys(model, config):
+    width = config["hidden_size"]
+    same = {
+        "general.architecture": "opt",
+        "general.alignment": ALIGNMENT,
+        "opt.context_length": config["max_position_embeddings"],
+        "opt.embedding_length": width,
+        "opt.block_count": config["num_hidden_layers"],
+        "opt.feed_forward_length": config["ffn_dim"],
+        "opt.attention.head_count": config["num_attention_heads"],
+        "opt.vocab_size": config["vocab_size"],
+        "opt.word_embed_proj_dim": config.get("word_embed_proj_dim", width),
+        "opt.norm_before": config.get("do_layer_norm_before", True),
+        "flashinfer.version": 1,
+        "flashinfer.ffn.parts": ["up", "down"],
+        "flashinfer.ffn.activation": "relu",
+    }
+    for key, value in same.items():
+        require(model.values.get(key) == value, "%s is %r, expected %r" % (key, model.values.get(key), value))
+    require(abs(model.values["opt.attention.layer_norm_epsilon"] - 1e-5) < 1e-11, "wrong epsilon")
+    kind = model.values["flashinfer.ffn.part_types"][0]
+    part = width * ELEMENT_BYTES[kind]
+    stride = model.values["flashinfer.ffn.stride"]
+    require(model.values["general.file_type"] == (1 if kind == F16 else 0), "wrong file_type")
+    require(model.values["flashinfer.ffn.part_types"] == [kind, kind], "wrong part_types")
+    require(model.values["flashinfer.ffn.part_offsets"] == [0, part], "wrong part_offsets")
+    require(model.values["flashinfer.ffn.part_bytes"] == [part, part], "wrong part_bytes")
+    for step, share in ((4096, 8), (512, 4), (64, 0)):
+        padded = -(-2 * part // step) * step
+        if share == 0 or (padded - 2 * part) * share <= 2 * part:
+            break
+    require(stride == padded, "stride is %d, expected %d" % (stride, padded))
+    return kind, part, stride
+
+
+class Comparer:
+    def __init__(self, model, checkpoint, kind):
+        self.model, self.checkpoint, self.kind = model, checkpoint, kind
+        self.seen = {"flashinfer.xxh3"}
+
+    def tensor(self, target, source, kind=None, skip=0, fill=None):
+        """target holds source's elements, the first `skip` rows left out; fill stands for an absent source."""
+        kind = self.kind if kind is None else kind
+        require(target in self.model.tensors, "%s is missing" % target)
+        found_kind, dimensions, _ = self.model.tensors[target]
+        require(found_kind == kind, "%s has type %d" % (target, found_kind))
+        self.seen.add(target)
+        data = self.model.data(target)
+        if fill is not None and source not in self.checkpoint.tensors:
+            require(data == struct.pack("<f", fill) * dimensions[0], "%s is not all %g" % (target, fill))
+            return
+        numbers, shape = self.checkpoint.numbers(source, kind)
+        shape = [shape[0] - skip] + shape[1:]
+        require(dimensions == shape[::-1], "%s is %r, %s is %r" % (target, dimensions, source, shape))
+        skipped = skip * (shape[1] if len(shape) > 1 else 1)
+        require(data == numbers[skipped:].tobytes(), "%s differs from %s" % (target, source))
+
+    def pair(self, target, source, weight_kind=None, weight_fill=None):
+        self.tensor(target + ".weight", source + ".weight", weight_kind, fill=weight_fill)
+        self.tensor(target + ".bias", source + ".bias", F32, fill=0.0)
+
+    def bundles(self, layer, source, part, stride):
+        name = "blk.%d.ffn_bundle.weight" % layer
+        up, (neurons, width) = self.checkpoint.numbers(source + "fc1.weight", self.kind)
+        down, shape = self.checkpoint.numbers(source + "fc2.weight", self.kind)
+        require(shape == [width, neurons], "fc2 is %r" % shape)
+        require(self.model.tensors[name][:2] == (I8, [stride, neurons]), "%s has a wrong type or shape" % name)
+        step = stride // up.itemsize
+        expected = array.array(up.typecode, bytes(stride * neurons))
+        for i in range(width):
+            expected[i::step] = up[i::width]
+            expected[width + i::step] = down[i * neurons:(i + 1) * neurons]
+        data = self.model.data(name)
+        if data != expected.tobytes():
+            wrong = next(i for i, byte in enumerate(expected.tobytes()) if byte != data[i])
+            raise Mismatch("%s: row %d differs at byte %d" % (name, wrong // stride, wrong % stride))
+        sums = "blk.%d.ffn_bundle.xxh3" % layer
+        require(self.model.tensors[sums][:2] == (I64, [2, neurons]), "%s has a wrong type or shape" % sums)
+        self.seen.update((name, sums))
+
+    def sketch(self, layer, neurons, width):
+        stem = "blk.%d.ffn_sketch." % layer
+        for name, kind, shape in (("bias", F32, [neurons]), ("scale", F32, [width])):
+            require(self.model.tensors[stem + name][:2] == (kind, shape), "%s%s has a wrong shape" % (stem, name))
+            numbers = struct.unpack("<%df" % shape[0], self.model.data(stem + name))
+            require(all(abs(number) < 1e30 for number in numbers), "%s%s is not finite" % (stem, name))
+            self.seen.add(stem + name)
+        kind, shape, _ = self.model.tensors[stem + "weight"]
+        require(kind == I8 and shape[1] == -(-neurons // 16), "%sweight has a wrong shape" % stem)
+        self.seen.add(stem + "weight")
+
+
+def check_tensors(model, checkpoint, kind, part, stride):
+    config, prefix = checkpoint.config, checkpoint.prefix
+    width, neurons = config["hidden_size"], config["ffn_dim"]
+    compare = Comparer(model, checkpoint, kind)
+    compare.tensor("token_embd.weight", prefix + "embed_tokens.weight")
+    compare.tensor("position_embd.weight", prefix + "embed_positions.weight", skip=2)
+    if config.get("word_embed_proj_dim", width) != width:
+        compare.tensor("token_embd_proj_in.weight", prefix + "project_in.weight")
+        compare.tensor("token_embd_proj_out.weight", prefix + "project_out.weight")
+    if config.get("do_layer_norm_before", True) and not config.get("_remove_final_layer_norm", False):
+        compare.pair("output_norm", prefix + "final_layer_norm", F32, 1.0)
+    if not config.get("tie_word_embeddings", True):
+        compare.tensor("output.weight", "lm_head.weight")
+    for layer in range(config["num_hidden_layers"]):
+        source, target = "%slayers.%d." % (prefix, layer), "blk.%d." % layer
+        compare.pair(target + "attn_norm", source + "self_attn_layer_norm", F32, 1.0)
+        compare.pair(target + "ffn_norm", source + "final_layer_norm", F32, 1.0)
+        for to, name in (("attn_q", "q_proj"), ("attn_k", "k_proj"), ("attn_v", "v_proj"), ("attn_output", "out_proj")):
+            compare.pair(target + to, source + "self_attn." + name)
+        compare.tensor(target + "ffn_up.bias", source + "fc1.bias", F32, fill=0.0)
+        compare.tensor(target + "ffn_down.bias", source + "fc2.bias", F32, fill=0.0)
+        compare.bundles(layer, source, part, stride)
+        if "flashinfer.sketch.bits" in model.values:
+            compare.sketch(layer, neurons, width)
+    require(compare.seen == set(model.order), "unexpected tensors %r" % (set(model.order) - compare.seen))
+
+
+# ------------------------------------------------------------------------------------------------ tokenizer
+
+def content(item):
+    return item.get("content") if isinstance(item, dict) else item
+
+
+def read_tables(checkpoint):
+    """tokens by id, ids known to be added (id: special or not), merges"""
+    whole = checkpoint.json("tokenizer.json")
+    if whole:
+        tokens = {i: text for text, i in whole["model"]["vocab"].items()}
+        added = {entry["id"]: entry["special"] for entry in whole["added_tokens"]}
+        tokens.update((entry["id"], entry["content"]) for entry in whole["added_tokens"])
+        merges = [text if isinstance(text, str) else " ".join(text) for text in whole["model"]["merges"]]
+        return tokens, added, merges
+    tokens = {i: text for text, i in checkpoint.json("vocab.json").items()}
+    added = {i: False for i in (checkpoint.json("added_tokens.json") or {}).values()}
+    tokens.update((i, text) for text, i in (checkpoint.json("added_tokens.json") or {}).items())
+    with open(os.path.join(checkpoint.directory, "merges.txt"), encoding="utf-8", newline="") as file:
+        lines = file.read().replace("\r\n", "\n").split("\n")
+    return tokens, added, [line for line in lines if line and not line.startswith("#version")]
+
+
+def check_tokenizer(model, checkpoint):
+    tokens, added, merges = read_tables(checkpoint)
+    vocab_size = checkpoint.config["vocab_size"]
+    found = model.values["tokenizer.ggml.tokens"]
+    types = model.values["tokenizer.ggml.token_type"]
+    require(model.values["tokenizer.ggml.model"] == "gpt2", "wrong tokenizer.ggml.model")
+    require(model.values["tokenizer.ggml.pre"] == "gpt-2", "wrong tokenizer.ggml.pre")
+    require(len(found) == len(types) == vocab_size, "%d tokens, %d types" % (len(found), len(types)))
+    require(model.types["tokenizer.ggml.token_type"] == "[i]", "wrong type of token_type")
+    named = set()
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        for key, item in (checkpoint.json(file) or {}).items():
+            if key.endswith("_token") and isinstance(content(item), str):
+                named.add(content(item))
+    named.update(tokens.get(checkpoint.config.get(key)) for key in ("bos_token_id", "eos_token_id", "pad_token_id"))
+    for i in range(vocab_size):
+        text = tokens.get(i, "[PAD%d]" % i)
+        kind = 5 if i not in tokens else 3 if added.get(i) or text in named else 4 if i in added else 1
+        require(found[i] == text, "token %d is %r, expected %r" % (i, found[i], text))
+        require(types[i] == kind, "token %d (%r) has type %d, expected %d" % (i, text, types[i], kind))
+    require(model.values["tokenizer.ggml.merges"] == merges, "merges differ")
+
+
+def main(arguments):
+    if len(arguments) != 3:
+        print(__doc__.split("\n")[2], file=sys.stderr)
+        return 2
+    try:
+        model, checkpoint = Gguf(arguments[1]), Checkpoint(arguments[2])
+        check_layout(model)
+        kind, part, stride = check_keys(model, checkpoint.config)
+        check_tensors(model, checkpoint, kind, part, stride)
+        check_tokenizer(model, checkpoint)
+    except Mismatch as mismatch:
+        print("check_gguf: %s" % mismatch, file=sys.stderr)
+        return 1
+    print("%s: %d tensors and %d keys agree with the checkpoint" % (arguments[1], len(model.order), len(model.values)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -231,7 +231,7 @@ static const recipe variants[] = {
     {.spare_head = 1},
     {.width = 256,
      .heads = 4,
-     .neurons = 4096,
+     .neurons = 1300,
      .layers = 1,
      .source = SOURCE_F32}, /* several batches of rows */
 };

@@ -4,8 +4,8 @@
  * Owns: speed on these CPUs; every loop is meant to wait for memory, not for arithmetic. Refuses: being called without
  * flin_kernels_choose() having asked the CPU.
  *
- * Sums: a dot product keeps two vectors a row, element c in lane c % 16 of the pair; they are added, halved three times
- * and so folded, alone or four rows at once alike. add_rows is one fused multiply-add per element and row.
+ * Sums: a dot product keeps one vector a row, element c in lane c % 8; it is folded as a tree, the same for every row.
+ * add_rows is one fused multiply-add per element and row.
  * Types differ only in load8() and load_tail(): their type argument is a constant wherever they are inlined.
  */
 #include "kernels/kernels.h"
@@ -17,7 +17,10 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 8u
-#define STEP 16u /* elements a row advances by per round of a loop */
+#define STEP 32u         /* elements a row advances by per round of a loop */
+#define ADDED 16u        /* rows added per pass over y */
+#define AHEAD_BYTES 1024 /* measured: a page or more ahead is slower, the hardware then fetches less by itself */
+#define UNROLL _Pragma("GCC unroll 8")
 
 typedef enum flin_type type_t;
 
@@ -74,15 +77,34 @@ INLINE void store_part(float *y, uint32_t c, uint32_t end, __m256 value)
         _mm256_maskstore_ps(y + c, tail_mask(end - c), value);
 }
 
-/* Ask for the 16 elements at c of a row that will be worked on next. */
-INLINE void prefetch16(const void *row, uint32_t c, type_t type)
+/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one head's cache. */
+typedef struct rows_view {
+    const void *const *scattered; /* (count) or NULL */
+    const uint8_t *first;
+    uint64_t step_bytes;
+    uint32_t count;
+} rows_view;
+
+/* Row i, or the last row instead of one beyond it. */
+INLINE const void *row_at(const rows_view *rows, uint32_t i)
 {
-    _mm_prefetch(element_at(row, c, type), _MM_HINT_T0);
+    const uint32_t at = i < rows->count ? i : rows->count - 1;
+
+    return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
+}
+
+/* Ask for the 32 elements at c of a row that will be worked on soon. */
+INLINE void prefetch32(const void *row, uint32_t c, type_t type)
+{
+    const char *at = element_at(row, c, type);
+
+    _mm_prefetch(at, _MM_HINT_T0);
+    if (type == FLIN_F32) _mm_prefetch(at + 64, _MM_HINT_T0);
 }
 
 /* -------------------------------------------------------------------------------------------- dot */
 
-/* Four sums at once: pairs, then pairs of pairs, then the halves. Each row's tree is the same in every place. */
+/* Four sums at once: pairs, then pairs of pairs, then the halves. Every place has the same tree. */
 INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
 {
     __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -95,93 +117,66 @@ INLINE float fold1(__m256 a)
     return _mm_cvtss_f32(fold4(a, a, a, a));
 }
 
-INLINE float dot1(const void *row, uint32_t cols, const float *x, type_t type)
+/* Elements between the place worked on and the place asked for; beyond the end of a row it is the next one's start. */
+INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
 {
-    __m256 even = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
-    uint32_t c = 0;
+    const uint32_t ahead = (uint32_t)(AHEAD_BYTES / bytes_of(1, type));
 
-    for (; c + STEP <= cols; c += STEP) {
-        even = _mm256_fmadd_ps(load8(row, c, type), _mm256_loadu_ps(x + c), even);
-        odd = _mm256_fmadd_ps(load8(row, c + LANES, type), _mm256_loadu_ps(x + c + LANES), odd);
-    }
-    if (c < cols) {
-        even = _mm256_fmadd_ps(load_part(row, c, cols, type), load_part(x, c, cols, FLIN_F32), even);
-        c += LANES;
-    }
-    if (c < cols)
-        odd = _mm256_fmadd_ps(load_tail(row, c, cols, type), load_tail(x, c, cols, FLIN_F32), odd);
-    return fold1(_mm256_add_ps(even, odd));
+    return ahead < cols ? ahead : cols;
 }
 
-/* Four rows share the loads of x and keep eight sums in flight; `next` are the four rows after them. */
-INLINE void dot4(const void *const row[4], const void *const next[4], uint32_t cols, const float *x,
-                 float *y, type_t type)
+/* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy. next: the eight rows
+   after them. */
+INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols, const float *x,
+                   type_t type)
 {
-    __m256 even0 = _mm256_setzero_ps(), odd0 = _mm256_setzero_ps();
-    __m256 even1 = _mm256_setzero_ps(), odd1 = _mm256_setzero_ps();
-    __m256 even2 = _mm256_setzero_ps(), odd2 = _mm256_setzero_ps();
-    __m256 even3 = _mm256_setzero_ps(), odd3 = _mm256_setzero_ps();
+    const uint32_t ahead = elements_ahead(cols, type);
+    __m256 sum[8];
     uint32_t c = 0;
 
+    UNROLL for (uint32_t r = 0; r < 8; r++) sum[r] = _mm256_setzero_ps();
     for (; c + STEP <= cols; c += STEP) {
-        __m256 x0 = _mm256_loadu_ps(x + c), x1 = _mm256_loadu_ps(x + c + LANES);
+        const void *const *soon = c + ahead < cols ? row : next;
+        const uint32_t at = c + ahead < cols ? c + ahead : c + ahead - cols;
 
-        prefetch16(next[0], c, type);
-        prefetch16(next[1], c, type);
-        prefetch16(next[2], c, type);
-        prefetch16(next[3], c, type);
-        even0 = _mm256_fmadd_ps(load8(row[0], c, type), x0, even0);
-        even1 = _mm256_fmadd_ps(load8(row[1], c, type), x0, even1);
-        even2 = _mm256_fmadd_ps(load8(row[2], c, type), x0, even2);
-        even3 = _mm256_fmadd_ps(load8(row[3], c, type), x0, even3);
-        odd0 = _mm256_fmadd_ps(load8(row[0], c + LANES, type), x1, odd0);
-        odd1 = _mm256_fmadd_ps(load8(row[1], c + LANES, type), x1, odd1);
-        odd2 = _mm256_fmadd_ps(load8(row[2], c + LANES, type), x1, odd2);
-        odd3 = _mm256_fmadd_ps(load8(row[3], c + LANES, type), x1, odd3);
-    }
-    if (c < cols) {
-        __m256 x0 = load_part(x, c, cols, FLIN_F32);
+        UNROLL for (uint32_t r = 0; r < 8; r++) prefetch32(soon[r], at, type);
+        for (uint32_t i = c; i < c + STEP; i += LANES) {
+            const __m256 x8 = _mm256_loadu_ps(x + i);
 
-        even0 = _mm256_fmadd_ps(load_part(row[0], c, cols, type), x0, even0);
-        even1 = _mm256_fmadd_ps(load_part(row[1], c, cols, type), x0, even1);
-        even2 = _mm256_fmadd_ps(load_part(row[2], c, cols, type), x0, even2);
-        even3 = _mm256_fmadd_ps(load_part(row[3], c, cols, type), x0, even3);
-        c += LANES;
+            UNROLL for (uint32_t r = 0; r < 8; r++)
+                sum[r] = _mm256_fmadd_ps(load8(row[r], i, type), x8, sum[r]);
+        }
     }
-    if (c < cols) {
-        __m256 x1 = load_tail(x, c, cols, FLIN_F32);
+    for (; c < cols; c += LANES) {
+        const __m256 x8 = load_part(x, c, cols, FLIN_F32);
 
-        odd0 = _mm256_fmadd_ps(load_tail(row[0], c, cols, type), x1, odd0);
-        odd1 = _mm256_fmadd_ps(load_tail(row[1], c, cols, type), x1, odd1);
-        odd2 = _mm256_fmadd_ps(load_tail(row[2], c, cols, type), x1, odd2);
-        odd3 = _mm256_fmadd_ps(load_tail(row[3], c, cols, type), x1, odd3);
+        UNROLL for (uint32_t r = 0; r < 8; r++)
+            sum[r] = _mm256_fmadd_ps(load_part(row[r], c, cols, type), x8, sum[r]);
     }
-    _mm_storeu_ps(y, fold4(_mm256_add_ps(even0, odd0), _mm256_add_ps(even1, odd1),
-                           _mm256_add_ps(even2, odd2), _mm256_add_ps(even3, odd3)));
+    return _mm256_set_m128(fold4(sum[4], sum[5], sum[6], sum[7]), fold4(sum[0], sum[1], sum[2], sum[3]));
 }
 
-/* Rows that lie at equal distances: a matrix, or one head's positions in the KV cache. */
-INLINE void dot_matrix(const void *matrix, uint32_t rows, uint32_t stride, uint32_t cols,
-                       const float *x, float *y, type_t type)
+/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic and keeps one order
+   of sums for all. */
+INLINE void dot_all(const rows_view *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
-    const uint64_t row_bytes = bytes_of(stride, type);
-    const uint8_t *at = matrix;
-    uint32_t r = 0;
+    for (uint32_t i = 0; i < rows->count; i += 8) {
+        const void *row[8], *next[8];
 
-    for (; r + 4 <= rows; r += 4, at += 4 * row_bytes) {
-        const uint8_t *after = rows - r >= 8 ? at + 4 * row_bytes : at;
-        const void *row[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
-        const void *next[4] = {after, after + row_bytes, after + 2 * row_bytes, after + 3 * row_bytes};
-
-        dot4(row, next, cols, x, y + r, type);
+        for (uint32_t r = 0; r < 8; r++) {
+            row[r] = row_at(rows, i + r);
+            next[r] = row_at(rows, i + 8 + r);
+        }
+        store_part(y, i, rows->count, dot8(row, next, cols, x, type));
     }
-    for (; r < rows; r++, at += row_bytes) y[r] = dot1(at, cols, x, type);
 }
 
 INLINE void matvec(const void *w, uint32_t rows, uint32_t cols, const float *x, const float *bias,
                    float *y, type_t type)
 {
-    dot_matrix(w, rows, cols, cols, x, y, type);
+    const rows_view view = {NULL, w, bytes_of(cols, type), rows};
+
+    dot_all(&view, cols, x, y, type);
     if (bias == NULL) return;
     for (uint32_t r = 0; r < rows; r++) y[r] += bias[r];
 }
@@ -189,70 +184,70 @@ INLINE void matvec(const void *w, uint32_t rows, uint32_t cols, const float *x, 
 INLINE void dot_rows(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
                      float *y, type_t type)
 {
-    uint32_t i = 0;
+    const rows_view view = {rows, NULL, 0, count};
 
-    for (; i + 4 <= count; i += 4)
-        dot4(rows + i, count - i >= 8 ? rows + i + 4 : rows + i, cols, x, y + i, type);
-    for (; i < count; i++) y[i] = dot1(rows[i], cols, x, type);
+    dot_all(&view, cols, x, y, type);
 }
 
 /* -------------------------------------------------------------------------------------------- add */
 
-INLINE void add1(const void *row, float a, uint32_t begin, uint32_t end, float *y, type_t type)
+/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them. */
+INLINE void add_group(const void *const *row, const void *const *next, const float *a,
+                      uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
-    const __m256 scale = _mm256_set1_ps(a);
-
-    for (uint32_t c = begin; c < end; c += LANES) {
-        __m256 sum = load_part(y, c, end, FLIN_F32);
-        store_part(y, c, end, _mm256_fmadd_ps(scale, load_part(row, c, end, type), sum));
-    }
-}
-
-/* Four rows per pass over y, added one after the other. */
-INLINE void add4(const void *const row[4], const void *const next[4], const float *a, uint32_t begin,
-                 uint32_t end, float *y, type_t type)
-{
-    const __m256 a0 = _mm256_set1_ps(a[0]), a1 = _mm256_set1_ps(a[1]);
-    const __m256 a2 = _mm256_set1_ps(a[2]), a3 = _mm256_set1_ps(a[3]);
+    const uint32_t ahead = elements_ahead(end - begin, type);
     uint32_t c = begin;
 
     for (; c + STEP <= end; c += STEP) {
-        __m256 even = _mm256_loadu_ps(y + c), odd = _mm256_loadu_ps(y + c + LANES);
+        __m256 y0 = _mm256_loadu_ps(y + c), y1 = _mm256_loadu_ps(y + c + LANES);
+        __m256 y2 = _mm256_loadu_ps(y + c + 2 * LANES), y3 = _mm256_loadu_ps(y + c + 3 * LANES);
+        const void *const *soon = c + ahead < end ? row : next;
+        const uint32_t at = c + ahead < end ? c + ahead : c + ahead - end + begin;
 
-        prefetch16(next[0], c, type);
-        prefetch16(next[1], c, type);
-        prefetch16(next[2], c, type);
-        prefetch16(next[3], c, type);
-        even = _mm256_fmadd_ps(a0, load8(row[0], c, type), even);
-        odd = _mm256_fmadd_ps(a0, load8(row[0], c + LANES, type), odd);
-        even = _mm256_fmadd_ps(a1, load8(row[1], c, type), even);
-        odd = _mm256_fmadd_ps(a1, load8(row[1], c + LANES, type), odd);
-        even = _mm256_fmadd_ps(a2, load8(row[2], c, type), even);
-        odd = _mm256_fmadd_ps(a2, load8(row[2], c + LANES, type), odd);
-        even = _mm256_fmadd_ps(a3, load8(row[3], c, type), even);
-        odd = _mm256_fmadd_ps(a3, load8(row[3], c + LANES, type), odd);
-        _mm256_storeu_ps(y + c, even);
-        _mm256_storeu_ps(y + c + LANES, odd);
+        for (uint32_t i = 0; i < count; i++) {
+            const __m256 scale = _mm256_set1_ps(a[i]);
+
+            prefetch32(soon[i], at, type);
+            y0 = _mm256_fmadd_ps(scale, load8(row[i], c, type), y0);
+            y1 = _mm256_fmadd_ps(scale, load8(row[i], c + LANES, type), y1);
+            y2 = _mm256_fmadd_ps(scale, load8(row[i], c + 2 * LANES, type), y2);
+            y3 = _mm256_fmadd_ps(scale, load8(row[i], c + 3 * LANES, type), y3);
+        }
+        _mm256_storeu_ps(y + c, y0);
+        _mm256_storeu_ps(y + c + LANES, y1);
+        _mm256_storeu_ps(y + c + 2 * LANES, y2);
+        _mm256_storeu_ps(y + c + 3 * LANES, y3);
     }
     for (; c < end; c += LANES) {
         __m256 sum = load_part(y, c, end, FLIN_F32);
 
-        sum = _mm256_fmadd_ps(a0, load_part(row[0], c, end, type), sum);
-        sum = _mm256_fmadd_ps(a1, load_part(row[1], c, end, type), sum);
-        sum = _mm256_fmadd_ps(a2, load_part(row[2], c, end, type), sum);
-        sum = _mm256_fmadd_ps(a3, load_part(row[3], c, end, type), sum);
+        for (uint32_t i = 0; i < count; i++)
+            sum = _mm256_fmadd_ps(_mm256_set1_ps(a[i]), load_part(row[i], c, end, type), sum);
         store_part(y, c, end, sum);
+    }
+}
+
+INLINE void add_all(const rows_view *rows, const float *a, uint32_t begin, uint32_t end, float *y,
+                    type_t type)
+{
+    for (uint32_t i = 0; i < rows->count; i += ADDED) {
+        const uint32_t count = rows->count - i < ADDED ? rows->count - i : ADDED;
+        const void *row[ADDED], *next[ADDED];
+
+        for (uint32_t r = 0; r < count; r++) {
+            row[r] = row_at(rows, i + r);
+            next[r] = row_at(rows, i + count + r);
+        }
+        add_group(row, next, a + i, count, begin, end, y, type);
     }
 }
 
 INLINE void add_rows(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                      uint32_t end, float *y, type_t type)
 {
-    uint32_t i = 0;
+    const rows_view view = {rows, NULL, 0, count};
 
-    for (; i + 4 <= count; i += 4)
-        add4(rows + i, count - i >= 8 ? rows + i + 4 : rows + i, a + i, begin, end, y, type);
-    for (; i < count; i++) add1(rows[i], a[i], begin, end, y, type);
+    if (begin < end) add_all(&view, a, begin, end, y, type);
 }
 
 /* -------------------------------------------------------------------------------------------- small vectors */
@@ -372,24 +367,15 @@ static float soften(float *scores, uint32_t count)
 INLINE void attend(const float *q, const void *keys, const void *values, uint32_t count,
                    uint32_t stride, uint32_t head_dim, float *scores, float *out, type_t type)
 {
-    const uint64_t row_bytes = bytes_of(stride, type);
-    const uint8_t *at = values;
-    uint32_t p = 0;
+    const rows_view key_rows = {NULL, keys, bytes_of(stride, type), count};
+    const rows_view value_rows = {NULL, values, bytes_of(stride, type), count};
+    float total;
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    if (count == 0) return;
-    dot_matrix(keys, count, stride, head_dim, q, scores, type);
-
-    const float total = soften(scores, count);
-
-    for (; p + 4 <= count; p += 4, at += 4 * row_bytes) {
-        const uint8_t *after = count - p >= 8 ? at + 4 * row_bytes : at;
-        const void *row[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
-        const void *next[4] = {after, after + row_bytes, after + 2 * row_bytes, after + 3 * row_bytes};
-
-        add4(row, next, scores + p, 0, head_dim, out, type);
-    }
-    for (; p < count; p++, at += row_bytes) add1(at, scores[p], 0, head_dim, out, type);
+    if (count == 0 || head_dim == 0) return;
+    dot_all(&key_rows, head_dim, q, scores, type);
+    total = soften(scores, count);
+    add_all(&value_rows, scores, 0, head_dim, out, type);
     for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
 }
 

@@ -5,7 +5,7 @@
  * flin_kernels_choose() having asked the CPU.
  *
  * Sums: a dot product keeps two vectors a row, element c in lane c % 32 of the pair; they are added, halved three times
- * and so folded, alone or four rows at once alike. add_rows is one fused multiply-add per element and row.
+ * and so folded, the same for every row. add_rows is one fused multiply-add per element and row.
  * Types differ only in load16(): its type argument is a constant wherever it is inlined.
  */
 #include "kernels/kernels.h"
@@ -16,7 +16,10 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16u
-#define STEP 32u /* elements a row advances by per round of a loop */
+#define STEP 32u         /* elements a row advances by per round of a loop */
+#define ADDED 16u        /* rows added per pass over y */
+#define AHEAD_BYTES 1024 /* measured: a page or more ahead is slower, the hardware then fetches less by itself */
+#define UNROLL _Pragma("GCC unroll 8")
 
 typedef enum flin_type type_t;
 
@@ -55,7 +58,23 @@ INLINE __mmask16 tail_mask(uint32_t left)
     return (__mmask16)((1u << left) - 1u);
 }
 
-/* Ask for the 32 elements at c of a row that will be worked on next. */
+/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one head's cache. */
+typedef struct rows_view {
+    const void *const *scattered; /* (count) or NULL */
+    const uint8_t *first;
+    uint64_t step_bytes;
+    uint32_t count;
+} rows_view;
+
+/* Row i, or the last row instead of one beyond it. */
+INLINE const void *row_at(const rows_view *rows, uint32_t i)
+{
+    const uint32_t at = i < rows->count ? i : rows->count - 1;
+
+    return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
+}
+
+/* Ask for the 32 elements at c of a row that will be worked on soon. */
 INLINE void prefetch32(const void *row, uint32_t c, type_t type)
 {
     const char *at = (const char *)element_at(row, c, type);
@@ -66,7 +85,7 @@ INLINE void prefetch32(const void *row, uint32_t c, type_t type)
 
 /* -------------------------------------------------------------------------------------------- dot */
 
-/* Four sums at once: pairs, then pairs of pairs, then the halves. Each row's tree is the same in every place. */
+/* Four sums at once: pairs, then pairs of pairs, then the halves. Every place has the same tree. */
 INLINE __m128 fold4(__m512 a, __m512 b, __m512 c, __m512 d)
 {
     __m256 a8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
@@ -83,98 +102,77 @@ INLINE float fold1(__m512 a)
     return _mm_cvtss_f32(fold4(a, a, a, a));
 }
 
-INLINE float dot1(const void *row, uint32_t cols, const float *x, type_t type)
+/* Elements between the place worked on and the place asked for; beyond the end of a row it is the next one's start. */
+INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
 {
-    __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+    const uint32_t ahead = (uint32_t)(AHEAD_BYTES / bytes_of(1, type));
+
+    return ahead < cols ? ahead : cols;
+}
+
+/* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy. next: the eight rows
+   after them. */
+INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols, const float *x,
+                   type_t type)
+{
+    const uint32_t ahead = elements_ahead(cols, type);
+    __m512 even[8], odd[8];
     uint32_t c = 0;
 
+    UNROLL for (uint32_t r = 0; r < 8; r++) even[r] = odd[r] = _mm512_setzero_ps();
     for (; c + STEP <= cols; c += STEP) {
-        even = _mm512_fmadd_ps(load16(row, c, type), _mm512_loadu_ps(x + c), even);
-        odd = _mm512_fmadd_ps(load16(row, c + LANES, type), _mm512_loadu_ps(x + c + LANES), odd);
+        const __m512 x0 = _mm512_loadu_ps(x + c), x1 = _mm512_loadu_ps(x + c + LANES);
+        const void *const *soon = c + ahead < cols ? row : next;
+        const uint32_t at = c + ahead < cols ? c + ahead : c + ahead - cols;
+
+        UNROLL for (uint32_t r = 0; r < 8; r++)
+        {
+            prefetch32(soon[r], at, type);
+            even[r] = _mm512_fmadd_ps(load16(row[r], c, type), x0, even[r]);
+            odd[r] = _mm512_fmadd_ps(load16(row[r], c + LANES, type), x1, odd[r]);
+        }
     }
     if (c < cols) {
-        __mmask16 mask = tail_mask(cols - c);
-        even = _mm512_fmadd_ps(load_tail(row, c, mask, type), _mm512_maskz_loadu_ps(mask, x + c), even);
+        const __mmask16 mask = tail_mask(cols - c);
+        const __m512 x0 = _mm512_maskz_loadu_ps(mask, x + c);
+
+        UNROLL for (uint32_t r = 0; r < 8; r++)
+            even[r] = _mm512_fmadd_ps(load_tail(row[r], c, mask, type), x0, even[r]);
         c += LANES;
     }
     if (c < cols) {
-        __mmask16 mask = tail_mask(cols - c);
-        odd = _mm512_fmadd_ps(load_tail(row, c, mask, type), _mm512_maskz_loadu_ps(mask, x + c), odd);
+        const __mmask16 mask = tail_mask(cols - c);
+        const __m512 x1 = _mm512_maskz_loadu_ps(mask, x + c);
+
+        UNROLL for (uint32_t r = 0; r < 8; r++)
+            odd[r] = _mm512_fmadd_ps(load_tail(row[r], c, mask, type), x1, odd[r]);
     }
-    return fold1(_mm512_add_ps(even, odd));
+    UNROLL for (uint32_t r = 0; r < 8; r++) even[r] = _mm512_add_ps(even[r], odd[r]);
+    return _mm256_set_m128(fold4(even[4], even[5], even[6], even[7]),
+                           fold4(even[0], even[1], even[2], even[3]));
 }
 
-/* Four rows share the loads of x and keep eight sums in flight; `next` are the four rows after them. */
-INLINE void dot4(const void *const row[4], const void *const next[4], uint32_t cols, const float *x,
-                 float *y, type_t type)
+/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic and keeps one order
+   of sums for all. */
+INLINE void dot_all(const rows_view *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
-    __m512 even0 = _mm512_setzero_ps(), odd0 = _mm512_setzero_ps();
-    __m512 even1 = _mm512_setzero_ps(), odd1 = _mm512_setzero_ps();
-    __m512 even2 = _mm512_setzero_ps(), odd2 = _mm512_setzero_ps();
-    __m512 even3 = _mm512_setzero_ps(), odd3 = _mm512_setzero_ps();
-    uint32_t c = 0;
+    for (uint32_t i = 0; i < rows->count; i += 8) {
+        const void *row[8], *next[8];
 
-    for (; c + STEP <= cols; c += STEP) {
-        __m512 x0 = _mm512_loadu_ps(x + c), x1 = _mm512_loadu_ps(x + c + LANES);
-
-        prefetch32(next[0], c, type);
-        prefetch32(next[1], c, type);
-        prefetch32(next[2], c, type);
-        prefetch32(next[3], c, type);
-        even0 = _mm512_fmadd_ps(load16(row[0], c, type), x0, even0);
-        even1 = _mm512_fmadd_ps(load16(row[1], c, type), x0, even1);
-        even2 = _mm512_fmadd_ps(load16(row[2], c, type), x0, even2);
-        even3 = _mm512_fmadd_ps(load16(row[3], c, type), x0, even3);
-        odd0 = _mm512_fmadd_ps(load16(row[0], c + LANES, type), x1, odd0);
-        odd1 = _mm512_fmadd_ps(load16(row[1], c + LANES, type), x1, odd1);
-        odd2 = _mm512_fmadd_ps(load16(row[2], c + LANES, type), x1, odd2);
-        odd3 = _mm512_fmadd_ps(load16(row[3], c + LANES, type), x1, odd3);
+        for (uint32_t r = 0; r < 8; r++) {
+            row[r] = row_at(rows, i + r);
+            next[r] = row_at(rows, i + 8 + r);
+        }
+        _mm256_mask_storeu_ps(y + i, (__mmask8)tail_mask(rows->count - i), dot8(row, next, cols, x, type));
     }
-    if (c < cols) {
-        __mmask16 mask = tail_mask(cols - c);
-        __m512 x0 = _mm512_maskz_loadu_ps(mask, x + c);
-
-        even0 = _mm512_fmadd_ps(load_tail(row[0], c, mask, type), x0, even0);
-        even1 = _mm512_fmadd_ps(load_tail(row[1], c, mask, type), x0, even1);
-        even2 = _mm512_fmadd_ps(load_tail(row[2], c, mask, type), x0, even2);
-        even3 = _mm512_fmadd_ps(load_tail(row[3], c, mask, type), x0, even3);
-        c += LANES;
-    }
-    if (c < cols) {
-        __mmask16 mask = tail_mask(cols - c);
-        __m512 x1 = _mm512_maskz_loadu_ps(mask, x + c);
-
-        odd0 = _mm512_fmadd_ps(load_tail(row[0], c, mask, type), x1, odd0);
-        odd1 = _mm512_fmadd_ps(load_tail(row[1], c, mask, type), x1, odd1);
-        odd2 = _mm512_fmadd_ps(load_tail(row[2], c, mask, type), x1, odd2);
-        odd3 = _mm512_fmadd_ps(load_tail(row[3], c, mask, type), x1, odd3);
-    }
-    _mm_storeu_ps(y, fold4(_mm512_add_ps(even0, odd0), _mm512_add_ps(even1, odd1),
-                           _mm512_add_ps(even2, odd2), _mm512_add_ps(even3, odd3)));
-}
-
-/* Rows that lie at equal distances: a matrix, or one head's positions in the KV cache. */
-INLINE void dot_matrix(const void *matrix, uint32_t rows, uint32_t stride, uint32_t cols,
-                       const float *x, float *y, type_t type)
-{
-    const uint64_t row_bytes = bytes_of(stride, type);
-    const uint8_t *at = matrix;
-    uint32_t r = 0;
-
-    for (; r + 4 <= rows; r += 4, at += 4 * row_bytes) {
-        const uint8_t *after = rows - r >= 8 ? at + 4 * row_bytes : at;
-        const void *row[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
-        const void *next[4] = {after, after + row_bytes, after + 2 * row_bytes, after + 3 * row_bytes};
-
-        dot4(row, next, cols, x, y + r, type);
-    }
-    for (; r < rows; r++, at += row_bytes) y[r] = dot1(at, cols, x, type);
 }
 
 INLINE void matvec(const void *w, uint32_t rows, uint32_t cols, const float *x, const float *bias,
                    float *y, type_t type)
 {
-    dot_matrix(w, rows, cols, cols, x, y, type);
+    const rows_view view = {NULL, w, bytes_of(cols, type), rows};
+
+    dot_all(&view, cols, x, y, type);
     if (bias == NULL) return;
     for (uint32_t r = 0; r < rows; r++) y[r] += bias[r];
 }
@@ -182,76 +180,66 @@ INLINE void matvec(const void *w, uint32_t rows, uint32_t cols, const float *x, 
 INLINE void dot_rows(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
                      float *y, type_t type)
 {
-    uint32_t i = 0;
+    const rows_view view = {rows, NULL, 0, count};
 
-    for (; i + 4 <= count; i += 4)
-        dot4(rows + i, count - i >= 8 ? rows + i + 4 : rows + i, cols, x, y + i, type);
-    for (; i < count; i++) y[i] = dot1(rows[i], cols, x, type);
+    dot_all(&view, cols, x, y, type);
 }
 
 /* -------------------------------------------------------------------------------------------- add */
 
-INLINE void add1(const void *row, float a, uint32_t begin, uint32_t end, float *y, type_t type)
+/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them. */
+INLINE void add_group(const void *const *row, const void *const *next, const float *a,
+                      uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
-    const __m512 scale = _mm512_set1_ps(a);
-    uint32_t c = begin;
-
-    for (; c + LANES <= end; c += LANES)
-        _mm512_storeu_ps(y + c, _mm512_fmadd_ps(scale, load16(row, c, type), _mm512_loadu_ps(y + c)));
-    if (c < end) {
-        __mmask16 mask = tail_mask(end - c);
-        __m512 sum = _mm512_maskz_loadu_ps(mask, y + c);
-        sum = _mm512_fmadd_ps(scale, load_tail(row, c, mask, type), sum);
-        _mm512_mask_storeu_ps(y + c, mask, sum);
-    }
-}
-
-/* Four rows per pass over y, added one after the other. */
-INLINE void add4(const void *const row[4], const void *const next[4], const float *a, uint32_t begin,
-                 uint32_t end, float *y, type_t type)
-{
-    const __m512 a0 = _mm512_set1_ps(a[0]), a1 = _mm512_set1_ps(a[1]);
-    const __m512 a2 = _mm512_set1_ps(a[2]), a3 = _mm512_set1_ps(a[3]);
+    const uint32_t ahead = elements_ahead(end - begin, type);
     uint32_t c = begin;
 
     for (; c + STEP <= end; c += STEP) {
         __m512 even = _mm512_loadu_ps(y + c), odd = _mm512_loadu_ps(y + c + LANES);
+        const void *const *soon = c + ahead < end ? row : next;
+        const uint32_t at = c + ahead < end ? c + ahead : c + ahead - end + begin;
 
-        prefetch32(next[0], c, type);
-        prefetch32(next[1], c, type);
-        prefetch32(next[2], c, type);
-        prefetch32(next[3], c, type);
-        even = _mm512_fmadd_ps(a0, load16(row[0], c, type), even);
-        odd = _mm512_fmadd_ps(a0, load16(row[0], c + LANES, type), odd);
-        even = _mm512_fmadd_ps(a1, load16(row[1], c, type), even);
-        odd = _mm512_fmadd_ps(a1, load16(row[1], c + LANES, type), odd);
-        even = _mm512_fmadd_ps(a2, load16(row[2], c, type), even);
-        odd = _mm512_fmadd_ps(a2, load16(row[2], c + LANES, type), odd);
-        even = _mm512_fmadd_ps(a3, load16(row[3], c, type), even);
-        odd = _mm512_fmadd_ps(a3, load16(row[3], c + LANES, type), odd);
+        for (uint32_t i = 0; i < count; i++) {
+            const __m512 scale = _mm512_set1_ps(a[i]);
+
+            prefetch32(soon[i], at, type);
+            even = _mm512_fmadd_ps(scale, load16(row[i], c, type), even);
+            odd = _mm512_fmadd_ps(scale, load16(row[i], c + LANES, type), odd);
+        }
         _mm512_storeu_ps(y + c, even);
         _mm512_storeu_ps(y + c + LANES, odd);
     }
     for (; c < end; c += LANES) {
-        __mmask16 mask = tail_mask(end - c);
+        const __mmask16 mask = tail_mask(end - c);
         __m512 sum = _mm512_maskz_loadu_ps(mask, y + c);
 
-        sum = _mm512_fmadd_ps(a0, load_tail(row[0], c, mask, type), sum);
-        sum = _mm512_fmadd_ps(a1, load_tail(row[1], c, mask, type), sum);
-        sum = _mm512_fmadd_ps(a2, load_tail(row[2], c, mask, type), sum);
-        sum = _mm512_fmadd_ps(a3, load_tail(row[3], c, mask, type), sum);
+        for (uint32_t i = 0; i < count; i++)
+            sum = _mm512_fmadd_ps(_mm512_set1_ps(a[i]), load_tail(row[i], c, mask, type), sum);
         _mm512_mask_storeu_ps(y + c, mask, sum);
+    }
+}
+
+INLINE void add_all(const rows_view *rows, const float *a, uint32_t begin, uint32_t end, float *y,
+                    type_t type)
+{
+    for (uint32_t i = 0; i < rows->count; i += ADDED) {
+        const uint32_t count = rows->count - i < ADDED ? rows->count - i : ADDED;
+        const void *row[ADDED], *next[ADDED];
+
+        for (uint32_t r = 0; r < count; r++) {
+            row[r] = row_at(rows, i + r);
+            next[r] = row_at(rows, i + count + r);
+        }
+        add_group(row, next, a + i, count, begin, end, y, type);
     }
 }
 
 INLINE void add_rows(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                      uint32_t end, float *y, type_t type)
 {
-    uint32_t i = 0;
+    const rows_view view = {rows, NULL, 0, count};
 
-    for (; i + 4 <= count; i += 4)
-        add4(rows + i, count - i >= 8 ? rows + i + 4 : rows + i, a + i, begin, end, y, type);
-    for (; i < count; i++) add1(rows[i], a[i], begin, end, y, type);
+    if (begin < end) add_all(&view, a, begin, end, y, type);
 }
 
 /* -------------------------------------------------------------------------------------------- small vectors */
@@ -363,24 +351,15 @@ static float soften(float *scores, uint32_t count)
 INLINE void attend(const float *q, const void *keys, const void *values, uint32_t count,
                    uint32_t stride, uint32_t head_dim, float *scores, float *out, type_t type)
 {
-    const uint64_t row_bytes = bytes_of(stride, type);
-    const uint8_t *at = values;
-    uint32_t p = 0;
+    const rows_view key_rows = {NULL, keys, bytes_of(stride, type), count};
+    const rows_view value_rows = {NULL, values, bytes_of(stride, type), count};
+    float total;
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    if (count == 0) return;
-    dot_matrix(keys, count, stride, head_dim, q, scores, type);
-
-    const float total = soften(scores, count);
-
-    for (; p + 4 <= count; p += 4, at += 4 * row_bytes) {
-        const uint8_t *after = count - p >= 8 ? at + 4 * row_bytes : at;
-        const void *row[4] = {at, at + row_bytes, at + 2 * row_bytes, at + 3 * row_bytes};
-        const void *next[4] = {after, after + row_bytes, after + 2 * row_bytes, after + 3 * row_bytes};
-
-        add4(row, next, scores + p, 0, head_dim, out, type);
-    }
-    for (; p < count; p++, at += row_bytes) add1(at, scores[p], 0, head_dim, out, type);
+    if (count == 0 || head_dim == 0) return;
+    dot_all(&key_rows, head_dim, q, scores, type);
+    total = soften(scores, count);
+    add_all(&value_rows, scores, 0, head_dim, out, type);
     for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
 }
 

@@ -70,15 +70,15 @@ extern const flin_kernels flin_kernels_avx512; /* only where the build compiles 
 void flin_sketch_mask_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale, uint32_t begin,
                           uint32_t end, uint64_t *mask);
 
-/* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The last takes VNNI where the
-   CPU has it, as _vnni does always and _bw never. */
-void flin_sketch_mask_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale, uint32_t begin,
-                           uint32_t end, uint64_t *mask);
-void flin_sketch_mask_avx512_bw(const struct flin_sketch *sketch, const int8_t *levels, float scale, uint32_t begin,
-                                uint32_t end, uint64_t *mask);
-void flin_sketch_mask_avx512_vnni(const struct flin_sketch *sketch, const int8_t *levels, float scale, uint32_t begin,
-                                  uint32_t end, uint64_t *mask);
-void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale, uint32_t begin,
-                             uint32_t end, uint64_t *mask);
+/* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The last
+   takes VNNI where the CPU has it, as _vnni does always and _bw never. */
+void flin_sketch_mask_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                           uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_mask_avx512_bw(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                                uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_mask_avx512_vnni(const struct flin_sketch *sketch, const int8_t *levels,
+                                  float scale, uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                             uint32_t begin, uint32_t end, uint64_t *mask);
 
 #endif

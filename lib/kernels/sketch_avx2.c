@@ -1,8 +1,9 @@
 /*
  * sketch_avx2.c - tile sums of the sketch with AVX2.
  *
- * Owns: sums of one tile, a row per 32-bit lane, eight rows a register. Refuses: everything else; predictor/sketch.c
- * has layout and driver. The sums are of integers, so they equal the reference bit for bit.
+ * Owns: sums of one tile, a row per 32-bit lane, eight rows a register. Refuses: everything else;
+ * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
+ * bit for bit.
  */
 #include <immintrin.h>
 
@@ -38,8 +39,9 @@ INLINE void unpack(const uint8_t *planes, int bits, __m256i table, __m256i *leve
     for (int g = 0; g < GROUPS; g++) level[g] = _mm256_shuffle_epi8(table, level[g]);
 }
 
-/* The block's dot products of eight rows. Pairs of 8-bit products reach 2 * 78 * 127 at 4 bits; up to 3 bits, where
-   levels reach 36, two groups of pairs still fit 16 bits and are widened together. */
+/* The block's dot products of eight rows. Pairs of 8-bit products reach 2 * 78 * 127 at 4 bits; up
+   to 3 bits, where levels reach 36, two groups of pairs still fit 16 bits and are widened together.
+ */
 INLINE __m256i dot_of(int bits, const __m256i *level, const int8_t *levels, int32_t start)
 {
     const __m256i ones = _mm256_set1_epi16(1);

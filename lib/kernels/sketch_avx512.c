@@ -1,8 +1,8 @@
 /*
  * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI where the CPU has it.
  *
- * Owns: sums of one tile, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has layout and driver.
- * The sums are of integers, so they equal the reference bit for bit.
+ * Owns: sums of one tile, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has
+ * layout and driver. The sums are of integers, so they equal the reference bit for bit.
  */
 #include <immintrin.h>
 

@@ -198,7 +198,7 @@ static int read_header(flin_safetensors_file *file, uint64_t *data_offset, uint6
 
 static int reserve(flin_safetensors *set, uint32_t extra, flashinfer_error *error)
 {
-    uint64_t needed = (uint64_t)set->tensor_count + extra;
+    uint64_t needed = (uint64_t)set->tensor_count + extra + 1; /* never an empty table */
     flin_safetensor *grown;
 
     if (needed <= set->tensor_capacity) return 0;

@@ -1,5 +1,6 @@
 /*
- * sketch.c - reading a sketch: sizes, the input's levels, the reference score. sketch.h has the layout.
+ * sketch.c - reading a sketch: sizes, the input's levels, the reference score. sketch.h has the
+ * layout.
  *
  * Owns: what the bytes mean. Refuses: making them (sketch_make.c), speed (kernels/sketch_*.c).
  */
@@ -17,7 +18,8 @@
 #define PLANE_BYTES 64u
 #define LEVEL_MAX 127 /* of the input */
 
-/* The values that leave the least squared error on blocks of Gaussian weights, rounded to small integers: +-1;
+/* The values that leave the least squared error on blocks of Gaussian weights, rounded to small
+   integers: +-1;
    +-(2, 7); +-(2, 6, 11, 18); +-(2, 6, 10, 14, 19, 24, 30, 39). */
 const uint8_t flin_sketch_levels[4][16] = {
     {0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2},
@@ -27,7 +29,7 @@ const uint8_t flin_sketch_levels[4][16] = {
 };
 const uint8_t flin_sketch_zero[4] = {1, 7, 18, 39};
 
-/* ---------------------------------------------------------------------------------------- layout */
+/* -------------------------------------------------------------------------------------- layout */
 
 uint32_t flin_sketch_blocks(uint32_t cols)
 {
@@ -96,7 +98,7 @@ void flin_sketch_block_unpack(uint32_t bits, const uint8_t *planes, uint8_t inde
     }
 }
 
-/* ----------------------------------------------------------------------------------------- check */
+/* --------------------------------------------------------------------------------------- check */
 
 static int check_values(const flin_sketch *sketch, int layer, flashinfer_error *error)
 {
@@ -138,7 +140,7 @@ int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *er
     return check_values(sketch, layer, error);
 }
 
-/* ----------------------------------------------------------------------------------------- input */
+/* --------------------------------------------------------------------------------------- input */
 
 static float scaled(const flin_sketch *sketch, const float *x, uint32_t i)
 {
@@ -159,7 +161,8 @@ float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *level
     if (peak < 1e-30f) return 0; /* its reciprocal could overflow */
     per_level = LEVEL_MAX / peak;
     for (uint32_t i = 0; i < sketch->cols; i++) {
-        /* Two statements: a compiler that fused them would round differently. Halves go away from zero. */
+        /* Two statements: a compiler that fused them would round differently. Halves go away from
+         * zero. */
         float value = scaled(sketch, x, i) * per_level;
         value += value < 0 ? -0.5f : 0.5f;
         int level = (int)value;
@@ -170,7 +173,7 @@ float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *level
     return peak / LEVEL_MAX;
 }
 
-/* ----------------------------------------------------------------------------------------- score */
+/* --------------------------------------------------------------------------------------- score */
 
 /* Bits of the tile's rows that are predicted. A product compared, and no sum: nothing to fuse. */
 static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t first,

@@ -1,23 +1,27 @@
 /*
- * sketch.h - a low-bit copy of the up (gate) matrix that stays in memory and names the neurons likely to fire.
+ * sketch.h - a low-bit copy of the up (gate) matrix that stays in memory and names the neurons
+ * likely to fire.
  *
- * Owns: the tile layout, quantisation of the input (run time), the score. Refuses: files, threads, making sketches
- * (sketch_make.h), deciding what happens with the names.
+ * Owns: the tile layout, quantisation of the input (run time), the score. Refuses: files, threads,
+ * making sketches (sketch_make.h), deciding what happens with the names.
  *
- * A weight is row_scale * block_scale * level: row_scale a float per neuron, block_scale an integer per neuron and
- * FLIN_SKETCH_BLOCK inputs, level one of 2^bits values of flin_sketch_levels. The input is int8. So a neuron's sum is
- * one of integers, exact in any order: every machine and every kernel names the same neurons.
+ * A weight is row_scale * block_scale * level: row_scale a float per neuron, block_scale an integer
+ * per neuron and FLIN_SKETCH_BLOCK inputs, level one of 2^bits values of flin_sketch_levels. The
+ * input is int8. So a neuron's sum is one of integers, exact in any order: every machine and every
+ * kernel names the same neurons.
  *
  * Tile: FLIN_SKETCH_TILE_ROWS neurons side by side, one per 32-bit vector lane.
  *
  *     float   row_scale[16]
  *     uint8_t block_scale[blocks][16]     then zeros up to a multiple of 64 bytes
- *     uint8_t planes[blocks][bits][64]    byte 4 * row + c % 4 holds inputs c of the block, c / 4 being its group:
- *         1 bit:  plane 0      bit g: group g
- *         2 bits: plane g / 4  bits 2 * (g % 4)...: group g
- *         4 bits: plane g / 2  bits 4 * (g % 2)...: group g
- *         3 bits: plane g / 2  bits 3 * (g % 2)...: groups 0 to 5; the low two bits of groups 6 and 7 are the top
- *                 bits of planes 0 and 1, their third bits the top bits of plane 2
+ *     uint8_t planes[blocks][bits][64]    byte 4 * row + c % 4 holds inputs c of the block,
+ *                                         four in a group: g = c / 4
+ *         1 bit:   plane 0      bit g
+ *         2 bits:  plane g / 4  from bit 2 * (g % 4)
+ *         4 bits:  plane g / 2  from bit 4 * (g % 2)
+ *         3 bits:  plane g / 2  from bit 3 * (g % 2)   for groups 0 to 5
+ *                  plane 0 or 1 from bit 6             groups 6 and 7, their low two bits
+ *                  plane 2      bit 6 or 7             groups 6 and 7, their high bit
  */
 #ifndef FLIN_PREDICTOR_SKETCH_H
 #define FLIN_PREDICTOR_SKETCH_H
@@ -41,24 +45,26 @@ typedef struct flin_sketch {
     const float *column_scale; /* (cols): multiplies the input: blk.N.ffn_sketch.scale */
 } flin_sketch;
 
-/* Bytes of the tiles of a layer; rows and cols are padded to whole tiles and blocks. 0 for a cols or bits that no
-   sketch can have. */
+/* Bytes of the tiles of a layer; rows and cols are padded to whole tiles and blocks. 0 for a cols
+   or bits that no sketch can have. */
 uint64_t flin_sketch_bytes(uint32_t rows, uint32_t cols, uint32_t bits);
 
 /* Bytes of one tile (FLIN_SKETCH_TILE_ROWS neurons). */
 uint64_t flin_sketch_tile_bytes(uint32_t cols, uint32_t bits);
 
-/* Is this a sketch that may be used: sizes in range, pointers there, scales and bias finite? Else FLASHINFER_EFORMAT,
-   naming the layer and the neuron. The tiles must be of the size flin_sketch_bytes() gives. */
+/* Is this a sketch that may be used: sizes in range, pointers there, scales and bias finite? Else
+   FLASHINFER_EFORMAT, naming the layer and the neuron. The tiles must be of the size
+   flin_sketch_bytes() gives. */
 int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *error);
 
-/* Quantise the FFN input x (cols) to levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0); returns their scale.
-   Values that are not finite count as 0. */
+/* Quantise the FFN input x (cols) to levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0);
+   returns their scale. Values that are not finite count as 0. */
 float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *levels);
 
-/* ------------------------------------------------------------------ for kernels, sketch_make.c and tests */
+/* -------------------------------------------------------- for kernels, sketch_make.c and tests */
 
-/* [bits - 1][index], ascending; each row repeats with period 2^bits. Subtract flin_sketch_zero[bits - 1]. */
+/* [bits - 1][index], ascending; each row repeats with period 2^bits. Subtract flin_sketch_zero[bits
+ * - 1]. */
 extern const uint8_t flin_sketch_levels[4][16];
 extern const uint8_t flin_sketch_zero[4];
 
@@ -72,7 +78,8 @@ void flin_sketch_block_unpack(uint32_t bits, const uint8_t *planes,
                               uint8_t index[FLIN_SKETCH_TILE_ROWS][FLIN_SKETCH_BLOCK]);
 
 /* The sums of one tile: sums[row] = sum over blocks of block_scale * (level . input), modulo 2^32.
-   start: (blocks) -flin_sketch_zero * sum of the block's input, so that a kernel may sum unshifted levels. */
+   start: (blocks) -flin_sketch_zero * sum of the block's input, so that a kernel may sum unshifted
+   levels. */
 typedef void (*flin_sketch_tile_sum)(const uint8_t *tile, uint32_t blocks, const int8_t *levels,
                                      const int32_t *start, int32_t sums[FLIN_SKETCH_TILE_ROWS]);
 

@@ -1,12 +1,13 @@
 /*
  * sketch_make.c - see sketch_make.h for the method and the threshold.
  *
- * Every block's scale is searched for the least squared error of its weights. Weighting the error, or scaling the
- * columns, by the norm's gamma was measured and found to be worse (docs/predictors.md): the weights already shrink
- * where the input is large. So the column scales are 1 here; calibration may choose others.
+ * Every block's scale is searched for the least squared error of its weights. Weighting the error,
+ * or scaling the columns, by the norm's gamma was measured and found to be worse
+ * (docs/predictors.md): the weights already shrink where the input is large. So the column scales
+ * are 1 here; calibration may choose others.
  *
- * Arithmetic is written one operation a statement where a compiler might fuse a product into a sum, so that a model
- * packs to the same bytes on every machine.
+ * Arithmetic is written one operation a statement where a compiler might fuse a product into a sum,
+ * so that a model packs to the same bytes on every machine.
  */
 #include "predictor/sketch_make.h"
 
@@ -43,7 +44,7 @@ static codebook book_of(uint32_t bits)
     return book;
 }
 
-/* ------------------------------------------------------------------------------------ open, close */
+/* --------------------------------------------------------------------------------- open, close */
 
 static int copy_norm(float *to, const float *from, float otherwise, uint32_t cols, const char *what,
                      flashinfer_error *error)
@@ -63,7 +64,7 @@ int flin_sketch_maker_open(flin_sketch_maker *maker, uint32_t cols, uint32_t bit
                            const float *gamma, const float *beta, float margin,
                            flashinfer_error *error)
 {
-    static const float default_margins[] = {2.0f, 1.75f, 1.5f, 1.25f};
+    static const float default_margins[] = {2.0f, 1.75f, 1.5f, 1.5f};
     uint32_t blocks = flin_sketch_blocks(cols);
     int code;
 
@@ -103,10 +104,10 @@ void flin_sketch_maker_close(flin_sketch_maker *maker)
     memset(maker, 0, sizeof *maker);
 }
 
-/* ------------------------------------------------------------------------------------ block scale */
+/* --------------------------------------------------------------------------------- block scale */
 
-/* The nearest magnitudes at this scale: sums of size * level and level * level. Eight partial sums, so that it can be
-   done with vectors and still has one order. */
+/* The nearest magnitudes at this scale: sums of size * level and level * level. Eight partial sums,
+   so that it can be done with vectors and still has one order. */
 static void fit(const codebook *book, const float *size, uint32_t count, float scale, float *cross,
                 float *square)
 {
@@ -134,8 +135,8 @@ static void fit(const codebook *book, const float *size, uint32_t count, float s
     }
 }
 
-/* The scale of weights (count) that leaves the least squared error. At given levels the best scale is
-   cross / square and the error falls by cross^2 / square. */
+/* The scale of weights (count) that leaves the least squared error. At given levels the best scale
+   is cross / square and the error falls by cross^2 / square. */
 static float block_scale(const codebook *book, const float *weights, uint32_t count)
 {
     /* Where the top level lies, as a share of the largest weight. */
@@ -163,7 +164,7 @@ static float block_scale(const codebook *book, const float *weights, uint32_t co
     return best * peak;
 }
 
-/* ------------------------------------------------------------------------------------------- tile */
+/* ---------------------------------------------------------------------------------------- tile */
 
 /* The largest integer a block scale may be, so that no sum of a row can leave 32 bits. */
 static uint32_t scale_max(const flin_sketch_maker *maker)

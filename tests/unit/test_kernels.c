@@ -153,18 +153,21 @@ static int fuses(const flin_kernels *kernels)
     return kernels != &flin_kernels_ref;
 }
 
-static void assert_close(double value, double expected, double bound, const char *what, uint32_t cols)
+static void assert_close(double value, double expected, double bound, const char *what,
+                         uint32_t cols)
 {
     if (isnan(expected) && isnan(value)) return;
     if (value == expected || fabs(value - expected) <= bound) return;
-    fail_msg("%s of %u columns: %.9g instead of %.9g, allowed %.3g", what, cols, value, expected, bound);
+    fail_msg("%s of %u columns: %.9g instead of %.9g, allowed %.3g", what, cols, value, expected,
+             bound);
 }
 
 static void assert_same_bits(const float *a, const float *b, uint32_t count, const char *what)
 {
     for (uint32_t i = 0; i < count; i++)
         if (flin_bits_from_float(a[i]) != flin_bits_from_float(b[i]))
-            fail_msg("%s: element %u is %.9g here and %.9g there", what, i, (double)a[i], (double)b[i]);
+            fail_msg("%s: element %u is %.9g here and %.9g there", what, i, (double)a[i],
+                     (double)b[i]);
 }
 
 /* ---------------------------------------------------------------------------------------- dot products */
@@ -189,8 +192,8 @@ static double dot_bound(uint32_t cols, double magnitude)
 }
 
 /* One matrix: against double, against ref, row by row, split anywhere, scattered, with and without bias. */
-static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t rows, uint32_t cols,
-                      uint32_t flavour)
+static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t rows,
+                      uint32_t cols, uint32_t flavour)
 {
     size_t row_bytes = cols * bytes_of(type);
     uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(40));
@@ -216,7 +219,8 @@ static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t
     /* rows in another order and company */
     for (uint32_t r = 0; r < rows; r++) pointers[r] = w + (rows - 1 - r) * row_bytes;
     kernels->dot_rows[type](pointers, rows, cols, x, other);
-    for (uint32_t r = 0; r < rows; r++) kernels->dot_rows[type](&pointers[r], 1, cols, x, &single[r]);
+    for (uint32_t r = 0; r < rows; r++)
+        kernels->dot_rows[type](&pointers[r], 1, cols, x, &single[r]);
     assert_same_bits(other, single, rows, "dot_rows together and alone");
     for (uint32_t r = 0; r < rows; r++) single[r] = other[rows - 1 - r];
     assert_same_bits(y, single, rows, "matvec and dot_rows");
@@ -347,8 +351,9 @@ static void check_sum_values(const flin_kernels *kernels, const sum *s, const fl
             magnitude += fabs(product);
             fused = fmaf(s->a[i], get(s->rows[i], c, s->type), fused);
         }
-        assert_close((double)y[c], exact, (s->count + 1) * UNIT * 2 * magnitude + s->count * 0x1p-149,
-                     "add_rows", s->cols);
+        assert_close((double)y[c], exact,
+                     (s->count + 1) * UNIT * 2 * magnitude + s->count * 0x1p-149, "add_rows",
+                     s->cols);
         if (fuses(kernels)) assert_same_bits(&y[c], &fused, 1, "add_rows and a chain of fmaf");
     }
 }
@@ -374,9 +379,11 @@ static void check_sum_splits(const flin_kernels *kernels, const sum *s, const fl
     assert_same_bits(y, split, s->cols, "add_rows split by rows");
 }
 
-static void check_sum(const flin_kernels *kernels, enum flin_type type, uint32_t cols, uint32_t flavour)
+static void check_sum(const flin_kernels *kernels, enum flin_type type, uint32_t cols,
+                      uint32_t flavour)
 {
-    float *before = place(AREA_X, cols * sizeof *before, 0), *y = place(AREA_Y, cols * sizeof *y, 0);
+    float *before = place(AREA_X, cols * sizeof *before, 0),
+          *y = place(AREA_Y, cols * sizeof *y, 0);
     sum s;
 
     random_sum(&s, type, cols, flavour);
@@ -475,7 +482,8 @@ static uint32_t edge_floats(float *to)
 {
     uint32_t n = 0;
 
-    for (uint32_t i = 0; i < 65536; i++) { /* each half, and the point midway to the next, and around it */
+    for (uint32_t i = 0; i < 65536;
+         i++) { /* each half, and the point midway to the next, and around it */
         uint32_t bits = flin_bits_from_float(flin_float_from_half((uint16_t)i));
         if (i % 7 != 0 && (i & 0x7fffu) > 0x420u && (i & 0x7fffu) < 0x7bf0u) continue;
         float next = flin_float_from_half((uint16_t)(i + ((i & 0x7fffu) < 0x7fffu)));
@@ -485,9 +493,9 @@ static uint32_t edge_floats(float *to)
         to[n++] = nextafterf(middle, INFINITY);
         to[n++] = nextafterf(middle, -INFINITY);
     }
-    const float more[] = {65504.0f,  65519.99f, 65520.0f, -65520.0f, 1e9f,      -1e30f,  FLT_MAX, FLT_MIN,
-                          -FLT_MIN,  0x1p-149f, 0x1p-25f, 0x1.8p-25f, 0x1p-26f, INFINITY, -INFINITY, NAN,
-                          0x1.002p0f, 0x1.006p0f};
+    const float more[] = {65504.0f, 65519.99f, 65520.0f,  -65520.0f, 1e9f,       -1e30f,
+                          FLT_MAX,  FLT_MIN,   -FLT_MIN,  0x1p-149f, 0x1p-25f,   0x1.8p-25f,
+                          0x1p-26f, INFINITY,  -INFINITY, NAN,       0x1.002p0f, 0x1.006p0f};
     memcpy(to + n, more, sizeof more);
     return n + (uint32_t)(sizeof more / sizeof *more);
 }
@@ -507,7 +515,8 @@ static void floats_to_halves(void **state)
     kernels->to_half(x, count, halves);
     for (uint32_t i = 0; i < count; i++)
         if (!same_half(halves[i], flin_half_from_float(x[i])))
-            fail_msg("%a becomes %04x, not %04x", (double)x[i], halves[i], flin_half_from_float(x[i]));
+            fail_msg("%a becomes %04x, not %04x", (double)x[i], halves[i],
+                     flin_half_from_float(x[i]));
     for (uint32_t cols = 0; cols <= 300; cols++) {
         float *from = place(AREA_X, cols * sizeof *from, 0);
         uint16_t *to = place(AREA_Y, cols * sizeof *to, 0);
@@ -528,7 +537,8 @@ static void floats_to_halves(void **state)
 static void check_norm(const flin_kernels *kernels, uint32_t n, float offset, float eps)
 {
     float *x = place(AREA_X, n * sizeof *x, 0), *y = place(AREA_Y, n * sizeof *y, 0);
-    float *weight = place(AREA_ROWS, n * sizeof *weight, 0), *bias = place(AREA_BIAS, n * sizeof *bias, 0);
+    float *weight = place(AREA_ROWS, n * sizeof *weight, 0),
+          *bias = place(AREA_BIAS, n * sizeof *bias, 0);
     float *other = place(AREA_Z, n * sizeof *other, 0);
     double mean = 0, variance = 0, largest = 0;
 
@@ -536,7 +546,8 @@ static void check_norm(const flin_kernels *kernels, uint32_t n, float offset, fl
     fill(weight, n, 0, FLIN_F32);
     fill(bias, n, 0, FLIN_F32);
     for (uint32_t c = 0; c < n; c++) x[c] += offset;
-    for (uint32_t c = 0; c < n; c++) mean += (double)x[c] / n, largest = fmax(largest, fabs((double)x[c]));
+    for (uint32_t c = 0; c < n; c++)
+        mean += (double)x[c] / n, largest = fmax(largest, fabs((double)x[c]));
     for (uint32_t c = 0; c < n; c++) variance += ((double)x[c] - mean) * ((double)x[c] - mean) / n;
 
     kernels->layer_norm(x, weight, bias, n, eps, y);
@@ -562,13 +573,15 @@ static void layer_norms(void **state)
     const flin_kernels *kernels = table_of(state);
 
     for (uint32_t n = 0; n <= 300; n++) check_norm(kernels, n, n % 2 ? 0.0f : 3.0f, 1e-5f);
-    for (uint32_t i = 0; i < 100; i++) check_norm(kernels, random_cols(COLS_MAX), random_float(), 1e-5f);
+    for (uint32_t i = 0; i < 100; i++)
+        check_norm(kernels, random_cols(COLS_MAX), random_float(), 1e-5f);
     for (uint32_t n = 1; n < 100; n++) { /* one NaN makes every element NaN */
         float *x = place(AREA_X, n * sizeof *x, 0), *y = place(AREA_Y, n * sizeof *y, 0);
 
         for (uint32_t c = 0; c < n; c++) x[c] = 1.0f;
         kernels->layer_norm(x, x, x, n, 1e-5f, y);
-        for (uint32_t c = 0; c < n; c++) assert_true(y[c] == 1.0f); /* no variance: weight * 0 + bias */
+        for (uint32_t c = 0; c < n; c++)
+            assert_true(y[c] == 1.0f); /* no variance: weight * 0 + bias */
         x[random_below(n)] = NAN;
         kernels->layer_norm(x, x, x, n, 1e-5f, y);
         for (uint32_t c = 0; c < n; c++) assert_true(isnan(y[c]));
@@ -607,19 +620,22 @@ static void random_head(head *h, enum flin_type type, uint32_t count, uint32_t d
 
 static void run_head(const flin_kernels *kernels, const head *h)
 {
-    kernels->attend[h->type](h->q, h->keys, h->values, h->count, h->stride, h->dim, h->scores, h->out);
+    kernels->attend[h->type](h->q, h->keys, h->values, h->count, h->stride, h->dim, h->scores,
+                             h->out);
 }
 
 /* The same in double; *slack is how much a score may be off, which its weight is off by, relatively. */
 static void exact_head(const head *h, double *out, double *slack)
 {
-    double *weights = calloc(h->count + 1, sizeof *weights), total = 0, largest = -INFINITY, most = 0;
+    double *weights = calloc(h->count + 1, sizeof *weights), total = 0, largest = -INFINITY,
+           most = 0;
 
     assert_non_null(weights);
     for (uint32_t p = 0; p < h->count; p++) {
         double magnitude = 0;
         for (uint32_t c = 0; c < h->dim; c++) {
-            double product = (double)h->q[c] * (double)get(h->keys, (uint64_t)p * h->stride + c, h->type);
+            double product =
+                (double)h->q[c] * (double)get(h->keys, (uint64_t)p * h->stride + c, h->type);
             weights[p] += product;
             magnitude += fabs(product);
         }
@@ -630,14 +646,15 @@ static void exact_head(const head *h, double *out, double *slack)
     for (uint32_t c = 0; c < h->dim; c++) {
         out[c] = 0;
         for (uint32_t p = 0; p < h->count; p++)
-            out[c] += weights[p] / total * (double)get(h->values, (uint64_t)p * h->stride + c, h->type);
+            out[c] +=
+                weights[p] / total * (double)get(h->values, (uint64_t)p * h->stride + c, h->type);
     }
     *slack = 4 * dot_bound(h->dim, most) + 8 * UNIT;
     free(weights);
 }
 
-static void check_head(const flin_kernels *kernels, enum flin_type type, uint32_t count, uint32_t dim,
-                       float sharpness)
+static void check_head(const flin_kernels *kernels, enum flin_type type, uint32_t count,
+                       uint32_t dim, float sharpness)
 {
     double expected[512], slack, bound;
     float other[512];
@@ -677,7 +694,8 @@ static void exponentials(void **state)
     const flin_kernels *kernels = table_of(state);
 
     for (uint32_t i = 0; i < 4000; i++) {
-        float q = 1.0f, score, *keys = place(AREA_ROWS, 2 * sizeof *keys, 0), values[2] = {1.0f, 0.0f};
+        float q = 1.0f, score, *keys = place(AREA_ROWS, 2 * sizeof *keys, 0),
+              values[2] = {1.0f, 0.0f};
         float scores[2], out;
         double expected;
 
@@ -687,7 +705,8 @@ static void exponentials(void **state)
         expected = exp((double)score);
         assert_true(scores[1] == 1.0f);
         assert_close((double)scores[0], expected, 2.5 * UNIT * expected + 0x1p-126, "exp", 1);
-        assert_close((double)out, expected / (1 + expected), 5 * UNIT * expected + 0x1p-126, "weight", 1);
+        assert_close((double)out, expected / (1 + expected), 5 * UNIT * expected + 0x1p-126,
+                     "weight", 1);
     }
 }
 
@@ -703,7 +722,8 @@ static void attention_not_finite(void **state)
 
         random_head(&h, type, count, dim, 1.0f);
         h.q[c] = 1.0f;
-        if (i % 3 == 0) { /* a position masked with -Inf does not count, unless it is the only one */
+        if (i % 3 ==
+            0) { /* a position masked with -Inf does not count, unless it is the only one */
             put(h.keys + p * h.stride * bytes_of(type), c, -INFINITY, type);
             run_head(kernels, &h);
             for (uint32_t k = 0; k < dim; k++) assert_true(isnan(h.out[k]) == (count == 1));
@@ -755,7 +775,7 @@ static void enough_shapes(void **state)
 
 #define FOR_TABLE(test, wanted)                                                                    \
     {                                                                                              \
-        #test ": " #wanted, test, NULL, NULL, &table_##wanted                                      \
+#test ": " #wanted, test, NULL, NULL, &table_##wanted                                      \
     }
 #define FOR_EACH_TABLE(test) FOR_TABLE(test, ref), FOR_TABLE(test, avx2), FOR_TABLE(test, avx512)
 

@@ -1,12 +1,12 @@
 /*
  * avx2.c - kernels for AVX2, FMA and F16C: 8 floats a vector, copied or masked tails.
  *
- * Owns: speed on these CPUs; every loop is meant to wait for memory, not for arithmetic. Refuses: being called without
- * flin_kernels_choose() having asked the CPU.
+ * Owns: speed on these CPUs; every loop is meant to wait for memory, not for arithmetic. Refuses:
+ * being called without flin_kernels_choose() having asked the CPU.
  *
- * Sums: a dot product keeps one vector a row, element c in lane c % 8; it is folded as a tree, the same for every row.
- * add_rows is one fused multiply-add per element and row.
- * Types differ only in load8() and load_tail(): their type argument is a constant wherever they are inlined.
+ * Sums: a dot product keeps one vector a row, element c in lane c % 8; it is folded as a tree, the
+ * same for every row. add_rows is one fused multiply-add per element and row. Types differ only in
+ * load8() and load_tail(): their type argument is a constant wherever they are inlined.
  */
 #include "kernels/kernels.h"
 
@@ -17,14 +17,15 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 8u
-#define STEP 32u         /* elements a row advances by per round of a loop */
-#define ADDED 16u        /* rows added per pass over y */
-#define AHEAD_BYTES 1024 /* measured: a page or more ahead is slower, the hardware then fetches less by itself */
-#define UNROLL _Pragma("GCC unroll 8")
+#define STEP 32u  /* elements a row advances by per round of a loop */
+#define ADDED 16u /* rows added per pass over y */
+/* How far ahead rows are asked for. Measured: a page or more ahead is slower, because the hardware
+   then fetches less by itself. */
+#define AHEAD_BYTES 1024u
 
 typedef enum flin_type type_t;
 
-/* -------------------------------------------------------------------------------------------- rows */
+/* ----------------------------------------------------------------------------------------- rows */
 
 INLINE uint64_t bytes_of(uint64_t elements, type_t type)
 {
@@ -47,7 +48,8 @@ INLINE __m256 load8(const void *row, uint32_t c, type_t type)
 /* Lanes below `left`. */
 INLINE __m256i tail_mask(uint32_t left)
 {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)left),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
 /* The elements of [c, end), fewer than 8; other lanes are 0. */
@@ -77,7 +79,8 @@ INLINE void store_part(float *y, uint32_t c, uint32_t end, __m256 value)
         _mm256_maskstore_ps(y + c, tail_mask(end - c), value);
 }
 
-/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one head's cache. */
+/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one
+   head's cache. */
 typedef struct rows_view {
     const void *const *scattered; /* (count) or NULL */
     const uint8_t *first;
@@ -102,7 +105,7 @@ INLINE void prefetch32(const void *row, uint32_t c, type_t type)
     if (type == FLIN_F32) _mm_prefetch(at + 64, _MM_HINT_T0);
 }
 
-/* -------------------------------------------------------------------------------------------- dot */
+/* ------------------------------------------------------------------------------------------ dot */
 
 /* Four sums at once: pairs, then pairs of pairs, then the halves. Every place has the same tree. */
 INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
@@ -117,47 +120,53 @@ INLINE float fold1(__m256 a)
     return _mm_cvtss_f32(fold4(a, a, a, a));
 }
 
-/* Elements between the place worked on and the place asked for; beyond the end of a row it is the next one's start. */
+/* Elements between the place worked on and the place asked for; beyond the end of a row it is the
+   next one's start. */
 INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
 {
-    const uint32_t ahead = (uint32_t)(AHEAD_BYTES / bytes_of(1, type));
+    const uint32_t ahead = AHEAD_BYTES / (uint32_t)bytes_of(1, type);
 
     return ahead < cols ? ahead : cols;
 }
 
-/* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy. next: the eight rows
-   after them. */
-INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols, const float *x,
-                   type_t type)
+/* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy.
+   next: the eight rows after them. */
+INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols,
+                   const float *x, type_t type)
 {
     const uint32_t ahead = elements_ahead(cols, type);
     __m256 sum[8];
     uint32_t c = 0;
 
-    UNROLL for (uint32_t r = 0; r < 8; r++) sum[r] = _mm256_setzero_ps();
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) sum[r] = _mm256_setzero_ps();
     for (; c + STEP <= cols; c += STEP) {
         const void *const *soon = c + ahead < cols ? row : next;
         const uint32_t at = c + ahead < cols ? c + ahead : c + ahead - cols;
 
-        UNROLL for (uint32_t r = 0; r < 8; r++) prefetch32(soon[r], at, type);
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++) prefetch32(soon[r], at, type);
         for (uint32_t i = c; i < c + STEP; i += LANES) {
             const __m256 x8 = _mm256_loadu_ps(x + i);
 
-            UNROLL for (uint32_t r = 0; r < 8; r++)
+#pragma GCC unroll 8
+            for (uint32_t r = 0; r < 8; r++)
                 sum[r] = _mm256_fmadd_ps(load8(row[r], i, type), x8, sum[r]);
         }
     }
     for (; c < cols; c += LANES) {
         const __m256 x8 = load_part(x, c, cols, FLIN_F32);
 
-        UNROLL for (uint32_t r = 0; r < 8; r++)
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++)
             sum[r] = _mm256_fmadd_ps(load_part(row[r], c, cols, type), x8, sum[r]);
     }
-    return _mm256_set_m128(fold4(sum[4], sum[5], sum[6], sum[7]), fold4(sum[0], sum[1], sum[2], sum[3]));
+    return _mm256_set_m128(fold4(sum[4], sum[5], sum[6], sum[7]),
+                           fold4(sum[0], sum[1], sum[2], sum[3]));
 }
 
-/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic and keeps one order
-   of sums for all. */
+/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic
+   and keeps one order of sums for all. */
 INLINE void dot_all(const rows_view *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
     for (uint32_t i = 0; i < rows->count; i += 8) {
@@ -189,7 +198,7 @@ INLINE void dot_rows(const void *const *rows, uint32_t count, uint32_t cols, con
     dot_all(&view, cols, x, y, type);
 }
 
-/* -------------------------------------------------------------------------------------------- add */
+/* ------------------------------------------------------------------------------------------ add */
 
 /* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
@@ -250,7 +259,7 @@ INLINE void add_rows(const void *const *rows, const float *a, uint32_t count, ui
     if (begin < end) add_all(&view, a, begin, end, y, type);
 }
 
-/* -------------------------------------------------------------------------------------------- small vectors */
+/* -------------------------------------------------------------------------------- small vectors */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {
@@ -264,8 +273,9 @@ static void to_half(const float *x, uint32_t cols, uint16_t *to)
         const uint32_t count = cols - c < LANES ? cols - c : LANES;
         uint16_t halves[LANES];
 
-        _mm_storeu_si128((void *)halves, _mm256_cvtps_ph(load_part(x, c, cols, FLIN_F32),
-                                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        _mm_storeu_si128((void *)halves,
+                         _mm256_cvtps_ph(load_part(x, c, cols, FLIN_F32),
+                                         _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
         memcpy(to + c, halves, count * sizeof halves[0]);
     }
 }
@@ -308,14 +318,15 @@ static void layer_norm(const float *x, const float *weight, const float *bias, u
     }
 }
 
-/* -------------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------ attention */
 
-/* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least relative error (5e-9),
-   times 2^n. NaN stays NaN; results below the normal range of float are 0. */
+/* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least
+   relative error (5e-9), times 2^n. NaN stays NaN; results below the normal range of float are 0.
+   */
 INLINE __m256 exp8(__m256 x)
 {
     const __m256 least = _mm256_set1_ps(-87.33f);
-    const __m256 floored = _mm256_max_ps(least, x); /* second operand if either is NaN */
+    const __m256 floored = _mm256_max_ps(least, x); /* x if it is NaN */
     const __m256 n = _mm256_round_ps(_mm256_mul_ps(floored, _mm256_set1_ps(0x1.715476p+0f)),
                                      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -338,7 +349,8 @@ INLINE float largest_of(const float *scores, uint32_t count)
     float lane[LANES], largest = -INFINITY;
     __m256 most = _mm256_set1_ps(-INFINITY);
 
-    for (uint32_t p = 0; p < count; p += LANES) { /* a NaN score is passed over here and counts in the sum */
+    /* a NaN score is passed over here and counts in the sum */
+    for (uint32_t p = 0; p < count; p += LANES) {
         __m256 score = load_part(scores, p, count, FLIN_F32);
         __m256 kept = _mm256_max_ps(score, most);
         most = _mm256_blendv_ps(most, kept, _mm256_castsi256_ps(tail_mask(count - p)));
@@ -379,7 +391,7 @@ INLINE void attend(const float *q, const void *keys, const void *values, uint32_
     for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
 }
 
-/* -------------------------------------------------------------------------------------------- the table */
+/* ------------------------------------------------------------------------------------ the table */
 
 static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const float *x,
                        const float *bias, float *y)

@@ -1,12 +1,13 @@
 /*
  * avx512.c - kernels for AVX-512 F, BW, DQ and VL: 16 floats a vector, masks for tails.
  *
- * Owns: speed on these CPUs; every loop is meant to wait for memory, not for arithmetic. Refuses: being called without
- * flin_kernels_choose() having asked the CPU.
+ * Owns: speed on these CPUs; every loop is meant to wait for memory, not for arithmetic. Refuses:
+ * being called without flin_kernels_choose() having asked the CPU.
  *
- * Sums: a dot product keeps two vectors a row, element c in lane c % 32 of the pair; they are added, halved three times
- * and so folded, the same for every row. add_rows is one fused multiply-add per element and row.
- * Types differ only in load16(): its type argument is a constant wherever it is inlined.
+ * Sums: a dot product keeps two vectors a row, element c in lane c % 32 of the pair; they are
+ * added, halved three times and so folded, the same for every row. add_rows is one fused
+ * multiply-add per element and row. Types differ only in load16() and load_tail(): their type
+ * argument is a constant wherever they are inlined.
  */
 #include "kernels/kernels.h"
 
@@ -16,14 +17,15 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16u
-#define STEP 32u         /* elements a row advances by per round of a loop */
-#define ADDED 16u        /* rows added per pass over y */
-#define AHEAD_BYTES 1024 /* measured: a page or more ahead is slower, the hardware then fetches less by itself */
-#define UNROLL _Pragma("GCC unroll 8")
+#define STEP 32u  /* elements a row advances by per round of a loop */
+#define ADDED 16u /* rows added per pass over y */
+/* How far ahead rows are asked for. Measured: a page or more ahead is slower, because the hardware
+   then fetches less by itself. */
+#define AHEAD_BYTES 1024u
 
 typedef enum flin_type type_t;
 
-/* -------------------------------------------------------------------------------------------- rows */
+/* ----------------------------------------------------------------------------------------- rows */
 
 INLINE uint64_t bytes_of(uint64_t elements, type_t type)
 {
@@ -39,7 +41,8 @@ INLINE __m512 load16(const void *row, uint32_t c, type_t type)
 {
     const uint8_t *at = element_at(row, c, type);
 
-    if (type == FLIN_F16) return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at));
+    if (type == FLIN_F16)
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)at));
     return _mm512_loadu_ps(at);
 }
 
@@ -58,7 +61,8 @@ INLINE __mmask16 tail_mask(uint32_t left)
     return (__mmask16)((1u << left) - 1u);
 }
 
-/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one head's cache. */
+/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one
+   head's cache. */
 typedef struct rows_view {
     const void *const *scattered; /* (count) or NULL */
     const uint8_t *first;
@@ -83,7 +87,7 @@ INLINE void prefetch32(const void *row, uint32_t c, type_t type)
     if (type == FLIN_F32) _mm_prefetch(at + 64, _MM_HINT_T0);
 }
 
-/* -------------------------------------------------------------------------------------------- dot */
+/* ------------------------------------------------------------------------------------------ dot */
 
 /* Four sums at once: pairs, then pairs of pairs, then the halves. Every place has the same tree. */
 INLINE __m128 fold4(__m512 a, __m512 b, __m512 c, __m512 d)
@@ -102,31 +106,33 @@ INLINE float fold1(__m512 a)
     return _mm_cvtss_f32(fold4(a, a, a, a));
 }
 
-/* Elements between the place worked on and the place asked for; beyond the end of a row it is the next one's start. */
+/* Elements between the place worked on and the place asked for; beyond the end of a row it is the
+   next one's start. */
 INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
 {
-    const uint32_t ahead = (uint32_t)(AHEAD_BYTES / bytes_of(1, type));
+    const uint32_t ahead = AHEAD_BYTES / (uint32_t)bytes_of(1, type);
 
     return ahead < cols ? ahead : cols;
 }
 
-/* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy. next: the eight rows
-   after them. */
-INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols, const float *x,
-                   type_t type)
+/* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy.
+   next: the eight rows after them. */
+INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols,
+                   const float *x, type_t type)
 {
     const uint32_t ahead = elements_ahead(cols, type);
     __m512 even[8], odd[8];
     uint32_t c = 0;
 
-    UNROLL for (uint32_t r = 0; r < 8; r++) even[r] = odd[r] = _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) even[r] = odd[r] = _mm512_setzero_ps();
     for (; c + STEP <= cols; c += STEP) {
         const __m512 x0 = _mm512_loadu_ps(x + c), x1 = _mm512_loadu_ps(x + c + LANES);
         const void *const *soon = c + ahead < cols ? row : next;
         const uint32_t at = c + ahead < cols ? c + ahead : c + ahead - cols;
 
-        UNROLL for (uint32_t r = 0; r < 8; r++)
-        {
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++) {
             prefetch32(soon[r], at, type);
             even[r] = _mm512_fmadd_ps(load16(row[r], c, type), x0, even[r]);
             odd[r] = _mm512_fmadd_ps(load16(row[r], c + LANES, type), x1, odd[r]);
@@ -136,7 +142,8 @@ INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t
         const __mmask16 mask = tail_mask(cols - c);
         const __m512 x0 = _mm512_maskz_loadu_ps(mask, x + c);
 
-        UNROLL for (uint32_t r = 0; r < 8; r++)
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++)
             even[r] = _mm512_fmadd_ps(load_tail(row[r], c, mask, type), x0, even[r]);
         c += LANES;
     }
@@ -144,16 +151,18 @@ INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t
         const __mmask16 mask = tail_mask(cols - c);
         const __m512 x1 = _mm512_maskz_loadu_ps(mask, x + c);
 
-        UNROLL for (uint32_t r = 0; r < 8; r++)
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++)
             odd[r] = _mm512_fmadd_ps(load_tail(row[r], c, mask, type), x1, odd[r]);
     }
-    UNROLL for (uint32_t r = 0; r < 8; r++) even[r] = _mm512_add_ps(even[r], odd[r]);
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) even[r] = _mm512_add_ps(even[r], odd[r]);
     return _mm256_set_m128(fold4(even[4], even[5], even[6], even[7]),
                            fold4(even[0], even[1], even[2], even[3]));
 }
 
-/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic and keeps one order
-   of sums for all. */
+/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic
+   and keeps one order of sums for all. */
 INLINE void dot_all(const rows_view *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
     for (uint32_t i = 0; i < rows->count; i += 8) {
@@ -163,7 +172,8 @@ INLINE void dot_all(const rows_view *rows, uint32_t cols, const float *x, float 
             row[r] = row_at(rows, i + r);
             next[r] = row_at(rows, i + 8 + r);
         }
-        _mm256_mask_storeu_ps(y + i, (__mmask8)tail_mask(rows->count - i), dot8(row, next, cols, x, type));
+        _mm256_mask_storeu_ps(y + i, (__mmask8)tail_mask(rows->count - i),
+                              dot8(row, next, cols, x, type));
     }
 }
 
@@ -185,7 +195,7 @@ INLINE void dot_rows(const void *const *rows, uint32_t count, uint32_t cols, con
     dot_all(&view, cols, x, y, type);
 }
 
-/* -------------------------------------------------------------------------------------------- add */
+/* ------------------------------------------------------------------------------------------ add */
 
 /* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
@@ -242,7 +252,7 @@ INLINE void add_rows(const void *const *rows, const float *a, uint32_t count, ui
     if (begin < end) add_all(&view, a, begin, end, y, type);
 }
 
-/* -------------------------------------------------------------------------------------------- small vectors */
+/* -------------------------------------------------------------------------------- small vectors */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {
@@ -306,13 +316,14 @@ static void layer_norm(const float *x, const float *weight, const float *bias, u
     }
 }
 
-/* -------------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------ attention */
 
-/* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least relative error (5e-9),
-   times 2^n. NaN stays NaN; the floor lies where the result is 0 in float. */
+/* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least
+   relative error (5e-9), times 2^n. NaN stays NaN; the floor lies where the result is 0 in float.
+   */
 INLINE __m512 exp16(__m512 x)
 {
-    const __m512 floored = _mm512_max_ps(_mm512_set1_ps(-105.0f), x); /* second operand if either is NaN */
+    const __m512 floored = _mm512_max_ps(_mm512_set1_ps(-105.0f), x); /* x if it is NaN */
     const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(floored, _mm512_set1_ps(0x1.715476p+0f)),
                                           _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0x1.62e43p-1f), floored); /* ln 2, high part */
@@ -333,7 +344,8 @@ static float soften(float *scores, uint32_t count)
 {
     __m512 largest = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
 
-    for (uint32_t p = 0; p < count; p += LANES) { /* a NaN score is passed over here and counts below */
+    /* a NaN score is passed over here and counts below */
+    for (uint32_t p = 0; p < count; p += LANES) {
         __m512 score = _mm512_mask_loadu_ps(largest, tail_mask(count - p), scores + p);
         largest = _mm512_max_ps(score, largest);
     }
@@ -363,7 +375,7 @@ INLINE void attend(const float *q, const void *keys, const void *values, uint32_
     for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
 }
 
-/* -------------------------------------------------------------------------------------------- the table */
+/* ------------------------------------------------------------------------------------ the table */
 
 static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const float *x,
                        const float *bias, float *y)

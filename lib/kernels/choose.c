@@ -1,9 +1,9 @@
 /*
  * choose.c - which table of kernels this CPU and operating system can run.
  *
- * Owns: the question "may these instructions be used here". Refuses: remembering the answer; asking is cheap and a
- * model asks once. The build defines FLIN_HAVE_... for every overlay it compiles, so no architecture is named here
- * except where the CPU itself is asked.
+ * Owns: the question "may these instructions be used here". Refuses: remembering the answer; asking
+ * is cheap and a model asks once. The build defines FLIN_HAVE_... for every overlay it compiles, so
+ * no architecture is named here except where the CPU itself is asked.
  */
 #include "kernels/kernels.h"
 
@@ -21,8 +21,8 @@ static int has_f16c(void)
 }
 #endif
 
-/* Each answers NULL for a CPU without the instructions, or a system that does not save their registers: the builtin
-   looks at both. */
+/* Each answers NULL for a CPU without the instructions, or a system that does not save their
+   registers: the builtin looks at both. */
 static const flin_kernels *avx2(void)
 {
 #ifdef FLIN_HAVE_AVX2
@@ -53,9 +53,13 @@ const flin_kernels *flin_kernels_choose(uint32_t wanted)
         best = avx512();
         if (best == NULL) best = avx2();
         return best != NULL ? best : &flin_kernels_ref;
-    case FLASHINFER_KERNELS_REF: return &flin_kernels_ref;
-    case FLASHINFER_KERNELS_AVX2: return avx2();
-    case FLASHINFER_KERNELS_AVX512: return avx512();
-    default: return NULL;
+    case FLASHINFER_KERNELS_REF:
+        return &flin_kernels_ref;
+    case FLASHINFER_KERNELS_AVX2:
+        return avx2();
+    case FLASHINFER_KERNELS_AVX512:
+        return avx512();
+    default:
+        return NULL;
     }
 }

@@ -1,10 +1,12 @@
 /*
- * ref.c - every kernel in plain C: the meaning the overlays are tested against, and all there is on a CPU without one.
+ * ref.c - every kernel in plain C: the meaning the overlays are tested against, and all there is on
+ * a CPU without one.
  *
  * Owns: clarity. Refuses: intrinsics, assumptions about alignment beyond what kernels.h promises.
  *
- * A dot product keeps LANES partial sums, element c in lane c % LANES, and folds them as a tree: that is its one fixed
- * order, it rounds less than one long chain, and a compiler can vectorise it without being allowed to reorder sums.
+ * A dot product keeps LANES partial sums, element c in lane c % LANES, and folds them as a tree:
+ * that is its one fixed order, it rounds less than one long chain, and a compiler can vectorise it
+ * without being allowed to reorder sums.
  */
 #include "kernels/kernels.h"
 
@@ -141,7 +143,8 @@ static void layer_norm(const float *x, const float *weight, const float *bias, u
     for (uint32_t c = 0; c < n; c++) y[c] = (x[c] - mean) * scale * weight[c] + bias[c];
 }
 
-/* Scores become exp(score - largest); returns their sum. A NaN score makes the sum NaN, and so does +Inf. */
+/* Scores become exp(score - largest); returns their sum. A NaN score makes the sum NaN, and so does
+   +Inf. */
 static float soften(float *scores, uint32_t count)
 {
     float largest = -INFINITY;

@@ -154,8 +154,8 @@ int flin_json_parse(const char *text, size_t bytes, const char *what, cJSON **js
     *json = cJSON_ParseWithLengthOpts(text, bytes + 1, &stopped, 1);
     if (*json != NULL) return 0;
     return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, stopped - text,
-                        "%s is not valid JSON, or nested too deep (byte %lld)", what,
-                        (long long)(stopped - text));
+                        "%s is not valid JSON or nested too deep, or memory ran out (byte %lld)",
+                        what, (long long)(stopped - text));
 }
 
 int flin_json_load(int directory, const char *name, int required, cJSON **json,

@@ -1,10 +1,10 @@
 /*
  * sampler.c - penalty, top-k, temperature, top-p, min-p, then one draw.
  *
- * Probabilities are whole numbers: a logit's distance from the largest one is the only value
- * computed in floating point, by single operations that IEEE 754 rounds alike everywhere, and
- * everything after it is integer arithmetic. So neither libm, nor fused multiply-add, nor the order
- * of a sum can change a token. All memory is taken by create.
+ * Probabilities are whole numbers. Only a logit's distance from the largest one and the thresholds
+ * of top-p and min-p are computed in floating point, each by single operations that IEEE 754 rounds
+ * alike everywhere; the rest is integer arithmetic. So neither libm, nor fused multiply-add, nor
+ * the order of a sum can change a token. All memory is taken by create.
  */
 #include "text/sampler.h"
 
@@ -27,9 +27,8 @@ struct flashinfer_sampler {
     size_t vocab_count;
     uint64_t random[4];           /* state of the generator */
     struct candidate *candidates; /* (vocab_count) */
-    uint32_t *
-        recent_counts; /* (vocab_count) how often each token is in recent; NULL without a penalty */
-    int32_t *recent;   /* (repetition_tokens) ring of tokens */
+    uint32_t *recent_counts;      /* (vocab_count) of each token in recent; NULL: no penalty */
+    int32_t *recent;              /* (repetition_tokens) ring of tokens */
     uint32_t recent_used;
     uint32_t recent_next;
 };

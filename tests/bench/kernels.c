@@ -1,13 +1,15 @@
 /*
  * kernels.c - how close the kernels come to the memory they read.
  *
- * Owns: one table (or --json) of GB/s for each kernel, type, shape and thread count, beside the DRAM read bandwidth
- * measured in the same run with the same number of threads. Refuses: figures that fit a cache; the buffer must be well
- * beyond the last level cache (default 1.5 GiB; some servers have 480 MiB of L3) and every slice is touched once a round.
+ * Owns: one table (or --json) of GB/s for each kernel, type, shape and thread count, beside the
+ * DRAM read bandwidth measured in the same run with the same number of threads. Refuses: figures
+ * that fit a cache; the buffer must be well beyond the last level cache (default 1.5 GiB; some
+ * servers have 480 MiB of L3) and every slice is touched once a round.
  *
- * Method: one slice is one call of the pool over about 16 MiB, one or two milliseconds. Slices of the plain read-sum
- * and of the kernel alternate, half a buffer apart. Compared are the 90th percentiles of their rates, because on a
- * machine with other work the slower slices measure that work; the ratio of medians stands beside it.
+ * Method: one slice is one call of the pool over about 16 MiB, one or two milliseconds. Slices of
+ * the plain read-sum and of the kernel alternate, half a buffer apart. Compared are the 90th
+ * percentiles of their rates, because on a machine with other work the slower slices measure that
+ * work; the ratio of medians stands beside it.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -15,8 +17,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "kernels/kernels.h"
 #include "flashinfer.h"
+#include "kernels/kernels.h"
 #include "util/clock.h"
 #include "util/pool.h"
 
@@ -84,7 +86,8 @@ static uint64_t element_bytes(enum flin_type type)
 
 typedef uint64_t vector __attribute__((vector_size(64)));
 
-/* Two streams a thread: on the CPUs tried that reads faster than one, and more do not read faster still. */
+/* Two streams a thread: on the CPUs tried that reads faster than one, and more do not read faster
+   still. */
 static void read_sum(void *context, uint32_t index, uint32_t count)
 {
     slice *s = context;
@@ -109,7 +112,8 @@ static void run_matvec(void *context, uint32_t index, uint32_t count)
 
     flin_pool_share(s->rows, 4, index, count, &begin, &end);
     s->bench->kernels->matvec[s->type](w + (uint64_t)begin * s->cols * element_bytes(s->type),
-                                       end - begin, s->cols, s->bench->x, NULL, s->bench->y + begin);
+                                       end - begin, s->cols, s->bench->x, NULL,
+                                       s->bench->y + begin);
 }
 
 static void run_dot_rows(void *context, uint32_t index, uint32_t count)
@@ -132,8 +136,8 @@ static void run_add_rows(void *context, uint32_t index, uint32_t count)
                                          begin, end, s->bench->y);
 }
 
-/* A slice holds keys, then values; a head's positions lie HEAD_DIM apart or one after another with all heads of a
-   position together, as stride says. */
+/* A slice holds keys, then values; a head's positions lie HEAD_DIM apart or one after another with
+   all heads of a position together, as stride says. */
 static void run_attend(void *context, uint32_t index, uint32_t count)
 {
     slice *s = context;
@@ -151,7 +155,7 @@ static void run_attend(void *context, uint32_t index, uint32_t count)
                                     b->y + head * HEAD_DIM);
 }
 
-/* ---------------------------------------------------------------------------------------- timing */
+/* --------------------------------------------------------------------------------------- timing */
 
 static int by_value(const void *left, const void *right)
 {
@@ -195,7 +199,7 @@ static void run(bench *b, const measure *what, figures *kernel, figures *memory)
     *memory = figures_of(memory_rates, done);
 }
 
-/* ---------------------------------------------------------------------------------------- output */
+/* --------------------------------------------------------------------------------------- output */
 
 static void print_head(const bench *b)
 {
@@ -209,11 +213,12 @@ static void print_head(const bench *b)
                b->kernels->name, (unsigned long long)(b->set.buffer_bytes / MIB),
                b->set.huge ? " in huge pages" : "",
                (unsigned long long)(b->set.buffer_bytes / SLICE_BYTES * b->set.rounds),
-               (unsigned long long)(SLICE_BYTES / MIB), "kernel", "type", "shape", "threads", "GB/s",
-               "DRAM GB/s", "percent", "median percent");
+               (unsigned long long)(SLICE_BYTES / MIB), "kernel", "type", "shape", "threads",
+               "GB/s", "DRAM GB/s", "percent", "median percent");
 }
 
-static void print_row(const bench *b, const measure *what, figures kernel, figures memory, int first)
+static void print_row(const bench *b, const measure *what, figures kernel, figures memory,
+                      int first)
 {
     double percent = 100 * kernel.best / memory.best;
     double median_percent = 100 * kernel.median / memory.median;
@@ -233,7 +238,7 @@ static void print_row(const bench *b, const measure *what, figures kernel, figur
     fflush(stdout);
 }
 
-/* ---------------------------------------------------------------------------------------- set-up */
+/* --------------------------------------------------------------------------------------- set-up */
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -265,10 +270,11 @@ static int prepare(bench *b)
 
     /* halves between 0.5 and 2 of either sign; pairs of them are ordinary floats too */
     for (uint64_t i = 0; i < MIB / 2; i++)
-        ((uint16_t *)(void *)b->buffer)[i] =
-            (uint16_t)(0x3800u | (next_random(&state) & 0x87ffu));
-    for (uint64_t at = MIB; at < b->set.buffer_bytes; at += MIB) memcpy(b->buffer + at, b->buffer, MIB);
-    for (uint32_t i = 0; i < 16384; i++) b->x[i] = (float)(next_random(&state) % 2001) / 1e6f - 1e-3f;
+        ((uint16_t *)(void *)b->buffer)[i] = (uint16_t)(0x3800u | (next_random(&state) & 0x87ffu));
+    for (uint64_t at = MIB; at < b->set.buffer_bytes; at += MIB)
+        memcpy(b->buffer + at, b->buffer, MIB);
+    for (uint32_t i = 0; i < 16384; i++)
+        b->x[i] = (float)(next_random(&state) % 2001) / 1e6f - 1e-3f;
     for (uint64_t i = 0; i < count; i++) b->rows[i] = b->buffer + i * ROW_BYTES_SCATTERED;
     for (uint64_t i = count - 1; i > 0; i--) {
         uint64_t j = next_random(&state) % (i + 1);
@@ -349,7 +355,8 @@ static int read_arguments(int argc, char **argv, settings *set)
         } else if (strcmp(argv[i], "--rounds") == 0 && number(value, 1, 100, &n)) {
             set->rounds = (uint32_t)n;
             i++;
-        } else if (strcmp(argv[i], "--threads") == 0 && number(value, 1, FLIN_POOL_THREADS_MAX, &n)) {
+        } else if (strcmp(argv[i], "--threads") == 0 &&
+                   number(value, 1, FLIN_POOL_THREADS_MAX, &n)) {
             set->threads_max = (uint32_t)n;
             i++;
         } else if (strcmp(argv[i], "--kernels") == 0) {

@@ -1,9 +1,11 @@
 /*
- * test_kernels.c - every table of kernels this CPU can run, against sums in double precision and against `ref`.
+ * test_kernels.c - every table of kernels this CPU can run, against sums in double precision and
+ * against `ref`.
  *
- * Inputs end at a page that may not be touched, so that reading or writing one element too far ends the test; rows
- * begin at any even address. Error bounds are the textbook ones for the number of partial sums (at least 8), not
- * guesses: (cols / 8 + 8) * 2^-24 of the sum of magnitudes. Bitwise rules are checked with memcmp.
+ * Inputs end at a page that may not be touched, so that reading or writing one element too far ends
+ * the test; rows begin at any even address. Error bounds are the textbook ones for the number of
+ * partial sums (at least 8), not guesses: (cols / 8 + 8) * 2^-24 of the sum of magnitudes. Bitwise
+ * rules are checked bit by bit.
  */
 #define _GNU_SOURCE
 #include <float.h>
@@ -28,7 +30,7 @@
 #define COLS_MAX 20000u
 #define UNIT 0x1p-24 /* half an ulp of 1 */
 
-/* ---------------------------------------------------------------------------------------- memory */
+/* --------------------------------------------------------------------------------------- memory */
 
 static uint8_t *area_end[8]; /* each the first byte of a forbidden page */
 static uint32_t area_count;
@@ -57,7 +59,7 @@ static int map_areas(void **state)
 
 enum { AREA_X, AREA_Y, AREA_Z, AREA_BIAS, AREA_ROWS, AREA_MORE, AREA_SCORES, AREA_LAST };
 
-/* ---------------------------------------------------------------------------------------- random values */
+/* -------------------------------------------------------------------------------- random values */
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
 static uint32_t shapes_done;
@@ -129,7 +131,7 @@ static uint32_t random_cols(uint32_t most)
     return cols < most ? cols : most;
 }
 
-/* ---------------------------------------------------------------------------------------- the tables */
+/* ----------------------------------------------------------------------------------- the tables */
 
 static const flin_kernels *table_of(void **state)
 {
@@ -170,7 +172,7 @@ static void assert_same_bits(const float *a, const float *b, uint32_t count, con
                      (double)b[i]);
 }
 
-/* ---------------------------------------------------------------------------------------- dot products */
+/* --------------------------------------------------------------------------------- dot products */
 
 static double exact_dot(const void *row, const float *x, uint32_t cols, enum flin_type type,
                         double *magnitude)
@@ -191,7 +193,7 @@ static double dot_bound(uint32_t cols, double magnitude)
     return (cols / 8 + 8) * UNIT * magnitude + cols * 0x1p-149;
 }
 
-/* One matrix: against double, against ref, row by row, split anywhere, scattered, with and without bias. */
+/* One matrix: against double and ref, row by row, split anywhere, scattered, with and without bias */
 static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t rows,
                       uint32_t cols, uint32_t flavour)
 {
@@ -314,7 +316,7 @@ static void dot_not_finite(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------------- add_rows */
+/* ------------------------------------------------------------------------------------- add_rows */
 
 typedef struct sum {
     const void *rows[ROWS_MAX];
@@ -428,7 +430,7 @@ static void added_rows_not_finite(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------------- conversions */
+/* ---------------------------------------------------------------------------------- conversions */
 
 static int same_half(uint16_t a, uint16_t b)
 {
@@ -532,7 +534,7 @@ static void floats_to_halves(void **state)
     free(halves);
 }
 
-/* ---------------------------------------------------------------------------------------- layer norm */
+/* ----------------------------------------------------------------------------------- layer norm */
 
 static void check_norm(const flin_kernels *kernels, uint32_t n, float offset, float eps)
 {
@@ -589,7 +591,7 @@ static void layer_norms(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------ attention */
 
 typedef struct head {
     float *q, *scores, *out;
@@ -624,7 +626,8 @@ static void run_head(const flin_kernels *kernels, const head *h)
                              h->out);
 }
 
-/* The same in double; *slack is how much a score may be off, which its weight is off by, relatively. */
+/* The same in double; *slack is how much a score may be off, which its weight is off by,
+   relatively. */
 static void exact_head(const head *h, double *out, double *slack)
 {
     double *weights = calloc(h->count + 1, sizeof *weights), total = 0, largest = -INFINITY,
@@ -694,9 +697,8 @@ static void exponentials(void **state)
     const flin_kernels *kernels = table_of(state);
 
     for (uint32_t i = 0; i < 4000; i++) {
-        float q = 1.0f, score, *keys = place(AREA_ROWS, 2 * sizeof *keys, 0),
-              values[2] = {1.0f, 0.0f};
-        float scores[2], out;
+        float *keys = place(AREA_ROWS, 2 * sizeof *keys, 0), values[2] = {1.0f, 0.0f};
+        float q = 1.0f, score, scores[2], out;
         double expected;
 
         score = i < 200 ? -(float)i : -(float)random_below(110000) / 1000.0f;
@@ -722,8 +724,7 @@ static void attention_not_finite(void **state)
 
         random_head(&h, type, count, dim, 1.0f);
         h.q[c] = 1.0f;
-        if (i % 3 ==
-            0) { /* a position masked with -Inf does not count, unless it is the only one */
+        if (i % 3 == 0) { /* -Inf: a masked position, which counts only if it is alone */
             put(h.keys + p * h.stride * bytes_of(type), c, -INFINITY, type);
             run_head(kernels, &h);
             for (uint32_t k = 0; k < dim; k++) assert_true(isnan(h.out[k]) == (count == 1));
@@ -737,7 +738,7 @@ static void attention_not_finite(void **state)
     }
 }
 
-/* ---------------------------------------------------------------------------------------- choosing */
+/* ------------------------------------------------------------------------------------- choosing */
 
 static void choosing(void **state)
 {
@@ -754,15 +755,11 @@ static void choosing(void **state)
         const flin_kernels *kernels = flin_kernels_choose(wanted);
         if (kernels == NULL) continue;
         for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
-            assert_non_null(kernels->matvec[type]);
-            assert_non_null(kernels->dot_rows[type]);
-            assert_non_null(kernels->add_rows[type]);
-            assert_non_null(kernels->to_float[type]);
-            assert_non_null(kernels->attend[type]);
+            assert_true(kernels->matvec[type] && kernels->dot_rows[type]);
+            assert_true(kernels->add_rows[type] && kernels->to_float[type]);
+            assert_true(kernels->attend[type]);
         }
-        assert_non_null(kernels->to_half);
-        assert_non_null(kernels->layer_norm);
-        assert_non_null(kernels->sketch_mask);
+        assert_true(kernels->to_half && kernels->layer_norm && kernels->sketch_mask);
     }
 }
 
@@ -773,10 +770,9 @@ static void enough_shapes(void **state)
     if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) != NULL) assert_true(shapes_done >= 10000);
 }
 
-#define FOR_TABLE(test, wanted)                                                                    \
-    {                                                                                              \
-#test ": " #wanted, test, NULL, NULL, &table_##wanted                                      \
-    }
+/* clang-format off */
+#define FOR_TABLE(test, wanted) {#test ": " #wanted, test, NULL, NULL, &table_##wanted}
+/* clang-format on */
 #define FOR_EACH_TABLE(test) FOR_TABLE(test, ref), FOR_TABLE(test, avx2), FOR_TABLE(test, avx512)
 
 int main(void)

@@ -209,6 +209,13 @@ static void test_example(void **state)
     assert_memory_equal(file->bytes + tensor->offset, sums, sizeof sums);
     tensor = tensor_of(file, "position_embd.weight"); /* rows 0 and 1 were 1 2 and 3 4 */
     assert_memory_equal(file->bytes + tensor->offset, "\x00\x45\x00\x46\x00\x47\x00\x48", 8);
+    assert_int_equal(file->gguf.header_bytes, 2781);
+    assert_int_equal(file->length, 90112);
+    tensor = tensor_of(file, FLIN_SUMS_TENSOR);
+    assert_int_equal(tensor->offset, 86016);
+    assert_int_equal(sum_at(file, tensor, 0), 0x208e6db40dc36179u);
+    assert_int_equal(sum_at(file, tensor, 20), 0xaaa4686324c27955u);
+    assert_int_equal(sum_at(file, tensor, 21), 0x574b2ac114e4a5deu);
     close_packed(file);
     check_all(made);
 }

@@ -252,6 +252,8 @@ int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashi
                          "the model was opened for its metadata only: it has no budget");
     flin_plan_divide(model, budget_bytes, &plan, &share);
     if (plan.budget_bytes < plan.minimum_bytes) return flin_plan_refuse(&plan, error);
+    /* slots may move: no read that timed out may still land in them */
+    if ((code = flin_storage_check_lost(&model->storage, error)) != 0) return code;
     code = apply_share(model, share, error);
     if (code != 0) {
         (void)apply_share(model, model->share, NULL);

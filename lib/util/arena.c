@@ -23,6 +23,16 @@ static void *map_pages(uint64_t bytes)
     return mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
+/* Weights are read from end to end for every token: large pages save most of the page-table walks. Only a wish. */
+static void want_large_pages(const flin_arena *arena)
+{
+#ifdef MADV_HUGEPAGE
+    (void)madvise(arena->base, (size_t)arena->capacity, MADV_HUGEPAGE);
+#else
+    (void)arena;
+#endif
+}
+
 static int no_memory(uint64_t bytes, const char *what, flashinfer_error *error)
 {
     return flin_fail_errno(
@@ -41,6 +51,7 @@ int flin_arena_open(flin_arena *arena, uint64_t bytes, const char *what, flashin
     if (base == MAP_FAILED) return no_memory(bytes, what, error);
     arena->base = base;
     arena->capacity = bytes;
+    want_large_pages(arena);
     return 0;
 }
 
@@ -71,6 +82,7 @@ int flin_arena_resize(flin_arena *arena, uint64_t bytes, const char *what, flash
 #endif
     arena->base = base;
     arena->capacity = bytes;
+    want_large_pages(arena);
     return 0;
 }
 

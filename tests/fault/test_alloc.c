@@ -1,0 +1,225 @@
+/*
+ * test_alloc.c - every allocation at open, session create, tokenize and pack fails once: one clear error, nothing
+ * leaks (the sanitizer build says so), and the next try without a failure works.
+ *
+ * usage: test_alloc MODEL.gguf        linked with --wrap for each function below
+ */
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include "fault/host_file.h"
+
+/* Counts down; the allocation that reaches zero fails. 0: none fails. */
+static _Atomic uint64_t countdown;
+static _Atomic uint64_t failures;
+
+static int fails_now(void)
+{
+    uint64_t before = countdown;
+
+    if (before == 0) return 0;
+    countdown = before - 1;
+    if (before != 1) return 0;
+    failures++;
+    return 1;
+}
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+int __real_posix_memalign(void **memory, size_t alignment, size_t bytes);
+void *__real_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+void *__real_mremap(void *address, size_t old_bytes, size_t bytes, int flags);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes);
+void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+void *__wrap_mremap(void *address, size_t old_bytes, size_t bytes, int flags);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+
+void *__wrap_malloc(size_t bytes)
+{
+    if (!fails_now()) return __real_malloc(bytes);
+    errno = ENOMEM;
+    return NULL;
+}
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+    if (!fails_now()) return __real_calloc(count, bytes);
+    errno = ENOMEM;
+    return NULL;
+}
+
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes)
+{
+    return fails_now() ? ENOMEM : __real_posix_memalign(memory, alignment, bytes);
+}
+
+void *__wrap_mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t offset)
+{
+    if (!fails_now()) return __real_mmap(address, bytes, protection, flags, fd, offset);
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+
+void *__wrap_mremap(void *address, size_t old_bytes, size_t bytes, int flags)
+{
+    if (!fails_now()) return __real_mremap(address, old_bytes, bytes, flags);
+    errno = ENOMEM;
+    return MAP_FAILED;
+}
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument)
+{
+    return fails_now() ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+}
+
+static host_file good;
+static const char *model_path;
+
+/* How many different allocations failed until one try went through. */
+static uint64_t fail_each(int (*attempt)(uint32_t predictor, flashinfer_error *error),
+                          uint32_t predictor)
+{
+    for (uint64_t n = 1; n < 10000; n++) {
+        flashinfer_error error;
+        uint64_t before = failures;
+        int code;
+        flashinfer_error_init(&error, sizeof error);
+        countdown = n;
+        code = attempt(predictor, &error);
+        countdown = 0;
+        if (failures == before) {
+            assert_ok(code);
+            return n - 1;
+        }
+        if (code == 0) continue; /* a fallback took over: fine, as long as it works */
+        if (code != FLASHINFER_ENOMEM && code != FLASHINFER_ETHREAD)
+            fail_msg("allocation %llu failing gives %d: %s", (unsigned long long)n, code,
+                     error.text);
+        assert_int_equal(error.code, code);
+        assert_true(error.text[0] != '\0');
+    }
+    fail_msg("no end of allocations");
+    return 0;
+}
+
+/* Open, run two tokens, close. Closing always works. */
+static int open_and_run(uint32_t predictor, flashinfer_error *error)
+{
+    flashinfer_options options = host_options(predictor);
+    flashinfer_model *model;
+    host_file file = good;
+    float *logits;
+    int code;
+
+    options.threads = 3;
+    options.io_lanes = 2;
+    file.reads = 0;
+    code = host_open(&file, &options, &model, error);
+    if (code != 0) {
+        assert_null(model);
+        return code;
+    }
+    logits = host_run(model, &code, error);
+    free(logits);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    return code;
+}
+
+/* The same through the file system; direct I/O may fall back from one backend to the next. */
+static int open_file(uint32_t predictor, flashinfer_error *error)
+{
+    flashinfer_options options = host_options(predictor);
+    flashinfer_model *model;
+    int code;
+
+    options.storage = FLASHINFER_STORAGE_PREAD;
+    code = flashinfer_model_open(model_path, &options, &model, error);
+    if (code != 0) return code;
+    assert_int_equal(flashinfer_model_close(model), 0);
+    return 0;
+}
+
+/* Growing and shrinking the budget: a failure leaves the old budget in force and the model running. */
+static int change_budget(uint32_t predictor, flashinfer_error *failure)
+{
+    flashinfer_options options = host_options(predictor);
+    uint64_t armed = countdown;
+    flashinfer_model *model;
+    flashinfer_error error;
+    flashinfer_plan plan = {.size = sizeof plan}, after = {.size = sizeof after};
+    host_file file = good;
+    float *logits;
+    int code, ran;
+
+    flashinfer_error_init(&error, sizeof error);
+    countdown = 0;
+    file.reads = 0;
+    assert_ok(host_open(&file, &options, &model, &error));
+    assert_int_equal(flashinfer_model_plan(model, &plan), 0);
+    assert_ok(flashinfer_model_set_budget(model, plan.minimum_bytes, &error));
+    assert_int_equal(flashinfer_model_plan(model, &plan), 0);
+    countdown = armed;
+    code = flashinfer_model_set_budget(model, 0, failure);
+    countdown = 0;
+    assert_int_equal(flashinfer_model_plan(model, &after), 0);
+    if (code != 0) assert_memory_equal(&plan, &after, sizeof plan);
+    logits = host_run(model, &ran, &error);
+    assert_int_equal(ran, 0);
+    free(logits);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    return code;
+}
+
+static void each_allocation_at_open_may_fail(void **state)
+{
+    const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT,
+                                   FLASHINFER_PREDICTOR_ALL};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t count = fail_each(open_and_run, predictors[i]);
+        print_message("%llu allocations\n", (unsigned long long)count);
+        assert_true(count >= 6);
+    }
+}
+
+static void each_allocation_for_a_file_may_fail(void **state)
+{
+    (void)state;
+    assert_true(fail_each(open_file, FLASHINFER_PREDICTOR_SKETCH) >= 6);
+}
+
+static void each_allocation_of_a_new_budget_may_fail(void **state)
+{
+    (void)state;
+    print_message("sketch: %llu allocations\n",
+                  (unsigned long long)fail_each(change_budget, FLASHINFER_PREDICTOR_SKETCH));
+    print_message("exact: %llu allocations\n",
+                  (unsigned long long)fail_each(change_budget, FLASHINFER_PREDICTOR_EXACT));
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_allocation_at_open_may_fail),
+        cmocka_unit_test(each_allocation_for_a_file_may_fail),
+        cmocka_unit_test(each_allocation_of_a_new_budget_may_fail),
+    };
+    size_t bytes;
+    int failed;
+
+    if (argc != 2) return 2;
+    model_path = argv[1];
+    good.data = read_file(argv[1], &bytes);
+    good.bytes = bytes;
+    if (good.data == NULL) return 2;
+    failed = cmocka_run_group_tests_name("failing allocations", tests, NULL, NULL);
+    free(good.data);
+    return failed;
+}

@@ -63,7 +63,9 @@ static int load_ids(const flashinfer_model *model, const char *text_path, const 
     if (text_path == NULL) {
         *ids = (int32_t *)(void *)data;
         *count = bytes / sizeof **ids;
-        return 0;
+        if (bytes % sizeof **ids == 0) return 0;
+        (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", ids_path, bytes);
+        return 1;
     }
     *ids = malloc((bytes + 1) * sizeof **ids);
     if (*ids == NULL) code = FLASHINFER_ENOMEM;

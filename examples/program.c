@@ -24,6 +24,10 @@ int program_parse(int argc, char **argv, const program_option *options, size_t o
 
     for (int i = 1; i < argc; i++) {
         size_t at = 0;
+        if (strcmp(argv[i], "--help") == 0) {
+            (void)printf("usage: %s\n", usage);
+            exit(0);
+        }
         while (at < option_count && strcmp(argv[i], options[at].name) != 0) at++;
         if (at < option_count && options[at].flag != NULL) {
             *options[at].flag = 1;
@@ -160,7 +164,10 @@ int program_model_options_read(const program_model_options *texts, const char *m
 
 int program_fail(const flashinfer_error *error)
 {
-    (void)fprintf(stderr, "%s: %s\n", flashinfer_error_name(error->code), error->text);
+    if (error->code == 0)
+        (void)fprintf(stderr, "out of memory\n"); /* the program's own; the library names its failures */
+    else
+        (void)fprintf(stderr, "%s: %s\n", flashinfer_error_name(error->code), error->text);
     return 1;
 }
 
@@ -231,17 +238,38 @@ void program_report_json(const program_report *report)
                  (unsigned long long)program_peak_rss_bytes());
 }
 
+/* Length of the UTF-8 character that begins here; 0 if none does. */
+static size_t character(const unsigned char *text, size_t bytes)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = text[0] < 0x80 ? 1 : text[0] >= 0xf0 ? 4 : text[0] >= 0xe0 ? 3 : 2;
+    uint32_t point = length == 1 ? text[0] : text[0] & (0x7fu >> length);
+
+    if (length > bytes || (text[0] >= 0x80 && text[0] < 0xc0) || text[0] > 0xf7) return 0;
+    for (size_t i = 1; i < length; i++) {
+        if ((text[i] & 0xc0) != 0x80) return 0;
+        point = point << 6 | (text[i] & 0x3f);
+    }
+    if (point < least[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return 0;
+    return length;
+}
+
 void program_json_string(FILE *file, const char *text, size_t bytes)
 {
+    const unsigned char *at = (const unsigned char *)text, *end = at + bytes;
+
     (void)fputc('"', file);
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c == '"' || c == '\\')
-            (void)fprintf(file, "\\%c", c);
-        else if (c < 0x20)
-            (void)fprintf(file, "\\u%04x", c);
+    while (at < end) {
+        size_t length = character(at, (size_t)(end - at));
+        if (length == 0)
+            (void)fputs("\\ufffd", file);
+        else if (*at == '"' || *at == '\\')
+            (void)fprintf(file, "\\%c", *at);
+        else if (*at < 0x20)
+            (void)fprintf(file, "\\u%04x", *at);
         else
-            (void)fputc(c, file);
+            (void)fwrite(at, 1, length, file);
+        at += length != 0 ? length : 1;
     }
     (void)fputc('"', file);
 }

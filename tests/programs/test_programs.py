@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""The example programs, as scripts use them: JSON keys, texts, exit codes, one line on stderr per failure.
+
+usage: test_programs.py PROGRAMS_DIR MODEL.gguf CHECKPOINT
+"""
+import array
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PROGRAMS, MODEL, CHECKPOINT = sys.argv[1:4]
+
+
+def content(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+CARD = json.loads(content(os.path.join(CHECKPOINT, "card.json")))
+PROMPT = next(iter(CARD["greedy"]))
+FILE_BYTES = os.path.getsize(MODEL)
+GENERATE_KEYS = {
+    "text": str, "token_ids": list, "tokens_per_second": float, "time_to_first_token_s": float,
+    "flash_bytes_per_token": float, "hit_rate": float, "predicted_share": float, "budget_bytes": int,
+    "planned_bytes": int, "peak_rss_bytes": int,
+}
+PERPLEXITY_KEYS = {"nll": float, "perplexity": float, "tokens": int, "recall": float, "predicted_share": float}
+
+
+def run(program, *arguments):
+    done = subprocess.run([os.path.join(PROGRAMS, program), *map(str, arguments)], capture_output=True, check=False,
+                          timeout=300)
+    done.stdout = done.stdout.decode()
+    done.stderr = done.stderr.decode()
+    return done
+
+
+def generate(*arguments):
+    done = run("generate", MODEL, "--json", *arguments)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+class Case(unittest.TestCase):
+    def assert_fails(self, done, *words):
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertEqual(len(done.stdout), 0)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def assert_usage(self, program, *arguments):
+        done = run(program, *arguments)
+        self.assertEqual(done.returncode, 2, (arguments, done.stderr))
+        self.assertEqual(done.stdout, "")
+        self.assertNotEqual(done.stderr, "")
+
+    def assert_keys(self, result, keys):
+        for key, kind in keys.items():
+            self.assertIn(key, result)
+            self.assertIsInstance(result[key], kind, key)
+
+
+class Generate(Case):
+    def test_json_has_the_documented_keys(self):
+        result = generate("--prompt", PROMPT, "--tokens", 24)
+        self.assert_keys(result, GENERATE_KEYS)
+        self.assertTrue(result["text"].startswith("</s>" + PROMPT) or result["text"].startswith(PROMPT), result["text"])
+        self.assertEqual(result["token_ids"][0], 2)
+        self.assertEqual(result["budget_bytes"], FILE_BYTES // 2)
+        self.assertLessEqual(result["planned_bytes"], result["budget_bytes"])
+        self.assertLessEqual(result["peak_rss_bytes"], result["budget_bytes"] + 8 * 2**20)
+        self.assertTrue(0 < result["hit_rate"] < 1 and 0 < result["predicted_share"] < 0.2, result)
+        self.assertTrue(result["tokens_per_second"] > 0 and result["flash_bytes_per_token"] > 0, result)
+
+    def test_exact_mode_writes_what_transformers_wrote(self):
+        result = generate("--prompt", PROMPT, "--tokens", 64, "--predictor", "exact", "--temperature", 0)
+        expected = CARD["greedy"][PROMPT]
+        self.assertEqual(result["text"].removeprefix("</s>"), expected.removeprefix("</s>"))
+
+    def test_tokens_do_not_depend_on_how_it_runs(self):
+        first = generate("--prompt", PROMPT, "--tokens", 24)["token_ids"]
+        for way in (["--storage", "libaio"], ["--storage", "pread"], ["--storage", "buffered"], ["--threads", 1],
+                    ["--threads", 3], ["--window", 2], ["--budget", "100%"], ["--budget", "30M"], ["--context", 300]):
+            self.assertEqual(generate("--prompt", PROMPT, "--tokens", 24, *way)["token_ids"], first, way)
+
+    def test_seed_decides_what_is_drawn(self):
+        warm = ["--prompt", PROMPT, "--tokens", 24, "--temperature", 1, "--top-k", 50]
+        one, again, two = (generate(*warm, "--seed", seed)["token_ids"] for seed in (1, 1, 2))
+        self.assertEqual(one, again)
+        self.assertNotEqual(one, two)
+
+    def test_text_and_table(self):
+        done = run("generate", MODEL, "--prompt", PROMPT, "--tokens", 16)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(PROMPT, done.stdout)
+        for words in ("tokens/s", "flash bytes/token", "hit rate", "missed neurons", "memory budget", "peak process"):
+            self.assertIn(words, done.stdout)
+
+    def test_prompt_of_any_bytes_makes_valid_json(self):
+        done = subprocess.run([os.path.join(PROGRAMS, "generate"), MODEL, "--prompt", b'\xff\xc3"\x01 \xed\xa0\x80',
+                               "--tokens", "2", "--json"], capture_output=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        json.loads(done.stdout.decode("utf8"))
+
+    def test_too_small_a_budget_names_one_that_works(self):
+        done = run("generate", MODEL, "--prompt", PROMPT, "--tokens", 8, "--budget", 1000000)
+        self.assert_fails(done, "FLASHINFER_EBUDGET", "1000000")
+        smallest = int(done.stderr.split("smallest that works with these options is ")[1].split()[0])
+        result = generate("--prompt", PROMPT, "--tokens", 8, "--budget", smallest)
+        self.assertEqual(result["planned_bytes"], smallest)
+        self.assertLessEqual(result["peak_rss_bytes"], smallest + 8 * 2**20)
+        self.assert_fails(run("generate", MODEL, "--prompt", PROMPT, "--tokens", 8, "--budget", smallest - 1),
+                          str(smallest))
+
+    def test_failures(self):
+        self.assert_fails(run("generate", "/nowhere/model.gguf", "--prompt", "x"), "/nowhere/model.gguf")
+        self.assert_fails(run("generate", CHECKPOINT + "/config.json", "--prompt", "x"), "FLASHINFER_EFORMAT")
+        self.assert_fails(run("generate", MODEL, "--prompt", "x", "--context", 1000), "FLASHINFER_E")
+        self.assert_fails(run("generate", MODEL, "--prompt", "x", "--tokens", 900), "FLASHINFER_E")
+
+    def test_wrong_usage(self):
+        for arguments in ([], [MODEL], [MODEL, "--prompt"], [MODEL, MODEL, "--prompt", "x"],
+                          [MODEL, "--prompt", "x", "--color"], [MODEL, "--prompt", "x", "--tokens", "0"],
+                          [MODEL, "--prompt", "x", "--tokens", "-3"], [MODEL, "--prompt", "x", "--tokens", "2x"],
+                          [MODEL, "--prompt", "x", "--budget", "half"], [MODEL, "--prompt", "x", "--budget", "-5%"],
+                          [MODEL, "--prompt", "x", "--budget", "nan%"], [MODEL, "--prompt", "x", "--budget", ""],
+                          [MODEL, "--prompt", "x", "--predictor", "psychic"], [MODEL, "--prompt", "x", "--seed", "x"],
+                          [MODEL, "--prompt", "x", "--storage", "tape"], [MODEL, "--prompt", "x", "--threads", "0"],
+                          [MODEL, "--prompt", "x", "--temperature", "warm"],
+                          [MODEL, "--prompt", "x", "--top-p", "1.5"], [MODEL, "--prompt", "x", "--window", "-1"]):
+            self.assert_usage("generate", *arguments)
+
+    def test_help(self):
+        for program in ("generate", "perplexity", "inspect", "pack"):
+            done = run(program, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("usage: " + program, done.stdout)
+
+
+class Perplexity(Case):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.text = os.path.join(self.folder.name, "text")
+        with open(self.text, "w", encoding="utf8") as file:
+            file.write(PROMPT + " went out into the world to seek her fortune.\n")
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def ids_file(self, ids):
+        path = os.path.join(self.folder.name, "ids")
+        with open(path, "wb") as file:
+            array.array("i", ids).tofile(file)
+        return path
+
+    def measure(self, *arguments):
+        done = run("perplexity", MODEL, "--json", *arguments)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assert_keys(result, PERPLEXITY_KEYS)
+        return result
+
+    def test_text_and_its_ids_score_the_same(self):
+        words = content(self.text).decode()
+        ids = generate("--prompt", words, "--tokens", 1)["token_ids"][:-1]
+        by_text = self.measure("--text", self.text)
+        by_ids = self.measure("--ids", self.ids_file(ids), "--window-tokens", 512)
+        self.assertEqual(by_text["nll"], by_ids["nll"])
+        self.assertEqual(by_text["tokens"], len(ids) - 1)
+
+    def test_predictors(self):
+        exact, everything, sketch = (self.measure("--text", self.text, "--predictor", kind, "--audit", 1)
+                                     for kind in ("exact", "all", "sketch"))
+        self.assertEqual(exact["nll"], everything["nll"])
+        self.assertEqual((exact["recall"], everything["recall"]), (1, 1))
+        self.assertEqual(everything["predicted_share"], 1)
+        self.assertTrue(0.9 < sketch["recall"] <= 1, sketch)
+        self.assertTrue(exact["predicted_share"] < sketch["predicted_share"] < 0.2, sketch)
+
+    def test_windows_of_ids(self):
+        result = self.measure("--ids", self.ids_file([2, 300, 301, 302] * 4), "--window-tokens", 4)
+        self.assertEqual(result["tokens"], 12)
+
+    def test_failures(self):
+        odd = os.path.join(self.folder.name, "odd")
+        with open(odd, "wb") as file:
+            file.write(b"12345")
+        self.assert_fails(run("perplexity", MODEL, "--ids", odd), "odd")
+        self.assert_fails(run("perplexity", MODEL, "--ids", self.ids_file([2])), "fewer than two")
+        self.assert_fails(run("perplexity", MODEL, "--ids", self.ids_file([2, 4096])), "FLASHINFER_ETOKEN", "4096")
+        self.assert_fails(run("perplexity", MODEL, "--ids", self.ids_file([-1, 7])), "FLASHINFER_ETOKEN")
+        self.assert_fails(run("perplexity", MODEL, "--text", "/nowhere"), "/nowhere")
+
+    def test_wrong_usage(self):
+        for arguments in ([], [MODEL], [MODEL, "--text", "a", "--ids", "b"],
+                          [MODEL, "--ids", "a", "--window-tokens", "1"]):
+            self.assert_usage("perplexity", *arguments)
+
+
+class Inspect(Case):
+    def test_json(self):
+        done = run("inspect", MODEL, "--json", "--verify")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertEqual((result["architecture"], result["layers"], result["ffn"]), ("opt", 6, 2560))
+        # the checkpoint has 13,796,480, of them two rows of positions that no token ever uses
+        self.assertEqual(result["parameters"], 13796480 - 2 * 320)
+        self.assertEqual(result["file_bytes"], FILE_BYTES)
+        self.assertTrue(result["verified"])
+        self.assertIn("blk.0.ffn_bundle.weight", [tensor["name"] for tensor in result["tensors"]])
+        self.assertEqual(result["metadata"]["general.architecture"], "opt")
+
+    def test_text(self):
+        done = run("inspect", MODEL)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("blk.5.ffn_bundle.weight", done.stdout)
+
+    def test_verify_finds_one_wrong_bit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = os.path.join(folder, "copy.gguf")
+            data = bytearray(content(MODEL))
+            data[len(data) * 3 // 4] ^= 4
+            with open(copy, "wb") as file:
+                file.write(data)
+            self.assertEqual(run("inspect", copy).returncode, 0)
+            self.assert_fails(run("inspect", copy, "--verify"), "FLASHINFER_ECORRUPT")
+
+    def test_wrong_usage(self):
+        self.assert_usage("inspect")
+        self.assert_usage("inspect", MODEL, "--verbose")
+
+
+class Pack(Case):
+    def test_packs_the_same_bytes_every_time(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out.gguf")
+            done = run("pack", CHECKPOINT, out, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            result = json.loads(done.stdout)
+            self.assertEqual((result["path"], result["bytes"]), (out, FILE_BYTES))
+            self.assertTrue(content(out) == content(MODEL))
+            self.assertEqual(os.listdir(folder), ["out.gguf"])
+
+    def test_f32_and_no_sketch(self):
+        with tempfile.TemporaryDirectory() as folder:
+            out = os.path.join(folder, "out.gguf")
+            self.assertEqual(run("pack", CHECKPOINT, out, "--dtype", "f32", "--no-sketch").returncode, 0)
+            self.assertGreater(os.path.getsize(out), 1.5 * FILE_BYTES)
+            done = run("generate", out, "--prompt", PROMPT, "--tokens", 64, "--predictor", "exact", "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(json.loads(done.stdout)["text"].removeprefix("</s>"),
+                             CARD["greedy"][PROMPT].removeprefix("</s>"))
+            self.assert_fails(run("generate", out, "--prompt", "x", "--predictor", "sketch"), "sketch")
+
+    def test_failures(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assert_fails(run("pack", folder, os.path.join(folder, "out.gguf")), "config.json")
+            self.assert_fails(run("pack", CHECKPOINT, "/nowhere/out.gguf"), "/nowhere")
+            self.assertEqual(os.listdir(folder), [])
+
+    def test_wrong_usage(self):
+        for arguments in ([], [CHECKPOINT], [CHECKPOINT, "a", "b"], [CHECKPOINT, "a", "--dtype", "f8"],
+                          [CHECKPOINT, "a", "--sketch-bits", "5"]):
+            self.assert_usage("pack", *arguments)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)

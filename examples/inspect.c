@@ -13,28 +13,41 @@ static const char usage[] = "inspect MODEL.gguf [--verify] [--json]";
 static const char *type_name(uint32_t type)
 {
     switch (type) {
-    case 0: return "F32";
-    case 1: return "F16";
-    case 2: return "Q4_0";
-    case 8: return "Q8_0";
-    case 24: return "I8";
-    case 26: return "I32";
-    case 27: return "I64";
-    case 30: return "BF16";
-    default: return "?";
+    case 0:
+        return "F32";
+    case 1:
+        return "F16";
+    case 2:
+        return "Q4_0";
+    case 8:
+        return "Q8_0";
+    case 24:
+        return "I8";
+    case 26:
+        return "I32";
+    case 27:
+        return "I64";
+    case 30:
+        return "BF16";
+    default:
+        return "?";
     }
 }
 
-static void print_text(const flashinfer_model *model, const flashinfer_info *info, const flashinfer_plan *plan)
+static void print_text(const flashinfer_model *model, const flashinfer_info *info,
+                       const flashinfer_plan *plan)
 {
-    (void)printf("%s \"%s\": %u layers of %u neurons, width %u, %u heads, %u tokens, context %u\n", info->architecture,
-                 info->name, info->layer_count, info->ffn_length, info->embedding_length, info->head_count,
-                 info->vocab_count, info->context_tokens);
-    (void)printf("%.1f M parameters; file %.2f MB, of it %.2f MB FFN bundles of %u bytes, one every %u\n",
-                 (double)info->parameter_count / 1e6, (double)info->file_bytes / 1e6, (double)info->ffn_bytes / 1e6,
-                 info->bundle_bytes, info->bundle_stride_bytes);
-    (void)printf("predictors: %s; memory budget from %.2f MB (smallest) to %.2f MB (everything resident)\n\n",
-                 info->predictors, (double)plan->minimum_bytes / 1e6, (double)plan->maximum_bytes / 1e6);
+    (void)printf("%s \"%s\": %u layers of %u neurons, width %u, %u heads, %u tokens, context %u\n",
+                 info->architecture, info->name, info->layer_count, info->ffn_length,
+                 info->embedding_length, info->head_count, info->vocab_count, info->context_tokens);
+    (void)printf(
+        "%.1f M parameters; file %.2f MB, of it %.2f MB FFN bundles of %u bytes, one every %u\n",
+        (double)info->parameter_count / 1e6, (double)info->file_bytes / 1e6,
+        (double)info->ffn_bytes / 1e6, info->bundle_bytes, info->bundle_stride_bytes);
+    (void)printf("predictors: %s; memory budget from %.2f MB (smallest) to %.2f MB (everything "
+                 "resident)\n\n",
+                 info->predictors, (double)plan->minimum_bytes / 1e6,
+                 (double)plan->maximum_bytes / 1e6);
     for (uint32_t i = 0; i < info->metadata_count; i++) {
         const char *key;
         char value[160];
@@ -43,33 +56,38 @@ static void print_text(const flashinfer_model *model, const flashinfer_info *inf
             if ((unsigned char)*at < 0x20) *at = ' ';
         (void)printf("%-44s %s\n", key, value);
     }
-    (void)printf("\n%-36s %-5s %-16s %14s %12s %s\n", "tensor", "type", "dimensions", "offset", "bytes", "xxh3");
+    (void)printf("\n%-36s %-5s %-16s %14s %12s %s\n", "tensor", "type", "dimensions", "offset",
+                 "bytes", "xxh3");
     for (uint32_t i = 0; i < info->tensor_count; i++) {
         flashinfer_tensor_info tensor = {.size = sizeof tensor};
         char dimensions[64];
         if (flashinfer_model_tensor(model, i, &tensor) != 0) continue;
-        (void)snprintf(dimensions, sizeof dimensions, "%llu x %llu", (unsigned long long)tensor.dimensions[0],
+        (void)snprintf(dimensions, sizeof dimensions, "%llu x %llu",
+                       (unsigned long long)tensor.dimensions[0],
                        (unsigned long long)tensor.dimensions[1]);
-        (void)printf("%-36s %-5s %-16s %14llu %12llu %016llx\n", tensor.name, type_name(tensor.type), dimensions,
-                     (unsigned long long)tensor.offset, (unsigned long long)tensor.bytes,
-                     (unsigned long long)tensor.xxh3);
+        (void)printf("%-36s %-5s %-16s %14llu %12llu %016llx\n", tensor.name,
+                     type_name(tensor.type), dimensions, (unsigned long long)tensor.offset,
+                     (unsigned long long)tensor.bytes, (unsigned long long)tensor.xxh3);
     }
 }
 
-static void print_json(const flashinfer_model *model, const flashinfer_info *info, const flashinfer_plan *plan,
-                       int verified)
+static void print_json(const flashinfer_model *model, const flashinfer_info *info,
+                       const flashinfer_plan *plan, int verified)
 {
     (void)printf("{\"architecture\": \"%s\", \"name\": ", info->architecture);
     program_json_string(stdout, info->name, strlen(info->name));
-    (void)printf(", \"layers\": %u, \"width\": %u, \"ffn\": %u, \"heads\": %u, \"vocab\": %u, \"context\": %u, "
-                 "\"parameters\": %llu, \"file_bytes\": %llu, \"ffn_bytes\": %llu, \"bundle_bytes\": %u, "
-                 "\"bundle_stride_bytes\": %u, \"predictors\": \"%s\", \"minimum_budget_bytes\": %llu, "
-                 "\"maximum_budget_bytes\": %llu, \"verified\": %s, \"metadata\": {",
-                 info->layer_count, info->embedding_length, info->ffn_length, info->head_count, info->vocab_count,
-                 info->context_tokens, (unsigned long long)info->parameter_count,
-                 (unsigned long long)info->file_bytes, (unsigned long long)info->ffn_bytes, info->bundle_bytes,
-                 info->bundle_stride_bytes, info->predictors, (unsigned long long)plan->minimum_bytes,
-                 (unsigned long long)plan->maximum_bytes, verified ? "true" : "false");
+    (void)printf(
+        ", \"layers\": %u, \"width\": %u, \"ffn\": %u, \"heads\": %u, \"vocab\": %u, \"context\": "
+        "%u, "
+        "\"parameters\": %llu, \"file_bytes\": %llu, \"ffn_bytes\": %llu, \"bundle_bytes\": %u, "
+        "\"bundle_stride_bytes\": %u, \"predictors\": \"%s\", \"minimum_budget_bytes\": %llu, "
+        "\"maximum_budget_bytes\": %llu, \"verified\": %s, \"metadata\": {",
+        info->layer_count, info->embedding_length, info->ffn_length, info->head_count,
+        info->vocab_count, info->context_tokens, (unsigned long long)info->parameter_count,
+        (unsigned long long)info->file_bytes, (unsigned long long)info->ffn_bytes,
+        info->bundle_bytes, info->bundle_stride_bytes, info->predictors,
+        (unsigned long long)plan->minimum_bytes, (unsigned long long)plan->maximum_bytes,
+        verified ? "true" : "false");
     for (uint32_t i = 0; i < info->metadata_count; i++) {
         const char *key = "";
         char value[512] = "";
@@ -85,8 +103,10 @@ static void print_json(const flashinfer_model *model, const flashinfer_info *inf
         (void)flashinfer_model_tensor(model, i, &tensor);
         (void)printf("%s{\"name\": ", i != 0 ? ", " : "");
         program_json_string(stdout, tensor.name, strlen(tensor.name));
-        (void)printf(", \"type\": \"%s\", \"dimensions\": [%llu, %llu], \"offset\": %llu, \"bytes\": %llu, \"xxh3\": "
-                     "\"%016llx\"}", type_name(tensor.type), (unsigned long long)tensor.dimensions[0],
+        (void)printf(", \"type\": \"%s\", \"dimensions\": [%llu, %llu], \"offset\": %llu, "
+                     "\"bytes\": %llu, \"xxh3\": "
+                     "\"%016llx\"}",
+                     type_name(tensor.type), (unsigned long long)tensor.dimensions[0],
                      (unsigned long long)tensor.dimensions[1], (unsigned long long)tensor.offset,
                      (unsigned long long)tensor.bytes, (unsigned long long)tensor.xxh3);
     }

@@ -44,7 +44,8 @@ static int score_window(flashinfer_session *session, const int32_t *ids, size_t 
         code = flashinfer_step(session, ids[i], error);
         if (code != 0) return code;
         logits = flashinfer_logits(session, &vocab);
-        if (ids[i + 1] < 0 || (size_t)ids[i + 1] >= vocab) return flashinfer_step(session, ids[i + 1], error);
+        if (ids[i + 1] < 0 || (size_t)ids[i + 1] >= vocab)
+            return flashinfer_step(session, ids[i + 1], error);
         total->nll += surprise(logits, vocab, ids[i + 1]);
         total->tokens++;
     }
@@ -52,8 +53,8 @@ static int score_window(flashinfer_session *session, const int32_t *ids, size_t 
 }
 
 /* The ids of a file: int32 as they are, or a text tokenized. Free *ids. */
-static int load_ids(const flashinfer_model *model, const char *text_path, const char *ids_path, int32_t **ids,
-                    size_t *count, flashinfer_error *error)
+static int load_ids(const flashinfer_model *model, const char *text_path, const char *ids_path,
+                    int32_t **ids, size_t *count, flashinfer_error *error)
 {
     size_t bytes;
     char *data = program_read_file(text_path != NULL ? text_path : ids_path, &bytes);
@@ -64,13 +65,16 @@ static int load_ids(const flashinfer_model *model, const char *text_path, const 
         *ids = (int32_t *)(void *)data;
         *count = bytes / sizeof **ids;
         if (bytes % sizeof **ids == 0) return 0;
-        (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", ids_path, bytes);
+        (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", ids_path,
+                      bytes);
         return 1;
     }
     *ids = malloc((bytes + 1) * sizeof **ids);
-    if (*ids == NULL) code = FLASHINFER_ENOMEM;
+    if (*ids == NULL)
+        code = FLASHINFER_ENOMEM;
     else
-        code = flashinfer_tokenize(model, data, bytes, FLASHINFER_TOKENIZE_BOS, *ids, bytes + 1, count, error);
+        code = flashinfer_tokenize(model, data, bytes, FLASHINFER_TOKENIZE_BOS, *ids, bytes + 1,
+                                   count, error);
     free(data);
     return code;
 }
@@ -82,21 +86,27 @@ static void report(flashinfer_model *model, const score *total, int json)
 
     (void)flashinfer_model_stats(model, &stats);
     share = (double)(stats.predicted + stats.streamed) / (double)stats.neurons;
-    if (stats.audited_active != 0) recall = 1 - (double)stats.audited_missed / (double)stats.audited_active;
+    if (stats.audited_active != 0)
+        recall = 1 - (double)stats.audited_missed / (double)stats.audited_active;
     if (json)
-        (void)printf("{\"nll\": %.6f, \"perplexity\": %.6f, \"tokens\": %llu, \"recall\": %.6f, \"predicted_share\": "
-                     "%.6f, \"active_share\": %.6f, \"flash_bytes_per_token\": %.1f, \"peak_rss_bytes\": %llu}\n",
+        (void)printf("{\"nll\": %.6f, \"perplexity\": %.6f, \"tokens\": %llu, \"recall\": %.6f, "
+                     "\"predicted_share\": "
+                     "%.6f, \"active_share\": %.6f, \"flash_bytes_per_token\": %.1f, "
+                     "\"peak_rss_bytes\": %llu}\n",
                      nll, exp(nll), (unsigned long long)total->tokens, recall, share,
-                     (double)stats.active / (double)stats.neurons, (double)stats.flash_bytes / (double)stats.tokens,
+                     (double)stats.active / (double)stats.neurons,
+                     (double)stats.flash_bytes / (double)stats.tokens,
                      (unsigned long long)program_peak_rss_bytes());
     else
-        (void)printf("perplexity %.4f (nll %.6f over %llu tokens), recall %.4f, predicted %.2f %% of the FFN, active "
-                     "%.2f %%\n", exp(nll), nll, (unsigned long long)total->tokens, recall, 100 * share,
+        (void)printf("perplexity %.4f (nll %.6f over %llu tokens), recall %.4f, predicted %.2f %% "
+                     "of the FFN, active "
+                     "%.2f %%\n",
+                     exp(nll), nll, (unsigned long long)total->tokens, recall, 100 * share,
                      100 * (double)stats.active / (double)stats.neurons);
 }
 
-static int run(flashinfer_model *model, const char *text_path, const char *ids_path, size_t window, size_t limit,
-               int json, flashinfer_error *error)
+static int run(flashinfer_model *model, const char *text_path, const char *ids_path, size_t window,
+               size_t limit, int json, flashinfer_error *error)
 {
     flashinfer_session *session = NULL;
     int32_t *ids = NULL;
@@ -106,7 +116,8 @@ static int run(flashinfer_model *model, const char *text_path, const char *ids_p
 
     if (code == 0) code = flashinfer_session_create(model, &session, error);
     for (size_t at = 0; at + 1 < count && code == 0 && at / window < limit; at += window)
-        code = score_window(session, ids + at, count - at < window ? count - at : window, &total, error);
+        code = score_window(session, ids + at, count - at < window ? count - at : window, &total,
+                            error);
     if (code == 0 && total.tokens == 0) {
         (void)fprintf(stderr, "fewer than two tokens to score\n");
         code = 1;
@@ -120,13 +131,15 @@ static int run(flashinfer_model *model, const char *text_path, const char *ids_p
 
 int main(int argc, char **argv)
 {
-    const char *path = NULL, *text_path = NULL, *ids_path = NULL, *window = NULL, *audit = NULL, *limit = NULL;
+    const char *path = NULL, *text_path = NULL, *ids_path = NULL, *window = NULL, *audit = NULL,
+               *limit = NULL;
     program_model_options texts = {0};
     int json = 0, code;
-    const program_option known[] = {PROGRAM_MODEL_OPTIONS(texts),        {"--text", &text_path, NULL},
-                                    {"--ids", &ids_path, NULL},          {"--window-tokens", &window, NULL},
-                                    {"--audit", &audit, NULL},           {"--limit", &limit, NULL},
-                                    {"--json", NULL, &json}};
+    const program_option known[] = {
+        PROGRAM_MODEL_OPTIONS(texts), {"--text", &text_path, NULL},
+        {"--ids", &ids_path, NULL},   {"--window-tokens", &window, NULL},
+        {"--audit", &audit, NULL},    {"--limit", &limit, NULL},
+        {"--json", NULL, &json}};
     flashinfer_options options;
     flashinfer_model *model = NULL;
     flashinfer_error error;

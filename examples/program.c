@@ -165,7 +165,8 @@ int program_model_options_read(const program_model_options *texts, const char *m
 int program_fail(const flashinfer_error *error)
 {
     if (error->code == 0)
-        (void)fprintf(stderr, "out of memory\n"); /* the program's own; the library names its failures */
+        (void)fprintf(stderr,
+                      "out of memory\n"); /* the program's own; the library names its failures */
     else
         (void)fprintf(stderr, "%s: %s\n", flashinfer_error_name(error->code), error->text);
     return 1;

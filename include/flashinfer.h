@@ -104,23 +104,25 @@ FLASHINFER_API const char *flashinfer_version(void);
 
 /* ---------------------------------------------------------------------------------------------- handles */
 
-typedef struct flashinfer_model
-    flashinfer_model; /* open file + resident weights + cache + threads + budget */
-typedef struct flashinfer_session flashinfer_session; /* one sequence: KV cache and position */
-typedef struct flashinfer_decoder
-    flashinfer_decoder; /* token ids to text, never splitting a UTF-8 character */
-typedef struct flashinfer_sampler flashinfer_sampler; /* logits to a token id */
-struct flashinfer_storage_ops;                        /* flashinfer_backend.h */
+/* An open file with its resident weights, cache, threads and budget. */
+typedef struct flashinfer_model flashinfer_model;
+/* One sequence: KV cache and position. */
+typedef struct flashinfer_session flashinfer_session;
+/* Token ids to text, never splitting a UTF-8 character. */
+typedef struct flashinfer_decoder flashinfer_decoder;
+/* Logits to a token id. */
+typedef struct flashinfer_sampler flashinfer_sampler;
+
+struct flashinfer_storage_ops; /* flashinfer_backend.h */
 
 /* ---------------------------------------------------------------------------------------------- options */
 
 /* Which neurons of a layer are computed. exact and all give the dense model's output bit for bit. */
 enum {
     FLASHINFER_PREDICTOR_DEFAULT = 0, /* sketch if the file has one, else exact */
-    FLASHINFER_PREDICTOR_EXACT =
-        1, /* every pre-activation is computed; only firing neurons are fetched */
-    FLASHINFER_PREDICTOR_SKETCH = 2, /* a few bits of the up (gate) matrix, made at pack time */
-    FLASHINFER_PREDICTOR_ALL = 4     /* dense: every bundle is streamed for every token, no cache */
+    FLASHINFER_PREDICTOR_EXACT = 1,   /* every pre-activation computed, firing neurons fetched */
+    FLASHINFER_PREDICTOR_SKETCH = 2,  /* a few bits of the up (gate) matrix, made at pack time */
+    FLASHINFER_PREDICTOR_ALL = 4      /* dense: every bundle streamed for every token, no cache */
 };
 
 enum {
@@ -131,10 +133,9 @@ enum {
 };
 
 enum {
-    FLASHINFER_VERIFY_DEFAULT =
-        0, /* header and resident tensors at open, bundles whenever they are read */
-    FLASHINFER_VERIFY_NONE = 1, /* no checksum is looked at */
-    FLASHINFER_VERIFY_OPEN = 2  /* as the default, and the whole file once at open */
+    FLASHINFER_VERIFY_DEFAULT = 0, /* header and resident tensors at open, bundles when read */
+    FLASHINFER_VERIFY_NONE = 1,    /* no checksum is looked at */
+    FLASHINFER_VERIFY_OPEN = 2     /* as the default, and the whole file once at open */
 };
 
 enum {
@@ -174,25 +175,22 @@ typedef int (*flashinfer_progress_callback)(const flashinfer_progress *progress,
 
 typedef struct flashinfer_options {
     uint32_t size;
-    uint32_t flags; /* FLASHINFER_OPEN_... */
-    uint64_t
-        memory_budget; /* ceiling in bytes for the model and its sessions; 0: whatever makes everything resident */
-    uint32_t
-        threads; /* compute threads, the caller's included; 0: one per online CPU, at most 16 */
+    uint32_t flags;          /* FLASHINFER_OPEN_... */
+    uint64_t memory_budget;  /* ceiling in bytes, sessions included; 0: everything resident */
+    uint32_t threads;        /* compute threads, caller's included; 0: one per CPU, at most 16 */
     uint32_t context_tokens; /* KV positions per session; 0: all the model has */
     uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
     uint32_t kv_type;        /* FLASHINFER_KV_... */
     uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
-    uint32_t window_tokens;  /* k of the paper's sliding window; 0: 4 */
+    uint32_t window_tokens;  /* k of the paper's sliding window; 0: as long as slots last */
     uint32_t storage;        /* FLASHINFER_STORAGE_... */
     uint32_t verify;         /* FLASHINFER_VERIFY_... */
     uint32_t kernels;        /* FLASHINFER_KERNELS_... */
     uint32_t io_depth;       /* reads in flight (libaio); 0: 64 */
     uint32_t io_lanes;       /* reading threads (pread, buffered); 0: 4 */
     uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
-    uint32_t
-        audit_interval; /* every nth token one layer is also computed densely to count false negatives; 0: never */
-    uint32_t reserved; /* 0 */
+    uint32_t audit_interval; /* every nth token one layer is also computed densely; 0: never */
+    uint32_t reserved;       /* 0 */
     flashinfer_log_callback log;
     void *log_user;
     flashinfer_progress_callback progress;
@@ -264,7 +262,7 @@ typedef struct flashinfer_info {
     uint32_t bundle_stride_bytes; /* distance between two bundles in the file */
     int32_t bos_token;            /* -1: none */
     int32_t eos_token;            /* -1: none */
-    uint32_t add_bos; /* 1: flashinfer_tokenize() begins with bos_token when asked for specials */
+    uint32_t add_bos;             /* 1: texts of this model begin with bos_token */
     uint64_t parameter_count;
     uint64_t file_bytes;
     uint64_t ffn_bytes;       /* payload bytes of all bundles */
@@ -320,9 +318,8 @@ FLASHINFER_API int flashinfer_model_verify(flashinfer_model *model, flashinfer_e
 /* How a budget is divided. planned_bytes is the sum of the parts and never above the budget. */
 typedef struct flashinfer_plan {
     uint32_t size;
-    uint32_t predictor; /* the kind in force */
-    uint64_t
-        budget_bytes; /* as asked for; planned_bytes of "everything resident" if 0 was asked for */
+    uint32_t predictor;    /* the kind in force */
+    uint64_t budget_bytes; /* as asked for; maximum_bytes if 0 was asked for */
     uint64_t planned_bytes;
     uint64_t minimum_bytes;   /* smallest budget that works with these options */
     uint64_t maximum_bytes;   /* budget above which more memory changes nothing */
@@ -378,9 +375,8 @@ typedef struct flashinfer_stats {
     uint64_t active;    /* predicted neurons whose activation was not zero */
     uint64_t resident;  /* predicted neurons found in the cache (hits) */
     uint64_t missing;   /* predicted neurons read from flash (misses) */
-    uint64_t
-        streamed; /* neurons read by streaming whole layers (exact beyond its resident rows, all) */
-    uint64_t waves; /* extra passes because a token needed more bundles than there are slots */
+    uint64_t streamed;  /* neurons read in whole layers (all; exact beyond its resident rows) */
+    uint64_t waves;     /* extra passes because a token needed more bundles than there are slots */
     uint64_t audited_active; /* truly active neurons seen by the audit */
     uint64_t audited_missed; /* of those, not predicted: false negatives */
     uint64_t flash_bytes;    /* bytes read for bundles */
@@ -556,8 +552,8 @@ typedef struct flashinfer_sampler_options {
     float temperature; /* 0: greedy, the lowest id among equals */
     float top_p;       /* nucleus; 0 or 1: off */
     float min_p;       /* drop what is less likely than min_p times the likeliest; 0: off */
-    float
-        repetition_penalty; /* divides positive and multiplies negative logits of recent tokens; 0 or 1: off */
+    /* divides positive and multiplies negative logits of recent tokens; 0 or 1: off */
+    float repetition_penalty;
     uint32_t repetition_tokens; /* how many recent tokens count; 0: 64 */
     uint32_t reserved;
 } flashinfer_sampler_options;

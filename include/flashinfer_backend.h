@@ -45,7 +45,7 @@ typedef struct flashinfer_storage_caps {
 
 /*
  * Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the library then calls it
- * from options.io_lanes threads of its own, several at once).
+ * from options.io_lanes threads of its own, several at once, with 256 KiB of stack and all signals blocked).
  */
 typedef struct flashinfer_storage_ops {
     uint32_t size;
@@ -68,7 +68,8 @@ typedef struct flashinfer_storage_ops {
     /* Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a negative errno value. */
     int64_t (*read)(void *user, uint64_t offset, void *data, size_t bytes);
 
-    /* Called once when the model is closed; all reads have completed. May be NULL. */
+    /* Called once when the model is closed. All reads have completed, unless one never came back within twice
+       options.io_timeout_ms: when this returns it must never land any more, its memory is gone. May be NULL. */
     void (*close)(void *user);
 } flashinfer_storage_ops;
 

@@ -54,7 +54,8 @@ static void count_parameters(flashinfer_model *model)
 
     for (uint32_t i = 0; i < gguf->tensor_count; i++) {
         const flin_gguf_tensor *tensor = &gguf->tensors[i];
-        if (strstr(tensor->name.data, "_sketch.") != NULL) continue; /* made of the weights, not one of them */
+        if (strstr(tensor->name.data, "_sketch.") != NULL)
+            continue; /* made of the weights, not one of them */
         if (tensor->type == FLIN_GGUF_F32 || tensor->type == FLIN_GGUF_F16)
             model->parameter_count += tensor->bytes / (tensor->type == FLIN_GGUF_F16 ? 2 : 4);
     }

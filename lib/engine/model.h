@@ -102,8 +102,7 @@ struct flashinfer_model {
     uint64_t parameter_count;
     char name[128]; /* general.name, cut to fit */
 
-    flin_arena
-        fixed; /* weights, tokenizer, sessions, scratch, tables: everything but slots and rows */
+    flin_arena fixed; /* everything but slots and rows */
     flin_weights weights;
     flin_tokenizer *tokenizer; /* NULL with FLASHINFER_OPEN_NO_TOKENIZER on an unknown one */
     flin_scratch scratch;

@@ -9,6 +9,7 @@ int flin_pack(const char *checkpoint, const char *path, const flashinfer_pack_op
     (void)checkpoint;
     (void)path;
     (void)options;
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED, "this build of the library was made without pack; build it with "
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "this build of the library was made without pack; build it with "
                      "-Dpack=enabled (needs cJSON)");
 }

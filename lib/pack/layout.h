@@ -1,7 +1,7 @@
 /*
  * layout.h - what a model file will hold and where each piece comes from.
  *
- * Owns: the list an architecture fills in and stream.c works off. Refuses: bytes.
+ * Owns: the list an architecture fills in and transfer.c works off. Refuses: bytes.
  */
 #ifndef FLIN_PACK_LAYOUT_H
 #define FLIN_PACK_LAYOUT_H

@@ -1,6 +1,6 @@
 /*
  * pack.c - the story: read what the checkpoint says it is, check every tensor, fix the file's
- * layout, stream.
+ * layout, transfer.
  *
  * Nothing is written, and no callback fires, before all that can be known from the small files has
  * been checked.
@@ -19,8 +19,8 @@
 #include "model/gguf.h"
 #include "pack/config.h"
 #include "pack/opt.h"
-#include "pack/stream.h"
 #include "pack/tokenizer_export.h"
+#include "pack/transfer.h"
 #include "predictor/sketch_make.h"
 
 static int check_arguments(const char *checkpoint, const char *path,
@@ -96,17 +96,17 @@ static void tell(const flashinfer_pack_options *options, const flin_config *conf
 }
 
 /* Every byte of the file, in an order that reads each weight file mostly forward. */
-static int stream_all(flin_stream *stream, flashinfer_error *error)
+static int transfer_all(flin_transfer *transfer, flashinfer_error *error)
 {
-    const flin_layout *layout = stream->layout;
-    int code = flin_stream_tick(stream, 0, error);
+    const flin_layout *layout = transfer->layout;
+    int code = flin_transfer_tick(transfer, 0, error);
 
-    if (code == 0) code = flin_stream_check_head(stream, error);
+    if (code == 0) code = flin_transfer_check_head(transfer, error);
     for (uint32_t i = 0; i < layout->tensor_count && code == 0; i++)
-        code = flin_stream_tensor(stream, &layout->tensors[i], error);
+        code = flin_transfer_tensor(transfer, &layout->tensors[i], error);
     for (uint32_t layer = 0; layer < layout->layer_count && code == 0; layer++) {
-        if (layout->sketch_bits != 0) code = flin_stream_sketch(stream, layer, error);
-        if (code == 0) code = flin_stream_bundles(stream, layer, error);
+        if (layout->sketch_bits != 0) code = flin_transfer_sketch(transfer, layer, error);
+        if (code == 0) code = flin_transfer_bundles(transfer, layer, error);
     }
     return code;
 }
@@ -116,14 +116,14 @@ static int write_file(const char *path, const flin_config *config, const flin_sa
                       const flin_layout *layout, flin_gguf_writer *writer,
                       const flashinfer_pack_options *options, flashinfer_error *error)
 {
-    flin_stream stream;
+    flin_transfer transfer;
     int code = flin_gguf_writer_create(writer, path, error);
 
     if (code != 0) return code;
     tell(options, config, writer);
-    code = flin_stream_open(&stream, source, layout, writer, options, error);
-    if (code == 0) code = stream_all(&stream, error);
-    flin_stream_close(&stream);
+    code = flin_transfer_open(&transfer, source, layout, writer, options, error);
+    if (code == 0) code = transfer_all(&transfer, error);
+    flin_transfer_close(&transfer);
     return code != 0 ? code : flin_gguf_writer_finish(writer, error);
 }
 

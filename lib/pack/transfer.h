@@ -1,16 +1,16 @@
 /*
- * stream.h - moving weights from a checkpoint into a model file, a bounded piece at a time.
+ * transfer.h - moving weights from a checkpoint into a model file, a bounded piece at a time.
  *
  * Owns: the buffers (about 15 MiB whatever the model, besides one layer's checksums), conversion,
  * transposing, bundling, progress. Refuses: names, shapes, keys: the layout settled them.
  */
-#ifndef FLIN_PACK_STREAM_H
-#define FLIN_PACK_STREAM_H
+#ifndef FLIN_PACK_TRANSFER_H
+#define FLIN_PACK_TRANSFER_H
 
 #include "pack/gguf_write.h"
 #include "pack/layout.h"
 
-typedef struct flin_stream {
+typedef struct flin_transfer {
     const flin_safetensors *source;
     const flin_layout *layout;
     flin_gguf_writer *writer;
@@ -29,23 +29,23 @@ typedef struct flin_stream {
     float *sketch_bias;  /* (neurons) */
     float *norm_weight;  /* (width) */
     float *norm_bias;    /* (width) */
-} flin_stream;
+} flin_transfer;
 
 /* The writer is created: sizes are final. */
-int flin_stream_open(flin_stream *stream, const flin_safetensors *source, const flin_layout *layout,
-                     flin_gguf_writer *writer, const flashinfer_pack_options *options,
-                     flashinfer_error *error);
-void flin_stream_close(flin_stream *stream); /* a zeroed stream is fine */
+int flin_transfer_open(flin_transfer *transfer, const flin_safetensors *source,
+                       const flin_layout *layout, flin_gguf_writer *writer,
+                       const flashinfer_pack_options *options, flashinfer_error *error);
+void flin_transfer_close(flin_transfer *transfer); /* a zeroed transfer is fine */
 
 /* A tied checkpoint's spare head must be its embeddings again. */
-int flin_stream_check_head(flin_stream *stream, flashinfer_error *error);
+int flin_transfer_check_head(flin_transfer *transfer, flashinfer_error *error);
 
-int flin_stream_tensor(flin_stream *stream, const flin_layout_tensor *tensor,
-                       flashinfer_error *error);
-int flin_stream_sketch(flin_stream *stream, uint32_t layer, flashinfer_error *error);
-int flin_stream_bundles(flin_stream *stream, uint32_t layer, flashinfer_error *error);
+int flin_transfer_tensor(flin_transfer *transfer, const flin_layout_tensor *tensor,
+                         flashinfer_error *error);
+int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_error *error);
+int flin_transfer_bundles(flin_transfer *transfer, uint32_t layer, flashinfer_error *error);
 
 /* Report progress; FLASHINFER_ECANCELED if the caller wants to stop. */
-int flin_stream_tick(flin_stream *stream, uint64_t more_bytes, flashinfer_error *error);
+int flin_transfer_tick(flin_transfer *transfer, uint64_t more_bytes, flashinfer_error *error);
 
 #endif

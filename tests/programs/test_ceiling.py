@@ -54,7 +54,7 @@ def trial(programs, model, predictor, budget):
     """One run in its group; returns whether it stayed below and told the truth."""
     group = Group()
     try:
-        command = [f"{programs}/generate", model, "--prompt", "Once upon a time", "--tokens", "40", "--budget",
+        command = [f"{programs}/generate", model, "--prompt", "Once upon a time", "--tokens", "20", "--budget",
                    str(budget), "--predictor", predictor, "--json"]
         group.limit(budget + PROCESS_BYTES)
         done = group.run(command)
@@ -72,7 +72,7 @@ def trial(programs, model, predictor, budget):
 
 
 def smallest(programs, model, predictor):
-    done = subprocess.run([f"{programs}/generate", model, "--prompt", "Once upon a time", "--tokens", "40",
+    done = subprocess.run([f"{programs}/generate", model, "--prompt", "Once upon a time", "--tokens", "20",
                            "--budget", "1", "--predictor", predictor], capture_output=True, text=True, check=False)
     return int(done.stderr.split("these options is ")[1].split()[0])
 

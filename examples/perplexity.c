@@ -14,7 +14,15 @@
 static const char usage[] =
     "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--budget 50%|BYTES]\n"
     "       [--predictor exact|sketch|all] [--storage libaio|pread|buffered] [--threads N]\n"
-    "       [--window K] [--audit N] [--limit WINDOWS] [--json]";
+    "       [--window K] [--kv f32|f16 (default: f32 where the budget allows)] [--audit N]\n"
+    "       [--limit WINDOWS] [--json]";
+
+typedef struct request {
+    const char *text_path, *ids_path; /* one of the two */
+    uint32_t window_tokens, windows;
+    int json;
+    const char *kv; /* element type of the KV cache */
+} request;
 
 typedef struct score {
     double nll; /* sum over tokens */
@@ -53,20 +61,20 @@ static int score_window(flashinfer_session *session, const int32_t *ids, size_t 
 }
 
 /* The ids of a file: int32 as they are, or a text tokenized. Free *ids. */
-static int load_ids(const flashinfer_model *model, const char *text_path, const char *ids_path,
-                    int32_t **ids, size_t *count, flashinfer_error *error)
+static int load_ids(const flashinfer_model *model, const request *asked, int32_t **ids,
+                    size_t *count, flashinfer_error *error)
 {
+    const char *path = asked->text_path != NULL ? asked->text_path : asked->ids_path;
     size_t bytes;
-    char *data = program_read_file(text_path != NULL ? text_path : ids_path, &bytes);
+    char *data = program_read_file(path, &bytes);
     int code = 0;
 
     if (data == NULL) return 1;
-    if (text_path == NULL) {
+    if (asked->text_path == NULL) {
         *ids = (int32_t *)(void *)data;
         *count = bytes / sizeof **ids;
         if (bytes % sizeof **ids == 0) return 0;
-        (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", ids_path,
-                      bytes);
+        (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", path, bytes);
         return 1;
     }
     *ids = malloc((bytes + 1) * sizeof **ids);
@@ -79,7 +87,7 @@ static int load_ids(const flashinfer_model *model, const char *text_path, const 
     return code;
 }
 
-static void report(flashinfer_model *model, const score *total, int json)
+static void report(flashinfer_model *model, const score *total, const request *asked)
 {
     flashinfer_stats stats = {.size = sizeof stats};
     double nll = total->nll / (double)total->tokens, recall = 1, share;
@@ -88,78 +96,90 @@ static void report(flashinfer_model *model, const score *total, int json)
     share = (double)(stats.predicted + stats.streamed) / (double)stats.neurons;
     if (stats.audited_active != 0)
         recall = 1 - (double)stats.audited_missed / (double)stats.audited_active;
-    if (json)
+    if (asked->json)
         (void)printf("{\"nll\": %.6f, \"perplexity\": %.6f, \"tokens\": %llu, \"recall\": %.6f, "
                      "\"predicted_share\": "
                      "%.6f, \"active_share\": %.6f, \"flash_bytes_per_token\": %.1f, "
-                     "\"peak_rss_bytes\": %llu}\n",
+                     "\"kv\": \"%s\", \"peak_rss_bytes\": %llu}\n",
                      nll, exp(nll), (unsigned long long)total->tokens, recall, share,
                      (double)stats.active / (double)stats.neurons,
-                     (double)stats.flash_bytes / (double)stats.tokens,
+                     (double)stats.flash_bytes / (double)stats.tokens, asked->kv,
                      (unsigned long long)program_peak_rss_bytes());
     else
         (void)printf("perplexity %.4f (nll %.6f over %llu tokens), recall %.4f, predicted %.2f %% "
-                     "of the FFN, active "
-                     "%.2f %%\n",
+                     "of the FFN, active %.2f %% (KV cache %s)\n",
                      exp(nll), nll, (unsigned long long)total->tokens, recall, 100 * share,
-                     100 * (double)stats.active / (double)stats.neurons);
+                     100 * (double)stats.active / (double)stats.neurons, asked->kv);
 }
 
-static int run(flashinfer_model *model, const char *text_path, const char *ids_path, size_t window,
-               size_t limit, int json, flashinfer_error *error)
+static int run(flashinfer_model *model, const request *asked, flashinfer_error *error)
 {
     flashinfer_session *session = NULL;
     int32_t *ids = NULL;
-    size_t count = 0;
+    size_t count = 0, window = asked->window_tokens;
     score total = {0, 0};
-    int code = load_ids(model, text_path, ids_path, &ids, &count, error);
+    int code = load_ids(model, asked, &ids, &count, error);
 
     if (code == 0) code = flashinfer_session_create(model, &session, error);
-    for (size_t at = 0; at + 1 < count && code == 0 && at / window < limit; at += window)
+    for (size_t at = 0; at + 1 < count && code == 0 && at / window < asked->windows; at += window)
         code = score_window(session, ids + at, count - at < window ? count - at : window, &total,
                             error);
     if (code == 0 && total.tokens == 0) {
         (void)fprintf(stderr, "fewer than two tokens to score\n");
         code = 1;
     } else if (code == 0) {
-        report(model, &total, json);
+        report(model, &total, asked);
     }
     flashinfer_session_destroy(session);
     free(ids);
     return code;
 }
 
+/* A window of many tokens in float32 may be more than a small budget holds: then half the bytes per element. */
+static int choose_kv(const char *path, flashinfer_options *options, flashinfer_error *error)
+{
+    flashinfer_plan plan = {.size = sizeof plan};
+    int code;
+
+    if (options->kv_type != FLASHINFER_KV_DEFAULT) return 0;
+    code = flashinfer_plan_file(path, options, &plan, error);
+    options->kv_type = options->memory_budget != 0 && plan.minimum_bytes > options->memory_budget
+                           ? FLASHINFER_KV_F16
+                           : FLASHINFER_KV_F32;
+    return code;
+}
+
 int main(int argc, char **argv)
 {
-    const char *path = NULL, *text_path = NULL, *ids_path = NULL, *window = NULL, *audit = NULL,
-               *limit = NULL;
+    const char *path = NULL, *window = NULL, *audit = NULL, *limit = NULL;
     program_model_options texts = {0};
-    int json = 0, code;
+    request asked = {.window_tokens = 512, .windows = UINT32_MAX};
+    int code;
     const program_option known[] = {
-        PROGRAM_MODEL_OPTIONS(texts), {"--text", &text_path, NULL},
-        {"--ids", &ids_path, NULL},   {"--window-tokens", &window, NULL},
-        {"--audit", &audit, NULL},    {"--limit", &limit, NULL},
-        {"--json", NULL, &json}};
+        PROGRAM_MODEL_OPTIONS(texts),     {"--text", &asked.text_path, NULL},
+        {"--ids", &asked.ids_path, NULL}, {"--window-tokens", &window, NULL},
+        {"--audit", &audit, NULL},        {"--limit", &limit, NULL},
+        {"--json", NULL, &asked.json}};
     flashinfer_options options;
     flashinfer_model *model = NULL;
     flashinfer_error error;
-    uint32_t window_tokens = 512, windows = UINT32_MAX;
 
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&options, sizeof options);
     options.audit_interval = AUDIT_INTERVAL;
     code = program_parse(argc, argv, known, sizeof known / sizeof known[0], &path, 1, usage);
-    if (code == 0 && (text_path == NULL) == (ids_path == NULL))
+    if (code == 0 && (asked.text_path == NULL) == (asked.ids_path == NULL))
         code = program_usage("give either --text or --ids", usage);
-    if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &window_tokens);
+    if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &asked.window_tokens);
     if (code == 0) code = program_u32("--audit", audit, 0, 1000000, &options.audit_interval);
-    if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &windows);
+    if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &asked.windows);
     if (code == 0) code = program_model_options_read(&texts, path, &options);
     if (code != 0) return code;
-    if (options.context_tokens == 0) options.context_tokens = window_tokens;
-    code = flashinfer_model_open(path, &options, &model, &error);
-    if (code == 0) code = run(model, text_path, ids_path, window_tokens, windows, json, &error);
+    if (options.context_tokens == 0) options.context_tokens = asked.window_tokens;
+    code = choose_kv(path, &options, &error);
+    asked.kv = options.kv_type == FLASHINFER_KV_F16 ? "f16" : "f32";
+    if (code == 0) code = flashinfer_model_open(path, &options, &model, &error);
+    if (code == 0) code = run(model, &asked, &error);
     (void)flashinfer_model_close(model);
-    if (code < 0) return program_fail(&error);
-    return code;
+    return code < 0 ? program_fail(&error) : code;
 }

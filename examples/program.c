@@ -148,9 +148,12 @@ int program_model_options_read(const program_model_options *texts, const char *m
     static const char *const storages[] = {"libaio", "pread", "buffered", NULL};
     static const uint32_t storage_numbers[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_PREAD,
                                                FLASHINFER_STORAGE_BUFFERED};
+    static const char *const kvs[] = {"f32", "f16", NULL};
+    static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
     int code;
 
-    if ((code = program_choice("--predictor", texts->predictor, predictors, predictor_numbers,
+    if ((code = program_choice("--kv", texts->kv, kvs, kv_numbers, &options->kv_type)) != 0 ||
+        (code = program_choice("--predictor", texts->predictor, predictors, predictor_numbers,
                                &options->predictor)) != 0 ||
         (code = program_choice("--storage", texts->storage, storages, storage_numbers,
                                &options->storage)) != 0 ||

@@ -37,14 +37,14 @@ int program_budget(const char *text, const char *model_path, uint64_t *bytes);
 
 /* The options that several programs have in common. */
 typedef struct program_model_options {
-    const char *budget, *predictor, *storage, *threads, *window, *context;
+    const char *budget, *predictor, *storage, *threads, *window, *context, *kv;
 } program_model_options;
 
 /* Rows of a program's option table for them. */
 #define PROGRAM_MODEL_OPTIONS(texts)                                                               \
     {"--budget", &(texts).budget, NULL}, {"--predictor", &(texts).predictor, NULL},                \
         {"--storage", &(texts).storage, NULL}, {"--threads", &(texts).threads, NULL},              \
-        {"--window", &(texts).window, NULL},                                                       \
+        {"--window", &(texts).window, NULL}, {"--kv", &(texts).kv, NULL},                          \
     {                                                                                              \
         "--context", &(texts).context, NULL                                                        \
     }

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #define STREAM_CHUNK_MIN (64u * 1024u)
-#define STREAM_CHUNK_MAX (1024u * 1024u)
-#define READ_BYTES_MAX                                                                             \
-    (256u * 1024u) /* merged reads: enough to reach a drive's full rate, small enough to overlap */
+#define STREAM_CHUNK_MAX (1024u * 1024u) /* a sequential read of this size has the full speed */
+
+/* Merged reads: enough to reach a drive's full rate, small enough to overlap. */
+#define READ_BYTES_MAX (256u * 1024u)
 
 flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundle_offset)
 {
@@ -25,11 +26,11 @@ flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundl
     return extent;
 }
 
-/* Chunks of about an eighth of a layer: big enough for sequential speed, small beside any sensible budget. */
+/* Chunks of about a sixteenth of a layer: big enough for sequential speed, small beside any sensible budget. */
 static void size_stream(flashinfer_model *model)
 {
     const flin_shape *shape = &model->shape;
-    uint64_t chunk = (uint64_t)shape->stride_bytes * shape->ffn / 8;
+    uint64_t chunk = (uint64_t)shape->stride_bytes * shape->ffn / 16;
 
     model->stream_rows = model->stream_bytes = 0;
     if (!flin_uses_stream(&model->config)) return;

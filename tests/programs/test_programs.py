@@ -181,6 +181,13 @@ class Perplexity(Case):
         self.assertTrue(0.9 < sketch["recall"] <= 1, sketch)
         self.assertTrue(exact["predicted_share"] < sketch["predicted_share"] < 0.2, sketch)
 
+    def test_half_of_the_file_is_enough_for_long_windows(self):
+        result = self.measure("--ids", self.ids_file([2, 300, 301, 302] * 8), "--window-tokens", 512, "--budget", "50%")
+        self.assertEqual(result["kv"], "f16")
+        roomy = self.measure("--ids", self.ids_file([2, 300, 301, 302] * 8), "--window-tokens", 512)
+        self.assertEqual(roomy["kv"], "f32")
+        self.assertAlmostEqual(result["nll"], roomy["nll"], delta=0.005)
+
     def test_windows_of_ids(self):
         result = self.measure("--ids", self.ids_file([2, 300, 301, 302] * 4), "--window-tokens", 4)
         self.assertEqual(result["tokens"], 12)

@@ -94,7 +94,7 @@ static flin_matrix matrix(layout *in, const char *name, uint32_t rows, uint32_t 
     flin_matrix matrix = {NULL, rows, cols, FLIN_F32};
     const flin_gguf_tensor *tensor = want(in, name, cols, rows);
 
-    if (tensor == NULL) return matrix;
+    if (tensor == NULL || in->code != 0) return matrix; /* the first refusal stands */
     in->code = flin_type_from_gguf(tensor->type, name, &matrix.type, in->error);
     if (in->code == 0) matrix.data = place(in, tensor);
     return matrix;
@@ -104,7 +104,7 @@ static const float *vector(layout *in, const char *name, uint32_t count)
 {
     const flin_gguf_tensor *tensor = want(in, name, count, 1);
 
-    if (tensor == NULL) return NULL;
+    if (tensor == NULL || in->code != 0) return NULL;
     if (tensor->type != FLIN_GGUF_F32) {
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be F32", name);
         return NULL;

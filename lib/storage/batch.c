@@ -167,6 +167,8 @@ static void build(flin_batch *batch, uint32_t index)
         uint64_t gap, added;
 
         fetch = &batch->fetches[batch->next];
+        /* small bundles may share a block: it lands in both slots, by two reads */
+        if (fetch->offset < built->offset + merged.bytes) break;
         gap = fetch->offset - (built->offset + merged.bytes);
         added = segments_added(&merged, gap, fetch->data);
         if (gap > gap_max) break;
@@ -387,7 +389,7 @@ static int check_fetches(const flin_batch *batch, const flin_fetch *fetches, uin
     uint64_t length = batch->storage->caps.length_bytes;
     uint32_t mask = batch->storage->caps.alignment - 1;
     uint64_t end = flin_round_up(length, mask + 1);
-    uint64_t after = 0; /* end of the fetch before */
+    uint64_t after = 0; /* where the fetch before begins */
 
     if (count > batch->limits.fetches_max)
         return flin_fail(error, FLASHINFER_EINVAL, "a batch of %u fetches is more than its %u",
@@ -407,7 +409,7 @@ static int check_fetches(const flin_batch *batch, const flin_fetch *fetches, uin
                                 "fetch %u (%u bytes at offset %" PRIu64
                                 ") is empty, unsorted or not aligned to %u",
                                 index, fetch->bytes, fetch->offset, mask + 1);
-        after = fetch->offset + fetch->bytes;
+        after = fetch->offset;
     }
     return 0;
 }

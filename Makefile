@@ -9,6 +9,7 @@ help:
 	@echo "make            build the library and the example programs in $(BUILD)/"
 	@echo "make demo       pack the bundled model and tell a story within half of its size"
 	@echo "make check      install what is missing, build with warnings as errors, run all tests"
+	@echo "make check-golden   all golden windows of all models (long)"
 	@echo "make bench      short benchmarks"
 	@echo "make install    install library, headers and pkg-config file (PREFIX=$(PREFIX), DESTDIR)"
 	@echo "make clean      remove $(BUILD)/ and the other build folders"
@@ -32,13 +33,19 @@ demo: $(BUILD)/fable-14m.gguf
 check:
 	@.ci/check
 
+check-golden:
+	@.ci/setup check
+	@test -e build-golden/build.ninja || meson setup build-golden -Dtests=true -Db_ndebug=false >/dev/null
+	@meson test -C build-golden --benchmark --suite golden --verbose
+
 bench: $(BUILD)/fable-14m.gguf
 	@ninja -C $(BUILD) --quiet bench
 
 install: library
+	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)) && ninja -C $(BUILD) --quiet
 	@meson install -C $(BUILD) --no-rebuild
 
 clean:
 	rm -rf build build-*
 
-.PHONY: all help setup library demo check bench install clean
+.PHONY: all help setup library demo check check-golden bench install clean

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Unpack golden.npz (made by examples/models/train.py with transformers) into raw arrays that the C test reads.
 
-usage: npz_to_raw.py GOLDEN.npz OUTDIR      writes OUTDIR/NAME.raw per array: little-endian int32, float32 or float64
+usage: npz_to_raw.py MODEL/golden.npz OUTDIR     writes OUTDIR/NAME.raw per array: little-endian int32, float32 or
+float64; and window_nll.raw (16 float64) from window_nll.json beside this script (made by window_nll.py)
 """
 import ast
+import json
 import os
 import struct
 import sys
@@ -21,9 +23,19 @@ def array_of(data):
     return header, data[start + size:]
 
 
+def window_nll(model):
+    """What transformers computed for each of the model's windows."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    with open(os.path.join(here, "window_nll.json"), encoding="utf8") as lines:
+        return next(entry["window_nll"] for entry in map(json.loads, lines) if entry["model"] == model)
+
+
 def main():
     source, target = sys.argv[1], sys.argv[2]
     os.makedirs(target, exist_ok=True)
+    values = window_nll(os.path.basename(os.path.dirname(os.path.abspath(source))))
+    with open(os.path.join(target, "window_nll.raw"), "wb") as out:
+        out.write(struct.pack(f"<{len(values)}d", *values))
     with zipfile.ZipFile(source) as archive:
         for name in archive.namelist():
             _, values = array_of(archive.read(name))

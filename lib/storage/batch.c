@@ -230,7 +230,7 @@ static void retry(flin_batch *batch, uint32_t index, int64_t result)
     }
     if (batch->failure.code == 0) {
         batch->failure.code = FLASHINFER_EIO;
-        batch->failure.sys_errno = result < 0 ? (int)-result : 0;
+        batch->failure.sys_errno = flin_storage_errno(result);
         batch->failure.fetch = fetch_at(batch, read, done);
         batch->failure.offset = batch->fetches[batch->failure.fetch].offset;
     }
@@ -375,7 +375,7 @@ static void give_up(flin_batch *batch, int came)
     if (batch->requests[index].state == REQUEST_FREE && batch->pending_count != 0)
         index = batch->pending[batch->pending_first];
     batch->failure.code = came < 0 ? FLASHINFER_EIO : FLASHINFER_ETIMEDOUT;
-    batch->failure.sys_errno = came < 0 ? -came : 0;
+    batch->failure.sys_errno = flin_storage_errno(came);
     batch->failure.fetch = batch->requests[index].first;
     batch->failure.offset = batch->requests[index].offset;
 }

@@ -18,7 +18,8 @@
 #include "util/arena.h"
 #include "util/clock.h"
 
-#define FILE_STACK_BYTES (64u * 1024u)  /* our own reading needs a few hundred bytes */
+#define FILE_STACK_BYTES (64u * 1024u) /* our own reading needs a few hundred bytes */
+#define INTERRUPTS_MAX 16u /* of one read by a host that answers EINTR; then the read has failed */
 #define HOST_STACK_BYTES (256u * 1024u) /* a host's callback may be an interpreter's */
 
 typedef struct lane_request {
@@ -98,6 +99,7 @@ static int64_t read_file(const lanes *pool, lane_request *request)
 static int64_t read_host(const lanes *pool, lane_request *request)
 {
     uint64_t done = 0;
+    uint32_t interrupted = 0;
 
     while (request->vector_count != 0) {
         uint64_t offset = request->offset + done;
@@ -107,7 +109,7 @@ static int64_t read_host(const lanes *pool, lane_request *request)
         if (offset >= pool->length) break;
         if (bytes > pool->length - offset) bytes = pool->length - offset;
         got = pool->host_read(pool->host_user, offset, request->vectors->iov_base, (size_t)bytes);
-        if (got == -EINTR) continue;
+        if (got == -EINTR && ++interrupted < INTERRUPTS_MAX) continue;
         if (got < 0) return got;
         if ((uint64_t)got > bytes) return -EPROTO;
         done += (uint64_t)got;

@@ -360,7 +360,7 @@ int flin_storage_read(flin_storage *storage, uint64_t offset, void *data, uint64
             uint64_t place = storage->pieces[failed].offset;
 
             stop_pieces(storage);
-            return flin_storage_fail(storage, result < 0 ? (int)-result : 0, place, what, error);
+            return flin_storage_fail(storage, flin_storage_errno(result), place, what, error);
         }
         if (busy == 0 && rest.left == 0) return 0;
         if (again == 0 && busy != 0) {
@@ -370,7 +370,8 @@ int flin_storage_read(flin_storage *storage, uint64_t offset, void *data, uint64
                 uint64_t place = first_out(storage, offset);
 
                 stop_pieces(storage);
-                if (came < 0) return flin_storage_fail(storage, -came, place, what, error);
+                if (came < 0)
+                    return flin_storage_fail(storage, flin_storage_errno(came), place, what, error);
                 return flin_storage_fail_timeout(storage, place, what, error);
             }
         }
@@ -439,7 +440,7 @@ int flin_storage_open_ops(flin_storage *storage, const flashinfer_storage_ops *o
     asynchronous = host.submit != NULL;
     status = host.caps(host.user, &caps);
     if (status != 0)
-        return flin_fail_errno(error, FLASHINFER_EIO, status < 0 ? -status : EIO,
+        return flin_fail_errno(error, FLASHINFER_EIO, status < 0 ? flin_storage_errno(status) : EIO,
                                "storage ops: caps() failed");
     if ((status = check_caps(&caps, asynchronous, error)) != 0) return status;
     if ((status = flin_storage_begin(storage, config, &resolved, error)) != 0) return status;

@@ -23,6 +23,8 @@
 #ifndef FLIN_STORAGE_STORAGE_H
 #define FLIN_STORAGE_STORAGE_H
 
+#include <errno.h>
+
 #include "flashinfer_backend.h"
 #include "util/error.h"
 
@@ -138,6 +140,13 @@ int flin_storage_submit(flin_storage *storage, const flashinfer_storage_read *re
    one, at most timeout_ns of the storage. Returns how many came (0: none, or timed out) or a
    negative errno value. */
 int flin_storage_pump(flin_storage *storage, uint32_t minimum);
+
+/* The errno in what a backend returned, for the error text; 0: it returned none. A host may return anything. */
+static inline int flin_storage_errno(int64_t result)
+{
+    if (result >= 0) return 0;
+    return result >= -4095 ? (int)-result : EPROTO;
+}
 
 /* Fill the error: reading what at offset failed with sys_errno (0: too few bytes came). Returns
    FLASHINFER_EIO. */

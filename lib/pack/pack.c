@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "pack/pack.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -68,18 +69,48 @@ static void choose_name(flin_config *config, const char *checkpoint)
     free(full);
 }
 
-/* Writing over a source would replace it under the reader's feet. */
-static int check_not_source(const char *path, const flin_safetensors *source,
+static int is_same_file(const struct stat *left, const struct stat *right)
+{
+    return left->st_dev == right->st_dev && left->st_ino == right->st_ino;
+}
+
+/* Is the file another name of one in the directory that is no model file of ours? */
+static int is_in_directory(int directory, const struct stat *file)
+{
+    int copy = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *entries = copy >= 0 ? fdopendir(copy) : NULL;
+    struct dirent *entry;
+    int found = 0;
+
+    if (entries == NULL) {
+        if (copy >= 0) (void)close(copy);
+        return 0;
+    }
+    while (!found && (entry = readdir(entries)) != NULL) {
+        const char *ending = strrchr(entry->d_name, '.');
+        struct stat other;
+        if (ending != NULL && strcmp(ending, ".gguf") == 0) continue;
+        found = fstatat(directory, entry->d_name, &other, 0) == 0 && is_same_file(&other, file);
+    }
+    (void)closedir(entries);
+    return found;
+}
+
+/* Writing over a part of the checkpoint would destroy it. */
+static int check_not_source(const char *path, int directory, const flin_safetensors *source,
                             flashinfer_error *error)
 {
     struct stat status;
+    int is_source;
 
-    if (stat(path, &status) != 0) return 0;
-    for (uint32_t i = 0; i < source->file_count; i++)
-        if (source->files[i].device == status.st_dev && source->files[i].inode == status.st_ino)
-            return flin_fail(error, FLASHINFER_EINVAL,
-                             "%s is part of the checkpoint; choose another file to write", path);
-    return 0;
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
+    is_source = is_in_directory(directory, &status);
+    for (uint32_t i = 0; i < source->file_count && !is_source; i++)
+        is_source =
+            source->files[i].device == status.st_dev && source->files[i].inode == status.st_ino;
+    if (!is_source) return 0;
+    return flin_fail(error, FLASHINFER_EINVAL,
+                     "%s is part of the checkpoint; choose another file to write", path);
 }
 
 static void tell(const flashinfer_pack_options *options, const flin_config *config,
@@ -139,7 +170,7 @@ static int pack_directory(int directory, const char *checkpoint, const char *pat
     if (code != 0) return code;
     choose_name(&config, checkpoint);
     code = flin_safetensors_open(source, directory, error);
-    if (code == 0) code = check_not_source(path, source, error);
+    if (code == 0) code = check_not_source(path, directory, source, error);
     if (code == 0)
         code = flin_opt_lay_out(layout, &config, source, type, options->no_sketch ? 0 : bits,
                                 writer, error);

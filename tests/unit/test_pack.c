@@ -474,6 +474,14 @@ static void test_arguments(void **state)
     (void)snprintf(path, sizeof path, "%s/model.safetensors", made->checkpoint);
     assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error), FLASHINFER_EINVAL);
     assert_non_null(strstr(error.text, "part of the checkpoint"));
+    (void)snprintf(path, sizeof path, "%s/tokenizer.json", made->checkpoint);
+    assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "part of the checkpoint"));
+    (void)snprintf(path, sizeof path, "%s/packed.gguf", made->checkpoint);
+    assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error), 0);
+    assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error),
+                     0); /* our own may be replaced */
+    assert_int_equal(remove(path), 0);
     options.dtype = 3;
     refuse(made, &options, FLASHINFER_EINVAL, "dtype");
     options = plain;

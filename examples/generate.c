@@ -145,5 +145,5 @@ int main(int argc, char **argv)
     if (options.context_tokens == 0) options.context_tokens = (uint32_t)(at.prompt_count + wanted);
     if (code == 0) code = run_model(&at, model, &options, &sampling, &error);
     free(at.tokens);
-    return code == 0 ? 0 : program_fail(&error);
+    return program_end(code, &error);
 }

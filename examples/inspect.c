@@ -138,5 +138,5 @@ int main(int argc, char **argv)
     if (code == 0 && !json) print_text(model, &info, &plan);
     if (code == 0 && verify && !json) (void)printf("\nevery checksum of the file is right\n");
     (void)flashinfer_model_close(model);
-    return code == 0 ? 0 : program_fail(&error);
+    return program_end(code, &error);
 }

@@ -45,7 +45,7 @@ static int report(const char *path, double seconds, int json)
     } else {
         (void)printf("%s: %.1f MB in %.1f s\n", path, (double)status.st_size / 1e6, seconds);
     }
-    return fflush(stdout) == 0 ? 0 : 1;
+    return program_end(0, NULL);
 }
 
 int main(int argc, char **argv)

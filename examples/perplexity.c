@@ -181,5 +181,5 @@ int main(int argc, char **argv)
     if (code == 0) code = flashinfer_model_open(path, &options, &model, &error);
     if (code == 0) code = run(model, &asked, &error);
     (void)flashinfer_model_close(model);
-    return code < 0 ? program_fail(&error) : code;
+    return code > 0 ? code : program_end(code, &error);
 }

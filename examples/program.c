@@ -175,6 +175,14 @@ int program_fail(const flashinfer_error *error)
     return 1;
 }
 
+int program_end(int code, const flashinfer_error *error)
+{
+    if (code != 0) return program_fail(error);
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    perror("cannot write the output");
+    return 1;
+}
+
 /* The figures both forms print. */
 typedef struct figures {
     double rate, bytes, hits, missing, predicted;

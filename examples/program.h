@@ -56,6 +56,9 @@ int program_model_options_read(const program_model_options *texts, const char *m
 /* One line on stderr; returns 1. */
 int program_fail(const flashinfer_error *error);
 
+/* The exit code of a program whose last call returned code: 1 too when what it printed did not arrive. */
+int program_end(int code, const flashinfer_error *error);
+
 /* What a run of generate has to tell. */
 typedef struct program_report {
     flashinfer_model *model;

@@ -134,6 +134,17 @@ class Generate(Case):
                           [MODEL, "--prompt", "x", "--top-p", "1.5"], [MODEL, "--prompt", "x", "--window", "-1"]):
             self.assert_usage("generate", *arguments)
 
+    def test_output_that_does_not_arrive(self):
+        for program, *arguments in (["generate", MODEL, "--prompt", "x", "--tokens", 2],
+                                    ["generate", MODEL, "--prompt", "x", "--tokens", 2, "--json"], ["inspect", MODEL],
+                                    ["perplexity", MODEL, "--text", os.path.join(CHECKPOINT, "MODEL_CARD.md"),
+                                     "--window-tokens", 8, "--limit", 1]):
+            with open("/dev/full", "w", encoding="utf8") as full:
+                done = subprocess.run([os.path.join(PROGRAMS, program), *map(str, arguments)], stdout=full, timeout=300,
+                                      stderr=subprocess.PIPE, check=False)
+            self.assertEqual(done.returncode, 1, program)
+            self.assertEqual(done.stderr.decode().count("\n"), 1)
+
     def test_help(self):
         for program in ("generate", "perplexity", "inspect", "pack"):
             done = run(program, "--help")

@@ -10,7 +10,8 @@
  *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the default.
  *             A struct from a newer header is accepted as long as its unknown tail is zero.
  *   Threads   Different models are independent. Calls on one model and its sessions may come from any thread and
- *             are serialised inside; only the functions that say so may run beside another call.
+ *             are serialised inside; only the functions that say so may run beside another call. A callback may
+ *             ask for stats, plan, position and logits of the model that called it; anything else is FLASHINFER_EBUSY.
  *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or stderr, no signal
  *             handler is installed, and the process is never ended.
  *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.
@@ -442,12 +443,15 @@ FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *t
  * flashinfer_logits - the logits of the last step
  * @count: receives the vocabulary size; may be NULL
  *
- * Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the first step.
+ * Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the first step. Does
+ * not wait for a running call.
  */
 FLASHINFER_API const float *flashinfer_logits(const flashinfer_session *session, size_t *count);
 
 /**
  * flashinfer_session_position - tokens in the session's context
+ *
+ * Does not wait for a running call: during flashinfer_eval() it tells how far that is.
  */
 FLASHINFER_API uint32_t flashinfer_session_position(const flashinfer_session *session);
 
@@ -624,7 +628,8 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  * flashinfer_pack - write a checkpoint as a model file in flash layout
  * @checkpoint: Hugging Face directory: config.json, model.safetensors or its shards with
  *              model.safetensors.index.json, and tokenizer.json (or vocab.json and merges.txt)
- * @path: file to write; it appears under this name only when it is complete
+ * @path: file to write; it appears under this name only when it is complete. What had this name, a symbolic link
+ *        too, is replaced, but never a file of the checkpoint
  * @options: NULL for defaults
  *
  * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the model. NaN and

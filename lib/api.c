@@ -22,15 +22,29 @@
         if ((pointer) == NULL) return FLASHINFER_EINVAL;                                           \
     } while (0)
 
-static void lock(flashinfer_model *model)
+/* The mutex checks for errors: 0, or EDEADLK in a callback of the call that this thread is making on this model. */
+static int lock(flashinfer_model *model)
 {
-    (void)pthread_mutex_lock(&model->mutex);
+    return pthread_mutex_lock(&model->mutex);
 }
 
 static int unlock(flashinfer_model *model, int code)
 {
     (void)pthread_mutex_unlock(&model->mutex);
     return code;
+}
+
+/* Take the lock, or refuse the call: it came from a callback of the same model. */
+#define ENTER(model)                                                                               \
+    do {                                                                                           \
+        if (lock(model) != 0) return refuse_nested(__func__, error);                               \
+    } while (0)
+
+static int refuse_nested(const char *name, flashinfer_error *error)
+{
+    return flin_fail(
+        error, FLASHINFER_EBUSY,
+        "%s was called from a callback of the same model; return from the callback first", name);
 }
 
 static void init(void *record, size_t size)
@@ -47,10 +61,15 @@ static void init(void *record, size_t size)
 void flashinfer_error_init(flashinfer_error *error, size_t size)
 {
     init(error, size);
-    if (error == NULL || size < sizeof *error) return;
-    error->layer = -1;
-    error->neuron = -1;
-    error->offset = -1;
+#define SET_NONE(field)                                                                            \
+    do {                                                                                           \
+        if (size >= offsetof(flashinfer_error, field) + sizeof error->field) error->field = -1;    \
+    } while (0)
+    if (error == NULL) return;
+    SET_NONE(layer);
+    SET_NONE(neuron);
+    SET_NONE(offset);
+#undef SET_NONE
 }
 
 const char *flashinfer_error_name(int code)
@@ -210,7 +229,7 @@ int flashinfer_model_open_storage(const flashinfer_storage_ops *ops,
 int flashinfer_model_close(flashinfer_model *model)
 {
     if (model == NULL) return 0;
-    lock(model);
+    if (lock(model) != 0) return FLASHINFER_EBUSY;
     for (uint32_t i = 0; model->sessions != NULL && i < model->config.sessions; i++)
         if (model->sessions[i].in_use) return unlock(model, FLASHINFER_EBUSY);
     (void)unlock(model, 0);
@@ -264,7 +283,7 @@ int flashinfer_model_metadata(const flashinfer_model *model, uint32_t index, con
 int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error)
 {
     NEED(model);
-    lock(model);
+    ENTER(model);
     return unlock(model, flin_verify(model, error));
 }
 
@@ -283,37 +302,47 @@ int flashinfer_plan_file(const char *path, const flashinfer_options *options, fl
     if (code == 0) code = flin_storage_open_path(&made->storage, path, &config, error);
     if (code == 0) code = flin_model_plan_only(made, &own, &planned, error);
     if (made != NULL) flin_model_close(made);
-    return code != 0 ? code : flin_struct_answer(plan, &planned, sizeof planned);
+    if (code == 0 && flin_struct_answer(plan, &planned, sizeof planned) != 0)
+        code = flin_fail(error, FLASHINFER_EINVAL, "plan.size is %u: set it to sizeof *plan",
+                         plan->size);
+    return code;
 }
 
 int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan)
 {
+    int nested, code;
+
     NEED_QUIET(model);
     NEED_QUIET(plan);
-    lock(model);
-    return unlock(model, flin_struct_answer(plan, &model->plan, sizeof model->plan));
+    if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0) return FLASHINFER_EINVAL;
+    nested = lock(model);
+    code = flin_struct_answer(plan, &model->plan, sizeof model->plan);
+    return nested ? code : unlock(model, code);
 }
 
 int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
                                 flashinfer_error *error)
 {
     NEED(model);
-    lock(model);
+    ENTER(model);
     return unlock(model, flin_model_set_budget(model, budget_bytes, error));
 }
 
 int flashinfer_model_stats(flashinfer_model *model, flashinfer_stats *stats)
 {
+    int nested, code;
+
     NEED_QUIET(model);
     NEED_QUIET(stats);
-    lock(model);
-    return unlock(model, flin_struct_answer(stats, &model->stats, sizeof model->stats));
+    nested = lock(model);
+    code = flin_struct_answer(stats, &model->stats, sizeof model->stats);
+    return nested ? code : unlock(model, code);
 }
 
 int flashinfer_model_reset_stats(flashinfer_model *model)
 {
     NEED_QUIET(model);
-    lock(model);
+    if (lock(model) != 0) return FLASHINFER_EBUSY;
     memset(&model->stats, 0, sizeof model->stats);
     return unlock(model, 0);
 }
@@ -326,14 +355,13 @@ int flashinfer_session_create(flashinfer_model *model, flashinfer_session **sess
     NEED(session);
     *session = NULL;
     NEED(model);
-    lock(model);
+    ENTER(model);
     return unlock(model, flin_session_create(model, session, error));
 }
 
 void flashinfer_session_destroy(flashinfer_session *session)
 {
-    if (session == NULL) return;
-    lock(session->model);
+    if (session == NULL || lock(session->model) != 0) return;
     flin_session_destroy(session);
     (void)unlock(session->model, 0);
 }
@@ -341,7 +369,7 @@ void flashinfer_session_destroy(flashinfer_session *session)
 int flashinfer_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
 {
     NEED(session);
-    lock(session->model);
+    ENTER(session->model);
     return unlock(session->model, flin_step(session, token, error));
 }
 
@@ -350,7 +378,7 @@ int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t c
 {
     NEED(session);
     if (count != 0) NEED(tokens);
-    lock(session->model);
+    ENTER(session->model);
     return unlock(session->model, flin_eval(session, tokens, count, error));
 }
 
@@ -369,7 +397,7 @@ int flashinfer_session_rewind(flashinfer_session *session, uint32_t position,
                               flashinfer_error *error)
 {
     NEED(session);
-    lock(session->model);
+    ENTER(session->model);
     return unlock(session->model, flin_session_rewind(session, position, error));
 }
 
@@ -381,12 +409,12 @@ void flashinfer_session_cancel(flashinfer_session *session)
 size_t flashinfer_state_bytes(flashinfer_session *session)
 {
     size_t bytes;
+    int nested;
 
     if (session == NULL) return 0;
-    lock(session->model);
+    nested = lock(session->model);
     bytes = flin_state_bytes(session);
-    (void)unlock(session->model, 0);
-    return bytes;
+    return nested ? bytes : (unlock(session->model, 0), bytes);
 }
 
 int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
@@ -395,7 +423,7 @@ int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capa
     NEED(session);
     NEED(buffer);
     NEED(written);
-    lock(session->model);
+    ENTER(session->model);
     return unlock(session->model, flin_state_save(session, buffer, capacity, written, error));
 }
 
@@ -404,7 +432,7 @@ int flashinfer_state_load(flashinfer_session *session, const void *buffer, size_
 {
     NEED(session);
     NEED(buffer);
-    lock(session->model);
+    ENTER(session->model);
     return unlock(session->model, flin_state_load(session, buffer, bytes, error));
 }
 

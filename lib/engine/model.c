@@ -2,6 +2,7 @@
  * model.c - opening a model step by step (metadata, plan, memory, weights, threads), changing its budget, closing it.
  * Whatever fails, flin_model_close() releases exactly what was taken so far.
  */
+#define _GNU_SOURCE
 #include "engine/model.h"
 
 #include <stdarg.h>
@@ -202,12 +203,25 @@ int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
     return code;
 }
 
+/* One that tells a callback that calls back from another thread. */
+static int open_mutex(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t kind;
+    int code = pthread_mutexattr_init(&kind);
+
+    if (code != 0) return code;
+    (void)pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_ERRORCHECK);
+    code = pthread_mutex_init(mutex, &kind);
+    (void)pthread_mutexattr_destroy(&kind);
+    return code;
+}
+
 int flin_model_create(const flashinfer_options *options, flashinfer_model **created,
                       flashinfer_error *error)
 {
     flashinfer_model *model = calloc(1, sizeof *model);
 
-    if (model == NULL || pthread_mutex_init(&model->mutex, NULL) != 0) {
+    if (model == NULL || open_mutex(&model->mutex) != 0) {
         free(model);
         return flin_fail(error, FLASHINFER_ENOMEM, "cannot allocate a model handle");
     }

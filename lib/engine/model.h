@@ -88,8 +88,8 @@ struct flashinfer_session {
     float *logits; /* (vocab) */
     uint32_t index;
     uint32_t in_use;
-    uint32_t position;
-    uint32_t has_logits;
+    _Atomic uint32_t position; /* this and the next may be asked for while a call runs */
+    _Atomic uint32_t has_logits;
     _Atomic uint32_t cancelled;
 };
 

@@ -62,9 +62,10 @@ static int resolve_numbers(flin_config *config, const flashinfer_options *option
         return flin_fail(error, FLASHINFER_EINVAL, "options.threads is %u; the most is %u",
                          config->threads, FLIN_POOL_THREADS_MAX);
     if (config->context > shape->context)
-        return flin_fail(error, FLASHINFER_EINVAL,
-                         "options.context_tokens is %u; the model has %u positions",
-                         config->context, shape->context);
+        return flin_fail(
+            error, FLASHINFER_EINVAL,
+            "options.context_tokens is %u; the model has %u positions: ask for fewer tokens",
+            config->context, shape->context);
     if (config->sessions > 1024)
         return flin_fail(error, FLASHINFER_EINVAL, "options.session_count is %u; the most is 1024",
                          config->sessions);

@@ -49,7 +49,7 @@ int flin_session_rewind(flashinfer_session *session, uint32_t position, flashinf
    far, then XXH3-64 of all of it. */
 typedef struct state_header {
     char magic[8];
-    uint64_t model_sum; /* of the model file's header: names the model */
+    uint64_t model_sum; /* the sum over all checksums of the model file: names its contents */
     uint32_t kv_type;
     uint32_t position;
     uint32_t has_logits;
@@ -68,7 +68,7 @@ static state_header header_of(const flashinfer_session *session, uint32_t positi
 
     memset(&header, 0, sizeof header);
     memcpy(header.magic, state_magic, sizeof state_magic);
-    header.model_sum = flin_hash(model->gguf.header, model->gguf.header_bytes);
+    header.model_sum = model->gguf.tensors[model->gguf.tensor_count - 1].sum;
     header.kv_type = (uint32_t)model->config.kv_type;
     header.position = position;
     header.has_logits = has_logits;

@@ -151,6 +151,7 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
 {
     int code = check_tokens(session, tokens, count, error);
 
+    if (code == 0 && count != 0) session->has_logits = 0;
     for (size_t i = 0; i < count && code == 0; i++) {
         code = flin_model_progress(session->model, "eval", i, count, error);
         if (code == 0) code = counted_step(session, tokens[i], i + 1 == count, error);

@@ -236,8 +236,63 @@ static void cancel_keeps_the_session_usable(void **state)
     assert_int_equal(flashinfer_session_position(session), 3);
     assert_ok(flashinfer_eval(session, ids + 3, 3, &error));
     assert_int_equal(flashinfer_session_position(session), 6);
+    assert_non_null(flashinfer_logits(session, NULL));
+    limit = 0;
+    assert_int_equal(flashinfer_eval(session, ids, 2, &error), FLASHINFER_ECANCELED);
+    assert_null(flashinfer_logits(session, NULL));
+    assert_int_equal(flashinfer_session_position(session), 6);
     flashinfer_session_destroy(session);
     assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+typedef struct nested {
+    flashinfer_model *model;
+    flashinfer_session *session;
+    uint32_t calls;
+} nested;
+
+/* What a callback may ask of the model that calls it, and what it may not. */
+static int call_back(const flashinfer_progress *progress, void *user)
+{
+    nested *at = user;
+    flashinfer_stats stats = {.size = sizeof stats};
+    flashinfer_plan plan = {.size = sizeof plan};
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    if (strcmp(progress->stage, "eval") != 0) return 0;
+    at->calls++;
+    assert_int_equal(flashinfer_session_position(at->session), progress->done);
+    assert_int_equal(flashinfer_model_stats(at->model, &stats), 0);
+    assert_int_equal(stats.tokens, progress->done);
+    assert_int_equal(flashinfer_model_plan(at->model, &plan), 0);
+    assert_int_not_equal(flashinfer_state_bytes(at->session), 0);
+    assert_int_equal(flashinfer_step(at->session, 5, &error), FLASHINFER_EBUSY);
+    assert_int_equal(flashinfer_session_rewind(at->session, 0, &error), FLASHINFER_EBUSY);
+    assert_int_equal(flashinfer_model_set_budget(at->model, 0, &error), FLASHINFER_EBUSY);
+    assert_int_equal(flashinfer_model_close(at->model), FLASHINFER_EBUSY);
+    flashinfer_session_destroy(at->session);
+    return 0;
+}
+
+static void callbacks_do_not_deadlock(void **state)
+{
+    const int32_t ids[] = {2, 300, 301};
+    flashinfer_options options = small_options();
+    flashinfer_error error;
+    nested at = {NULL, NULL, 0};
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.progress = call_back;
+    options.progress_user = &at;
+    at.model = open_with(&options);
+    assert_ok(flashinfer_session_create(at.model, &at.session, &error));
+    assert_ok(flashinfer_eval(at.session, ids, 3, &error));
+    assert_int_equal(at.calls, 3);
+    assert_int_equal(flashinfer_session_position(at.session), 3);
+    flashinfer_session_destroy(at.session);
+    assert_int_equal(flashinfer_model_close(at.model), 0);
 }
 
 static void statistics_add_up(void **state)
@@ -326,6 +381,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(rewind_and_state_restore_the_sequence),
         cmocka_unit_test(cancel_keeps_the_session_usable),
+        cmocka_unit_test(callbacks_do_not_deadlock),
         cmocka_unit_test(statistics_add_up),
         cmocka_unit_test(threads_do_not_disturb_each_other),
     };

@@ -17,13 +17,15 @@ typedef struct host_file {
     _Atomic uint64_t reads;      /* so far */
     uint64_t fail_from, fail_to; /* reads numbered in [from, to) fail with EIO; from 0: none */
     uint64_t spoil_at;           /* read number that comes back with a flipped bit; 0: none */
+    uint32_t alignment;          /* of every read, bytes; 0: any */
+    _Atomic uint32_t violations; /* reads that were not aligned */
 } host_file;
 
 static inline int host_caps(void *user, flashinfer_storage_caps *caps)
 {
     const host_file *file = user;
 
-    caps->alignment = 1;
+    caps->alignment = file->alignment != 0 ? file->alignment : 1;
     caps->depth = 8;
     caps->segments_max = 1;
     caps->length_bytes = file->bytes;
@@ -35,6 +37,8 @@ static inline int64_t host_read(void *user, uint64_t offset, void *data, size_t 
     host_file *file = user;
     uint64_t number = atomic_fetch_add(&file->reads, 1) + 1;
 
+    if (file->alignment != 0 && (offset | (uintptr_t)data) % file->alignment != 0)
+        (void)atomic_fetch_add(&file->violations, 1);
     if (file->fail_from != 0 && number >= file->fail_from && number < file->fail_to) return -EIO;
     if (offset >= file->bytes) return 0;
     if (bytes > file->bytes - offset) bytes = (size_t)(file->bytes - offset);

@@ -170,6 +170,12 @@ static void flipped_bundles_are_found_when_read(void **state)
     }
 }
 
+/* Make a spoilt place good again. */
+static void heal(host_file *file, uint64_t at, size_t count)
+{
+    memcpy(file->data + at, good.data + at, count);
+}
+
 static void put(host_file *file, uint64_t at, const void *bytes, size_t count)
 {
     memcpy(file->data + at, bytes, count);
@@ -217,23 +223,28 @@ static void hostile_contents_are_refused(void **state)
         {"flashinfer.ffn.part_types", 16, 30, 4,
          FLASHINFER_EUNSUPPORTED}, /* a dtype not built in */
         {"flashinfer.ffn.part_bytes", 16, UINT64_MAX, 8, FLASHINFER_EFORMAT},
-        {"token_embd.weight", 4, UINT64_MAX, 8, FLASHINFER_EFORMAT},         /* a dimension */
-        {"token_embd.weight", 20, 99, 4, FLASHINFER_EUNSUPPORTED},           /* type */
+        {"token_embd.weight", 4, UINT64_MAX, 8, FLASHINFER_EFORMAT}, /* a dimension */
+        {"token_embd.weight", 4, 319, 8, FLASHINFER_EFORMAT},        /* misshapen */
+        {"output_norm.weight", 4, 319, 8, FLASHINFER_EFORMAT},
+        {"token_embd.weight", 20, 24, 4, FLASHINFER_EUNSUPPORTED}, /* type: I8 */
+        {"token_embd.weight", 20, 99, 4, FLASHINFER_EUNSUPPORTED},
         {"token_embd.weight", 24, UINT64_MAX - 4095, 8, FLASHINFER_EFORMAT}, /* offset */
     };
+
+    host_file file = copy_of(&good);
 
     (void)state;
     options.verify = FLASHINFER_VERIFY_NONE;
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
-        host_file file = copy_of(&good);
         uint64_t at = edits[i].offset;
         int code;
         if (edits[i].after != NULL) at += find(&file, edits[i].after) + strlen(edits[i].after);
         put(&file, at, &edits[i].number, edits[i].bytes);
         code = refused(&file, &options);
         if (code != edits[i].code) fail_msg("edit %zu gives %d, not %d", i, code, edits[i].code);
-        free(file.data);
+        heal(&file, at, edits[i].bytes);
     }
+    free(file.data);
 }
 
 static void unknown_names_are_refused(void **state)
@@ -244,6 +255,7 @@ static void unknown_names_are_refused(void **state)
     } edits[] = {
         {"opt.block_count", "opx.block_count", FLASHINFER_EFORMAT},
         {"gpt-2", "xyz-2", FLASHINFER_EUNSUPPORTED},
+        {"token_embd.weight", "token_embX.weight", FLASHINFER_EFORMAT},
         {"blk.3.attn_k.weight", "blk.3.attn_X.weight", FLASHINFER_EFORMAT},
         {"blk.3.attn_k.weight", "blk.3.attn_q.weight", FLASHINFER_EFORMAT},
     };
@@ -253,24 +265,51 @@ static void unknown_names_are_refused(void **state)
 
     (void)state;
     options.verify = FLASHINFER_VERIFY_NONE;
+    file = copy_of(&good);
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
-        file = copy_of(&good);
         at = find(&file, edits[i].text);
         put(&file, at, edits[i].with, strlen(edits[i].with));
         assert_int_equal(refused(&file, &options), edits[i].code);
-        free(file.data);
+        heal(&file, at, strlen(edits[i].with));
     }
-    file = copy_of(&good);
     at = find(&file, "general.architecture") + strlen("general.architecture") + 4 + 8;
     put(&file, at, "abc", 3);
     assert_int_equal(refused(&file, &options), FLASHINFER_EUNSUPPORTED);
-    free(file.data);
+    heal(&file, at, 3);
     /* an unknown tokenizer may be opened without */
-    file = copy_of(&good);
     put(&file, find(&file, "gpt-2"), "xyz-2", 5);
     options.flags = FLASHINFER_OPEN_NO_TOKENIZER;
     assert_int_equal(refused(&file, &options), 0);
     free(file.data);
+}
+
+/* A device whose blocks are larger than a bundle: neighbours share blocks, nothing else changes. */
+static void coarse_alignment_changes_nothing(void **state)
+{
+    const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT,
+                                   FLASHINFER_PREDICTOR_ALL};
+    flashinfer_error error;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    for (size_t i = 0; i < sizeof predictors / sizeof predictors[0]; i++) {
+        flashinfer_options options = host_options(predictors[i]);
+        float *logits[2];
+        for (uint32_t coarse = 0; coarse < 2; coarse++) {
+            host_file file = good;
+            flashinfer_model *model;
+            int code;
+            file.alignment = coarse ? 4096 : 1;
+            assert_ok(host_open(&file, &options, &model, &error));
+            logits[coarse] = host_run(model, &code, &error);
+            assert_ok(code);
+            assert_int_equal(flashinfer_model_close(model), 0);
+            assert_int_equal(file.violations, 0);
+        }
+        assert_memory_equal(logits[0], logits[1], 4096 * sizeof *logits[0]);
+        free(logits[0]);
+        free(logits[1]);
+    }
 }
 
 /* The nth read fails once: retried, same result. It fails twice: one error, and afterwards all is well again. */
@@ -364,6 +403,61 @@ static void spoilt_reads_are_read_again(void **state)
     free(got);
 }
 
+/* Saved state names the file it belongs to by all of its contents, not by its header. */
+static void state_of_another_file_is_refused(void **state)
+{
+    flashinfer_options options = host_options(FLASHINFER_PREDICTOR_SKETCH);
+    place sums = tensor_at("flashinfer.xxh3");
+    static unsigned char saved[100000];
+    flashinfer_error error;
+    size_t bytes = 0;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.verify = FLASHINFER_VERIFY_NONE;
+    for (uint32_t other = 0; other < 2; other++) {
+        host_file file = copy_of(&good);
+        flashinfer_model *model;
+        flashinfer_session *session;
+        if (other) file.data[sums.offset + sums.bytes - 1] ^= 1;
+        assert_ok(host_open(&file, &options, &model, &error));
+        assert_ok(flashinfer_session_create(model, &session, &error));
+        if (other) {
+            assert_int_equal(flashinfer_state_load(session, saved, bytes, &error),
+                             FLASHINFER_ESTATE);
+        } else {
+            assert_ok(flashinfer_step(session, 2, &error));
+            assert_ok(flashinfer_state_save(session, saved, sizeof saved, &bytes, &error));
+            assert_ok(flashinfer_state_load(session, saved, bytes, &error));
+        }
+        flashinfer_session_destroy(session);
+        assert_int_equal(flashinfer_model_close(model), 0);
+        free(file.data);
+    }
+}
+
+/* Names from a file cannot break an error's one line. */
+static void errors_are_one_clean_line(void **state)
+{
+    flashinfer_options options = host_options(FLASHINFER_PREDICTOR_SKETCH);
+    host_file file = copy_of(&good);
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.verify = FLASHINFER_VERIFY_NONE;
+    put(&file, find(&file, "blk.3.attn_k.weight"), "blk.3\n\033[2J\xff\xc2\x85\xc3\xa9.w", 17);
+    assert_int_not_equal(host_open(&file, &options, &model, &error), 0);
+    for (const char *at = error.text; *at != '\0'; at++)
+        assert_true((unsigned char)*at >= 0x20 && (unsigned char)*at != 0xff);
+    put(&file, find(&file, "gpt-2"), "g\n\033\xc2x", 5);
+    put(&file, find(&file, "blk.3\n"), "blk.3.attn_k.weight", 19);
+    assert_int_equal(host_open(&file, &options, &model, &error), FLASHINFER_EUNSUPPORTED);
+    assert_non_null(strstr(error.text, "g???x"));
+    free(file.data);
+}
+
 static void missing_and_empty_files_are_refused(void **state)
 {
     flashinfer_model *model;
@@ -394,8 +488,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(flipped_bundles_are_found_when_read),
         cmocka_unit_test(hostile_contents_are_refused),
         cmocka_unit_test(unknown_names_are_refused),
+        cmocka_unit_test(coarse_alignment_changes_nothing),
         cmocka_unit_test(failing_reads_are_retried_then_reported),
         cmocka_unit_test(spoilt_reads_are_read_again),
+        cmocka_unit_test(state_of_another_file_is_refused),
+        cmocka_unit_test(errors_are_one_clean_line),
     };
     size_t bytes;
     int failed;

@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/utf8.h"
+
 int flin_checkpoint_open(int directory, const char *name, int required, int *fd,
                          flashinfer_error *error)
 {
@@ -39,35 +41,13 @@ int flin_checkpoint_open(int directory, const char *name, int required, int *fd,
     return 0;
 }
 
-/* Length of the character at text, 0 if the bytes there are none (overlong, surrogate, cut off,
- * above U+10FFFF). */
-static size_t character_bytes(const unsigned char *text, size_t bytes)
-{
-    unsigned lead = text[0];
-    size_t length = lead < 0x80   ? 1
-                    : lead < 0xc2 ? 0
-                    : lead < 0xe0 ? 2
-                    : lead < 0xf0 ? 3
-                    : lead < 0xf5 ? 4
-                                  : 0;
-
-    if (length == 0 || length > bytes) return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((text[i] & 0xc0u) != 0x80u) return 0;
-    if (lead == 0xe0 && text[1] < 0xa0) return 0;
-    if (lead == 0xed && text[1] > 0x9f) return 0;
-    if (lead == 0xf0 && text[1] < 0x90) return 0;
-    if (lead == 0xf4 && text[1] > 0x8f) return 0;
-    return length;
-}
-
 static int check_text(const char *text, size_t bytes, const char *what, flashinfer_error *error)
 {
-    size_t length;
+    flin_utf8 next;
 
-    for (size_t i = 0; i < bytes; i += length) {
-        length = character_bytes((const unsigned char *)text + i, bytes - i);
-        if (length == 0 || text[i] == '\0')
+    for (size_t i = 0; i < bytes; i += next.bytes) {
+        next = flin_utf8_read((const uint8_t *)text + i, bytes - i);
+        if (next.kind != FLIN_UTF8_CHARACTER || next.code == 0)
             return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, (int64_t)i,
                                 "%s is not UTF-8 text (byte %llu)", what, (unsigned long long)i);
     }

@@ -6,8 +6,8 @@
 #ifndef FLIN_TEXT_BYTE_ALPHABET_H
 #define FLIN_TEXT_BYTE_ALPHABET_H
 
-#include "text/unicode.h"
 #include "util/string.h"
+#include "util/utf8.h"
 
 /* GPT-2's byte alphabet: visible Latin-1 characters stand for themselves, the other 68 bytes in
    order for U+0100 on. Returns the byte, or -1 for a character outside the alphabet. */

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/unicode.h"
+#include "util/utf8.h"
 
 #define WAITING_BYTES_MAX 3u
 

@@ -4,6 +4,7 @@
 #include "text/split.h"
 
 #include "text/unicode.h"
+#include "util/utf8.h"
 
 /* Bytes of 's 't 'm 'd 're 've 'll at text, which begins with an apostrophe; 0 if it is none of
  * them. */

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "util/utf8.h"
+
 /* Descriptions of errno values without strerror()'s shared buffer. */
 static const char *errno_text(int number, char *buffer, size_t capacity)
 {
@@ -18,30 +20,22 @@ static const char *errno_text(int number, char *buffer, size_t capacity)
 #endif
 }
 
-/* Bytes of the whole UTF-8 character at text, or 0: cut, malformed, or one that moves a terminal's
-   cursor. Parts of a text may come from a damaged file. */
-static size_t printable(const unsigned char *text)
-{
-    unsigned char first = text[0];
-    size_t bytes = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-
-    if (bytes == 1) return first >= 0x20 && first != 0x7f;
-    if (first < 0xc2 || first > 0xf4) return 0;
-    for (size_t i = 1; i < bytes; i++)
-        if ((text[i] & 0xc0) != 0x80) return 0;
-    if (first == 0xc2 && text[1] < 0xa0) return 0; /* control */
-    if ((first == 0xe0 && text[1] < 0xa0) || (first == 0xf0 && text[1] < 0x90)) return 0;
-    if ((first == 0xed && text[1] > 0x9f) || (first == 0xf4 && text[1] > 0x8f)) return 0;
-    return bytes;
-}
-
-/* One line of UTF-8, whatever the names in it were. */
+/* One line of UTF-8 that moves no terminal's cursor: names in a text may come from a damaged file. */
 static void clean(char *text)
 {
-    while (*text != '\0') {
-        size_t bytes = printable((unsigned char *)text);
-        if (bytes == 0) *text = '?';
-        text += bytes != 0 ? bytes : 1;
+    size_t left = strlen(text);
+
+    while (left != 0) {
+        flin_utf8 next = flin_utf8_read((const uint8_t *)text, left);
+        int control = next.code < 0x20 || (next.code >= 0x7f && next.code < 0xa0);
+        size_t bytes = 1;
+
+        if (next.kind == FLIN_UTF8_CHARACTER && !control)
+            bytes = next.bytes;
+        else
+            *text = '?';
+        text += bytes;
+        left -= bytes;
     }
 }
 

@@ -7,7 +7,7 @@
 
 #include "failing_heap.h"
 #include "text/decoder.h"
-#include "text/unicode.h"
+#include "util/utf8.h"
 
 static fixture fable, other;
 

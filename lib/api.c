@@ -168,11 +168,7 @@ static int end_open(int code, flashinfer_model *made, const flashinfer_options *
                     flashinfer_model **model, flashinfer_error *error)
 {
     if (code == 0) code = flin_model_open(made, own, error);
-    if (code == 0)
-        *model = made;
-    else if (made != NULL)
-        flin_model_close(made);
-    return code;
+    return hand_over(code, made, model);
 }
 
 int flashinfer_model_open(const char *path, const flashinfer_options *options,
@@ -308,16 +304,21 @@ int flashinfer_plan_file(const char *path, const flashinfer_options *options, fl
     return code;
 }
 
+/* Copy a record of the model's, from a callback of its own too. */
+static int answer(flashinfer_model *model, void *user, const void *own, size_t own_bytes)
+{
+    int nested = lock(model);
+    int code = flin_struct_answer(user, own, own_bytes);
+
+    return nested ? code : unlock(model, code);
+}
+
 int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan)
 {
-    int nested, code;
-
     NEED_QUIET(model);
     NEED_QUIET(plan);
     if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0) return FLASHINFER_EINVAL;
-    nested = lock(model);
-    code = flin_struct_answer(plan, &model->plan, sizeof model->plan);
-    return nested ? code : unlock(model, code);
+    return answer(model, plan, &model->plan, sizeof model->plan);
 }
 
 int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
@@ -330,13 +331,9 @@ int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
 
 int flashinfer_model_stats(flashinfer_model *model, flashinfer_stats *stats)
 {
-    int nested, code;
-
     NEED_QUIET(model);
     NEED_QUIET(stats);
-    nested = lock(model);
-    code = flin_struct_answer(stats, &model->stats, sizeof model->stats);
-    return nested ? code : unlock(model, code);
+    return answer(model, stats, &model->stats, sizeof model->stats);
 }
 
 int flashinfer_model_reset_stats(flashinfer_model *model)
@@ -414,7 +411,8 @@ size_t flashinfer_state_bytes(flashinfer_session *session)
     if (session == NULL) return 0;
     nested = lock(session->model);
     bytes = flin_state_bytes(session);
-    return nested ? bytes : (unlock(session->model, 0), bytes);
+    if (!nested) (void)unlock(session->model, 0);
+    return bytes;
 }
 
 int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,

@@ -105,9 +105,10 @@ static int check_not_source(const char *path, int directory, const flin_safetens
 
     if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
     is_source = is_in_directory(directory, &status);
-    for (uint32_t i = 0; i < source->file_count && !is_source; i++)
-        is_source =
-            source->files[i].device == status.st_dev && source->files[i].inode == status.st_ino;
+    for (uint32_t i = 0; i < source->file_count && !is_source; i++) {
+        struct stat weights;
+        is_source = fstat(source->files[i].fd, &weights) == 0 && is_same_file(&weights, &status);
+    }
     if (!is_source) return 0;
     return flin_fail(error, FLASHINFER_EINVAL,
                      "%s is part of the checkpoint; choose another file to write", path);

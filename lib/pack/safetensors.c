@@ -167,8 +167,6 @@ static int read_header(flin_safetensors_file *file, uint64_t *data_offset, uint6
 
     if (fstat(file->fd, &status) != 0)
         return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot read %s", file->name);
-    file->device = status.st_dev;
-    file->inode = status.st_ino;
     code = read_exactly(file, 0, length, sizeof length, error);
     if (code != 0) return code;
     for (int i = 7; i >= 0; i--) bytes = bytes << 8 | length[i];

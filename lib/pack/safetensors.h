@@ -39,8 +39,6 @@ typedef struct flin_safetensors_file {
     const char *name;
     int fd;
     int reserved;
-    dev_t device; /* identity, so that the output never replaces a source */
-    ino_t inode;
     cJSON *header;
 } flin_safetensors_file;
 

@@ -11,7 +11,8 @@
  *             A struct from a newer header is accepted as long as its unknown tail is zero.
  *   Threads   Different models are independent. Calls on one model and its sessions may come from any thread and
  *             are serialised inside; only the functions that say so may run beside another call. A callback may
- *             ask for stats, plan, position and logits of the model that called it; anything else is FLASHINFER_EBUSY.
+ *             ask for stats, plan, position, logits and state bytes of the model that called it, or cancel; what would
+ *             run or change that model is refused with FLASHINFER_EBUSY, and a session is not destroyed.
  *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or stderr, no signal
  *             handler is installed, and the process is never ended.
  *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.

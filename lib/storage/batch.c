@@ -382,7 +382,7 @@ static void give_up(flin_batch *batch, int came)
 
 /* -------------------------------------------------------------------------------- the interface */
 
-/* Sorted, apart, aligned and inside the model: offsets come from a file nobody vouches for. */
+/* Sorted, aligned and inside the model: offsets come from a file nobody vouches for. */
 static int check_fetches(const flin_batch *batch, const flin_fetch *fetches, uint32_t count,
                          flashinfer_error *error)
 {

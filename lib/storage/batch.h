@@ -39,7 +39,8 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
                               const flin_batch_limits *limits);
 
 /* Begin fetching. fetches: (count), sorted by offset, kept by the caller until the batch has ended;
-   they may share bytes of the model (each is then read on its own), never memory. Submits as much as the queue takes and returns at once. An empty batch is fine.
+   they may share bytes of the model (each is then read on its own), never memory. Submits as much
+   as the queue takes and returns at once. An empty batch is fine.
    After a time-out it refuses with FLASHINFER_ETIMEDOUT until the lost reads have landed, so that
    no slot is filled twice at once. A refused batch has not begun. */
 int flin_batch_begin(flin_batch *batch, const flin_fetch *fetches, uint32_t count,

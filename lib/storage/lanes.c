@@ -18,9 +18,9 @@
 #include "util/arena.h"
 #include "util/clock.h"
 
-#define FILE_STACK_BYTES (64u * 1024u) /* our own reading needs a few hundred bytes */
-#define INTERRUPTS_MAX 16u /* of one read by a host that answers EINTR; then the read has failed */
+#define FILE_STACK_BYTES (64u * 1024u)  /* our own reading needs a few hundred bytes */
 #define HOST_STACK_BYTES (256u * 1024u) /* a host's callback may be an interpreter's */
+#define INTERRUPTS_MAX 16u /* of one read by a host that answers EINTR; then the read has failed */
 
 typedef struct lane_request {
     uint64_t offset;

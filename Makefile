@@ -38,8 +38,8 @@ check-golden:
 	@test -e build-golden/build.ninja || meson setup build-golden -Dtests=true -Db_ndebug=false >/dev/null
 	@meson test -C build-golden --benchmark --suite golden --verbose
 
-bench: $(BUILD)/fable-14m.gguf
-	@ninja -C $(BUILD) --quiet bench
+bench: library
+	@meson test -C $(BUILD) --benchmark --suite bench --verbose
 
 install: library
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)) && ninja -C $(BUILD) --quiet

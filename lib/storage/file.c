@@ -103,6 +103,20 @@ static int check_direct(const file_source *source, uint32_t *alignment, flashinf
     return 0;
 }
 
+/* Out of descriptors or memory says nothing about what the file can do. */
+static int reopen_code(int sys_errno)
+{
+    switch (sys_errno) {
+    case ENOMEM:
+        return FLASHINFER_ENOMEM;
+    case EMFILE:
+    case ENFILE:
+        return FLASHINFER_EIO;
+    default:
+        return FLASHINFER_EUNSUPPORTED;
+    }
+}
+
 /* A descriptor of our own, in *fd. Where the system refuses a new description, the caller's is
    shared, without the read-ahead advice that would change it for the caller too. */
 static int open_own(const file_source *source, int direct, int *fd, flashinfer_error *error)
@@ -114,10 +128,13 @@ static int open_own(const file_source *source, int direct, int *fd, flashinfer_e
         (void)close(own);
         own = -ESTALE;
     }
-    if (own < 0 && direct)
-        return flin_fail_errno(error, FLASHINFER_EUNSUPPORTED, -own,
-                               "no direct I/O: %s cannot be opened for it; use storage buffered",
-                               source->label);
+    if (own < 0 && direct) {
+        int code = reopen_code(-own);
+
+        return flin_fail_errno(error, code, -own, "no direct I/O: %s cannot be opened for it%s",
+                               source->label,
+                               code == FLASHINFER_EUNSUPPORTED ? "; use storage buffered" : "");
+    }
     if (own >= 0 && !direct) flin_file_expect_random(own);
     if (own < 0) own = fcntl(source->fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0)

@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "storage_fixture.h"
 
+#include <sys/resource.h>
+
 static const flin_storage_config plain;
 
 #define EXPECT_ERROR(call, code_, errno_, words)                                                   \
@@ -161,6 +163,32 @@ static void test_open_errors(void **state)
     EXPECT_ERROR(flin_storage_open_memory(&storage, NULL, 4, &plain, &error), FLASHINFER_EFORMAT, 0,
                  "empty");
     flin_storage_close(&storage); /* a failed open leaves a storage that may be closed */
+}
+
+/* No descriptor left: the error says so, and not that the file has no direct I/O. */
+static void test_no_descriptors(void **state)
+{
+    const fixture *made = *state;
+    struct rlimit before, few;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (uint32_t kind = FLASHINFER_STORAGE_LIBAIO; kind <= FLASHINFER_STORAGE_BUFFERED; kind++) {
+        flin_storage_config config = {.kind = kind};
+        flashinfer_error error = {.size = sizeof error};
+        int fd = open(made->path, O_RDONLY);
+        flin_storage storage;
+        int status;
+
+        few = before;
+        few.rlim_cur = (rlim_t)fd + 1;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+        status = flin_storage_open_fd(&storage, fd, 0, 0, &config, &error);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_int_equal(close(fd), 0);
+        if (status == FLASHINFER_EUNSUPPORTED && error.sys_errno == 0) continue; /* no direct I/O */
+        assert_int_equal(status, FLASHINFER_EIO);
+        assert_int_equal(error.sys_errno, EMFILE);
+    }
 }
 
 /* Kind DEFAULT takes the first that works and leaves the error record alone. */
@@ -496,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_past_the_end),
         cmocka_unit_test(test_small_files),
         cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_default_kind),
         cmocka_unit_test(test_part_of_a_file),
         cmocka_unit_test(test_unlinked_file),

@@ -10,8 +10,9 @@
 
 static const char usage[] =
     "generate MODEL.gguf --prompt TEXT [--tokens N] [--budget 50%|BYTES] [--context N]\n"
-    "       [--predictor exact|sketch|all] [--storage libaio|pread|buffered] [--threads N]\n"
-    "       [--window K] [--kv f32|f16] [--temperature T] [--top-k K] [--top-p P] [--seed S] "
+    "       [--predictor exact|sketch|all] [--storage libaio|io_uring|pread|buffered]\n"
+    "       [--threads N] [--window K] [--kv f32|f16] [--temperature T] [--top-k K] [--top-p P] "
+    "[--seed S] "
     "[--json]";
 
 typedef struct run {

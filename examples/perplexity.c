@@ -13,8 +13,9 @@
 
 static const char usage[] =
     "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--budget 50%|BYTES]\n"
-    "       [--predictor exact|sketch|all] [--storage libaio|pread|buffered] [--threads N]\n"
-    "       [--window K] [--kv f32|f16 (default: f32 where the budget allows)] [--audit N]\n"
+    "       [--predictor exact|sketch|all] [--storage libaio|io_uring|pread|buffered]\n"
+    "       [--threads N] [--window K] [--kv f32|f16 (default: f32 where the budget allows)] "
+    "[--audit N]\n"
     "       [--limit WINDOWS] [--json]";
 
 typedef struct request {

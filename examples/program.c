@@ -145,8 +145,9 @@ int program_model_options_read(const program_model_options *texts, const char *m
     static const char *const predictors[] = {"exact", "sketch", "all", NULL};
     static const uint32_t predictor_numbers[] = {
         FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_ALL};
-    static const char *const storages[] = {"libaio", "pread", "buffered", NULL};
-    static const uint32_t storage_numbers[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_PREAD,
+    static const char *const storages[] = {"libaio", "io_uring", "pread", "buffered", NULL};
+    static const uint32_t storage_numbers[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_URING,
+                                               FLASHINFER_STORAGE_PREAD,
                                                FLASHINFER_STORAGE_BUFFERED};
     static const char *const kvs[] = {"f32", "f16", NULL};
     static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};

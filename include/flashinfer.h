@@ -128,10 +128,12 @@ enum {
 };
 
 enum {
-    FLASHINFER_STORAGE_DEFAULT = 0, /* the first of the following that works on this file */
-    FLASHINFER_STORAGE_LIBAIO = 1,  /* Linux asynchronous I/O with O_DIRECT */
-    FLASHINFER_STORAGE_PREAD = 2,   /* a pool of reading threads with O_DIRECT */
-    FLASHINFER_STORAGE_BUFFERED = 3 /* the same pool through the page cache */
+    /* the first of libaio, io_uring, pread, buffered that works on this file */
+    FLASHINFER_STORAGE_DEFAULT = 0,
+    FLASHINFER_STORAGE_LIBAIO = 1,   /* Linux asynchronous I/O with O_DIRECT */
+    FLASHINFER_STORAGE_PREAD = 2,    /* a pool of reading threads with O_DIRECT */
+    FLASHINFER_STORAGE_BUFFERED = 3, /* the same pool through the page cache */
+    FLASHINFER_STORAGE_URING = 4     /* io_uring with O_DIRECT */
 };
 
 enum {
@@ -188,7 +190,7 @@ typedef struct flashinfer_options {
     uint32_t storage;        /* FLASHINFER_STORAGE_... */
     uint32_t verify;         /* FLASHINFER_VERIFY_... */
     uint32_t kernels;        /* FLASHINFER_KERNELS_... */
-    uint32_t io_depth;       /* reads in flight (libaio); 0: 64 */
+    uint32_t io_depth;       /* reads in flight (libaio, io_uring); 0: 64 */
     uint32_t io_lanes;       /* reading threads (pread, buffered); 0: 4 */
     uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
     uint32_t audit_interval; /* every nth token one layer is also computed densely; 0: never */

@@ -48,6 +48,19 @@ static inline int flin_libaio_open(flin_storage *storage, const flin_file_part *
 }
 #endif
 
+#ifdef FLIN_HAVE_URING
+int flin_uring_open(flin_storage *storage, const flin_file_part *part,
+                    const flin_storage_config *config, flashinfer_error *error);
+#else
+static inline int flin_uring_open(flin_storage *storage, const flin_file_part *part,
+                                  const flin_storage_config *config, flashinfer_error *error)
+{
+    (void)storage, (void)part, (void)config;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "storage io_uring: this build has no liburing; use libaio or pread");
+}
+#endif
+
 /* What differs between systems: file_linux.c or file_posix.c, chosen by the build. */
 
 /* A new description of the file behind fd, by its path if that is not NULL. direct: past the page

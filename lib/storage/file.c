@@ -2,7 +2,7 @@
  * file.c - a model in a file: what may be opened, which part of it, and which backend reads it.
  *
  * Owns: checks of the file, the order in which backends are tried, the truth test.
- * Refuses: reading (libaio.c, lanes.c), what only one system has (file_linux.c, file_posix.c).
+ * Refuses: reading (libaio.c, uring.c, lanes.c), what only one system has (file_linux.c, file_posix.c).
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
@@ -183,6 +183,8 @@ static int open_backend(flin_storage *storage, const file_source *source,
     if (status == 0) {
         if (kind == FLASHINFER_STORAGE_LIBAIO)
             status = flin_libaio_open(storage, &part, &resolved, error);
+        else if (kind == FLASHINFER_STORAGE_URING)
+            status = flin_uring_open(storage, &part, &resolved, error);
         else
             status = flin_lanes_open_file(storage, &part, direct ? "pread" : "buffered", &resolved,
                                           error);
@@ -196,10 +198,13 @@ static int open_backend(flin_storage *storage, const file_source *source,
 static int open_source(flin_storage *storage, const file_source *source,
                        const flin_storage_config *config, flashinfer_error *error)
 {
+    static const uint32_t direct[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_URING,
+                                      FLASHINFER_STORAGE_PREAD};
+
     if (config->kind != FLASHINFER_STORAGE_DEFAULT)
         return open_backend(storage, source, config, config->kind, error);
-    for (uint32_t kind = FLASHINFER_STORAGE_LIBAIO; kind < FLASHINFER_STORAGE_BUFFERED; kind++)
-        if (open_backend(storage, source, config, kind, NULL) == 0) return 0;
+    for (uint32_t index = 0; index < sizeof direct / sizeof direct[0]; index++)
+        if (open_backend(storage, source, config, direct[index], NULL) == 0) return 0;
     return open_backend(storage, source, config, FLASHINFER_STORAGE_BUFFERED, error);
 }
 

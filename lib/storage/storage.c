@@ -57,7 +57,7 @@ int flin_storage_begin(flin_storage *storage, const flin_storage_config *config,
 
     memset(storage, 0, sizeof *storage);
     *resolved = *config;
-    if (resolved->kind > FLASHINFER_STORAGE_BUFFERED)
+    if (resolved->kind > FLASHINFER_STORAGE_URING)
         return flin_fail(error, FLASHINFER_EINVAL, "unknown storage kind %u", resolved->kind);
     if (resolved->depth > FLIN_STORAGE_DEPTH_MAX)
         return flin_fail(error, FLASHINFER_EINVAL, "io_depth %u is more than %u", resolved->depth,

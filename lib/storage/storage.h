@@ -10,6 +10,7 @@
  *   file.c        opening files, choosing a backend, truth test
  *   file_linux.c  what only Linux has: O_DIRECT and its alignment (elsewhere file_posix.c)
  *   libaio.c      Linux asynchronous I/O, O_DIRECT
+ *   uring.c       io_uring, O_DIRECT
  *   lanes.c       pool of threads over a synchronous read: pread O_DIRECT, buffered, host callback
  *   memory.c      a buffer of the caller's
  *   fault.c       test shim around any other backend
@@ -67,7 +68,7 @@ typedef struct flin_storage_piece {
 typedef struct flin_storage {
     flashinfer_storage_ops ops; /* asynchronous, whatever the backend is */
     flashinfer_storage_caps caps;
-    const char *name;    /* "libaio", "pread", "buffered", "memory", "host": static */
+    const char *name;    /* "libaio", "io_uring", "pread", "buffered", "memory", "host": static */
     uint64_t timeout_ns; /* longest wait without any completion */
     uint64_t held_bytes; /* heap, thread stacks, bounce buffer: part of the plan's io_bytes */
     uint8_t *bounce;     /* (pieces, slice), page-aligned: unaligned ends of flin_storage_read() */
@@ -81,7 +82,7 @@ typedef struct flin_storage {
     flin_storage_piece pieces[FLIN_STORAGE_PIECES];
 } flin_storage;
 
-/* path: regular file or block device. kind DEFAULT tries libaio, then pread, then buffered; a kind
+/* path: regular file or block device. kind DEFAULT tries libaio, io_uring, pread, then buffered; a kind
    asked for that does not work is an error that says why. Direct I/O is only kept if its first
    block equals a buffered read's. */
 int flin_storage_open_path(flin_storage *storage, const char *path,

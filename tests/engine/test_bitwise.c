@@ -18,6 +18,7 @@ typedef struct way {
 static const char *model_path;
 static size_t vocab;
 
+/* NULL where this system has no io_uring. */
 static flashinfer_model *open_way(const way *how)
 {
     flashinfer_options options;
@@ -34,6 +35,11 @@ static flashinfer_model *open_way(const way *how)
     options.audit_interval = how->audit;
     options.io_lanes = how->lanes;
     options.context_tokens = 32;
+    if (flashinfer_plan_file(model_path, &options, &plan, &error) == FLASHINFER_EUNSUPPORTED &&
+        how->storage == FLASHINFER_STORAGE_URING) {
+        print_message("not here: %s\n", error.text);
+        return NULL;
+    }
     assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
     if (how->budget == HALF) options.memory_budget = plan.file_bytes / 2;
     if (how->budget == SMALLEST) options.memory_budget = plan.minimum_bytes;
@@ -65,7 +71,7 @@ static float *run_session(flashinfer_model *model)
 static float *run_way(const way *how)
 {
     flashinfer_model *model = open_way(how);
-    float *all = run_session(model);
+    float *all = model != NULL ? run_session(model) : NULL;
 
     assert_int_equal(flashinfer_model_close(model), 0);
     return all;
@@ -73,6 +79,7 @@ static float *run_way(const way *how)
 
 static void assert_same_bits(const float *expected, float *got)
 {
+    if (got == NULL) return; /* not here */
     assert_memory_equal(expected, got, TOKENS * vocab * sizeof *got);
     free(got);
 }
@@ -88,6 +95,7 @@ static void every_way_gives_the_same_bits(uint32_t predictor)
         {.window = 1, .budget = HALF},
         {.window = 4, .threads = 2},
         {.storage = FLASHINFER_STORAGE_LIBAIO, .budget = HALF},
+        {.storage = FLASHINFER_STORAGE_URING, .budget = SMALLEST, .threads = 2},
         {.storage = FLASHINFER_STORAGE_PREAD, .budget = HALF, .threads = 2},
         {.storage = FLASHINFER_STORAGE_PREAD, .budget = SMALLEST, .lanes = 1},
         {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = HALF},

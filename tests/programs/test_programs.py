@@ -83,8 +83,15 @@ class Generate(Case):
 
     def test_tokens_do_not_depend_on_how_it_runs(self):
         first = generate("--prompt", PROMPT, "--tokens", 24)["token_ids"]
-        for way in (["--storage", "libaio"], ["--storage", "pread"], ["--storage", "buffered"], ["--threads", 1],
-                    ["--threads", 3], ["--window", 2], ["--budget", "100%"], ["--budget", "30M"], ["--context", 300]):
+        ways = [["--storage", "libaio"], ["--storage", "pread"], ["--storage", "buffered"], ["--threads", 1],
+                ["--threads", 3], ["--window", 2], ["--budget", "100%"], ["--budget", "30M"], ["--context", 300]]
+        uring = run("generate", MODEL, "--prompt", PROMPT, "--tokens", 1, "--storage", "io_uring")
+        if uring.returncode == 0:
+            ways.append(["--storage", "io_uring"])
+        else:
+            self.assert_fails(uring, "FLASHINFER_EUNSUPPORTED", "io_uring")
+            print("not here:", uring.stderr)
+        for way in ways:
             self.assertEqual(generate("--prompt", PROMPT, "--tokens", 24, *way)["token_ids"], first, way)
 
     def test_seed_decides_what_is_drawn(self):

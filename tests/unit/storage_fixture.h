@@ -263,6 +263,7 @@ enum {
     BACKEND_LIBAIO,
     BACKEND_PREAD,
     BACKEND_BUFFERED,
+    BACKEND_URING,
     BACKEND_MEMORY,
     BACKEND_HOST,
     BACKEND_HOST_READ,
@@ -271,7 +272,8 @@ enum {
 
 static inline const char *backend_name(uint32_t backend)
 {
-    static const char *const names[] = {"libaio", "pread", "buffered", "memory", "host", "host"};
+    static const char *const names[] = {"libaio", "pread", "buffered", "io_uring",
+                                        "memory", "host",  "host"};
 
     return names[backend];
 }

@@ -107,7 +107,7 @@ static void test_small_files(void **state)
 
     (void)snprintf(path, sizeof path, "%s/small", made->directory);
     for (uint32_t index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
-        for (uint32_t kind = 1; kind <= FLASHINFER_STORAGE_BUFFERED; kind++) {
+        for (uint32_t kind = 1; kind <= FLASHINFER_STORAGE_URING; kind++) {
             flin_storage_config config = {.kind = kind};
             uint8_t data[8192];
             flin_storage storage;
@@ -172,7 +172,7 @@ static void test_no_descriptors(void **state)
     struct rlimit before, few;
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    for (uint32_t kind = FLASHINFER_STORAGE_LIBAIO; kind <= FLASHINFER_STORAGE_BUFFERED; kind++) {
+    for (uint32_t kind = FLASHINFER_STORAGE_LIBAIO; kind <= FLASHINFER_STORAGE_URING; kind++) {
         flin_storage_config config = {.kind = kind};
         flashinfer_error error = {.size = sizeof error};
         int fd = open(made->path, O_RDONLY);
@@ -198,9 +198,11 @@ static void test_default_kind(void **state)
     flashinfer_error error = {.size = sizeof error, .code = 77};
     flin_storage first, chosen;
     host unused;
-    uint32_t backend = BACKEND_LIBAIO;
+    static const uint32_t order[] = {BACKEND_LIBAIO, BACKEND_URING, BACKEND_PREAD,
+                                     BACKEND_BUFFERED};
+    uint32_t place = 0;
 
-    while (!open_backend(&first, made, backend, &unused, 4)) backend++;
+    while (!open_backend(&first, made, order[place], &unused, 4)) place++;
     assert_int_equal(flin_storage_open_path(&chosen, made->path, &plain, &error), 0);
     assert_string_equal(chosen.name, first.name);
     assert_int_equal(chosen.caps.alignment, first.caps.alignment);
@@ -296,7 +298,7 @@ static void test_file_shrinks(void **state)
     char path[320];
 
     (void)snprintf(path, sizeof path, "%s/shrinks", made->directory);
-    for (uint32_t kind = FLASHINFER_STORAGE_LIBAIO; kind <= FLASHINFER_STORAGE_BUFFERED; kind++) {
+    for (uint32_t kind = FLASHINFER_STORAGE_LIBAIO; kind <= FLASHINFER_STORAGE_URING; kind++) {
         flin_storage_config config = {.kind = kind};
         uint8_t data[9000];
         flin_storage storage;
@@ -520,20 +522,13 @@ static void test_late_landing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads),
-        cmocka_unit_test(test_past_the_end),
-        cmocka_unit_test(test_small_files),
-        cmocka_unit_test(test_open_errors),
-        cmocka_unit_test(test_no_descriptors),
-        cmocka_unit_test(test_default_kind),
-        cmocka_unit_test(test_part_of_a_file),
-        cmocka_unit_test(test_unlinked_file),
-        cmocka_unit_test(test_file_shrinks),
-        cmocka_unit_test(test_ops_misuse),
-        cmocka_unit_test(test_difficult_host),
-        cmocka_unit_test(test_broken_read_callback),
-        cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_hang),
+        cmocka_unit_test(test_reads),          cmocka_unit_test(test_past_the_end),
+        cmocka_unit_test(test_small_files),    cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_default_kind),
+        cmocka_unit_test(test_part_of_a_file), cmocka_unit_test(test_unlinked_file),
+        cmocka_unit_test(test_file_shrinks),   cmocka_unit_test(test_ops_misuse),
+        cmocka_unit_test(test_difficult_host), cmocka_unit_test(test_broken_read_callback),
+        cmocka_unit_test(test_failures),       cmocka_unit_test(test_hang),
         cmocka_unit_test(test_late_landing),
     };
 

@@ -194,7 +194,7 @@ typedef struct flashinfer_options {
     uint32_t io_lanes;       /* reading threads (pread, buffered); 0: 4 */
     uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
     uint32_t audit_interval; /* every nth token one layer is also computed densely; 0: never */
-    uint32_t reserved;       /* 0 */
+    uint32_t io_gap_bytes;   /* reads this close become one, gap included; 1: none; 0: 4096 */
     flashinfer_log_callback log;
     void *log_user;
     flashinfer_progress_callback progress;

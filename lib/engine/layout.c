@@ -80,7 +80,7 @@ void flin_layout_verify(flashinfer_model *model, flin_arena *arena)
 
 static void layout_io(flashinfer_model *model, flin_arena *arena)
 {
-    flin_batch_limits limits = {model->shape.ffn, READ_BYTES_MAX, 0, 0};
+    flin_batch_limits limits = {model->shape.ffn, READ_BYTES_MAX, model->config.gap_bytes, 0};
 
     model->scratch.fetches = FLIN_TAKE(arena, flin_fetch, model->shape.ffn);
     for (uint32_t i = 0; i < 2; i++)

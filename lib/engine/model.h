@@ -35,6 +35,7 @@ typedef struct flin_config {
     uint32_t verify; /* FLASHINFER_VERIFY_..., never DEFAULT: 3 stands for "on read" */
     uint32_t kernels;
     uint32_t audit_interval;
+    uint32_t gap_bytes; /* between reads that are merged */
     flin_storage_config storage;
     flashinfer_log_callback log;
     void *log_user;

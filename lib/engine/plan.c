@@ -10,6 +10,9 @@
 
 #define SLOTS_MIN 32u /* per layer; a token that needs more is computed in waves */
 #define THREADS_DEFAULT_MAX 16u
+/* Devices that serve a page cheaper than they begin another request are all there are; slower ones
+   to begin say so in a probe. */
+#define GAP_DEFAULT_BYTES 4096u
 
 static int out_of_range(const char *field, uint32_t value, flashinfer_error *error)
 {
@@ -58,6 +61,7 @@ static int resolve_numbers(flin_config *config, const flashinfer_options *option
     config->sessions = options->session_count != 0 ? options->session_count : 1;
     config->window_tokens = options->window_tokens;
     config->audit_interval = options->audit_interval;
+    config->gap_bytes = options->io_gap_bytes != 0 ? options->io_gap_bytes : GAP_DEFAULT_BYTES;
     if (config->threads > FLIN_POOL_THREADS_MAX)
         return flin_fail(error, FLASHINFER_EINVAL, "options.threads is %u; the most is %u",
                          config->threads, FLIN_POOL_THREADS_MAX);
@@ -66,6 +70,9 @@ static int resolve_numbers(flin_config *config, const flashinfer_options *option
             error, FLASHINFER_EINVAL,
             "options.context_tokens is %u; the model has %u positions: ask for fewer tokens",
             config->context, shape->context);
+    if (config->gap_bytes > FLIN_BATCH_GAP_MAX)
+        return flin_fail(error, FLASHINFER_EINVAL, "options.io_gap_bytes is %u; the most is %u",
+                         config->gap_bytes, FLIN_BATCH_GAP_MAX);
     if (config->sessions > 1024)
         return flin_fail(error, FLASHINFER_EINVAL, "options.session_count is %u; the most is 1024",
                          config->sessions);

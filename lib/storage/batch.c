@@ -19,7 +19,8 @@
 
 #define DEPTH_MAX 256u
 #define SEGMENTS_MAX 64u
-#define WASTE_MAX 64u             /* requests that may have gaps */
+#define GAPS_MAX 32u              /* of the longest kind, read at a time */
+#define WASTE_PAGES_MAX 64u       /* bits of waste_free */
 #define READ_BYTES_MAX (1u << 30) /* what one read of every backend can do */
 #define SUBMIT_MAX 32u            /* reads handed to the backend in one call */
 
@@ -48,8 +49,8 @@ struct flin_batch {
     flin_batch_limits limits;
     uint32_t depth;        /* requests */
     uint32_t segments_max; /* per request */
-    uint32_t waste_count;  /* requests [0, waste_count) may have gaps */
-    uint32_t owner;        /* our place among the storage's owners; 0: none, nothing is out */
+    uint32_t waste_pages;
+    uint32_t owner; /* our place among the storage's owners; 0: none, nothing is out */
 
     const flin_fetch *fetches; /* (count), the caller's */
     uint32_t count;
@@ -70,7 +71,10 @@ struct flin_batch {
     uint32_t *free_requests;              /* (free_count) of (depth): a stack */
     uint32_t *pending;                    /* (depth) */
     uint32_t *ready;                      /* (fetches_max) */
-    uint8_t *waste;                       /* (waste_count, gap_bytes_max): never looked at */
+    /* Gaps land here and are never looked at. Yet no two at a time in one page: file systems with
+       checksums compare what has landed in our memory, and would find another read's bytes. */
+    uint8_t *waste;      /* (waste_pages, FLIN_PAGE_BYTES) */
+    uint64_t waste_free; /* a bit per page */
 };
 
 /* --------------------------------------------------------------------------------------- layout */
@@ -80,6 +84,11 @@ static uint32_t least(uint32_t left, uint32_t right)
     return left < right ? left : right;
 }
 
+static uint32_t pages_of(uint64_t bytes)
+{
+    return (uint32_t)((bytes + FLIN_PAGE_BYTES - 1) / FLIN_PAGE_BYTES);
+}
+
 flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
                               const flin_batch_limits *limits)
 {
@@ -87,8 +96,9 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
     uint32_t fetches_max = limits->fetches_max != 0 ? limits->fetches_max : 1;
     uint32_t depth = least(least(storage->caps.depth, DEPTH_MAX), fetches_max);
     uint32_t segments_max = least(storage->caps.segments_max, SEGMENTS_MAX);
-    uint32_t gap_bytes = limits->gap_bytes_max & ~(storage->caps.alignment - 1);
-    uint32_t waste_count = gap_bytes != 0 ? least(depth, WASTE_MAX) : 0;
+    uint32_t gap_bytes =
+        least(limits->gap_bytes_max, FLIN_BATCH_GAP_MAX) & ~(storage->caps.alignment - 1);
+    uint32_t waste_pages = least(GAPS_MAX * pages_of(gap_bytes), WASTE_PAGES_MAX);
     request *requests = FLIN_TAKE(arena, request, depth);
     flashinfer_storage_segment *segments =
         FLIN_TAKE(arena, flashinfer_storage_segment, (uint64_t)depth * segments_max);
@@ -96,7 +106,7 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
     uint32_t *pending = FLIN_TAKE(arena, uint32_t, depth);
     uint32_t *ready = FLIN_TAKE(arena, uint32_t, fetches_max);
     uint8_t *waste =
-        flin_arena_take(arena, (uint64_t)waste_count * gap_bytes, storage->caps.alignment);
+        flin_arena_take(arena, (uint64_t)waste_pages * FLIN_PAGE_BYTES, FLIN_PAGE_BYTES);
 
     if (batch == NULL) return NULL;
     memset(batch, 0, sizeof *batch);
@@ -107,13 +117,14 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
     batch->limits.gap_bytes_max = gap_bytes;
     batch->depth = depth;
     batch->segments_max = segments_max;
-    batch->waste_count = waste_count;
+    batch->waste_pages = waste_pages;
     batch->requests = requests;
     batch->segments = segments;
     batch->free_requests = free_requests;
     batch->pending = pending;
     batch->ready = ready;
     batch->waste = waste;
+    batch->waste_free = waste_pages != 0 ? UINT64_MAX >> (WASTE_PAGES_MAX - waste_pages) : 0;
     batch->free_count = depth;
     for (uint32_t index = 0; index < depth; index++) {
         requests[index].state = REQUEST_FREE;
@@ -123,6 +134,34 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
 }
 
 /* -------------------------------------------------------------------------------------- merging */
+
+/* Pages for a gap to land in; NULL: none are free just now. */
+static uint8_t *take_waste(flin_batch *batch, uint64_t bytes)
+{
+    uint32_t pages = pages_of(bytes);
+    uint64_t run = ((uint64_t)1 << pages) - 1;
+
+    for (uint32_t first = 0; first + pages <= batch->waste_pages; first++) {
+        if ((batch->waste_free >> first & run) != run) continue;
+        batch->waste_free &= ~(run << first);
+        return batch->waste + (size_t)first * FLIN_PAGE_BYTES;
+    }
+    return NULL;
+}
+
+static void return_waste(flin_batch *batch, uint32_t index)
+{
+    const flashinfer_storage_segment *segments =
+        batch->segments + (size_t)index * batch->segments_max;
+
+    for (uint32_t at = 0; at < batch->requests[index].segment_count; at++) {
+        uintptr_t into = (uintptr_t)segments[at].data - (uintptr_t)batch->waste;
+
+        if (into >= (uintptr_t)batch->waste_pages * FLIN_PAGE_BYTES) continue;
+        batch->waste_free |= (((uint64_t)1 << pages_of(segments[at].bytes)) - 1)
+                             << into / FLIN_PAGE_BYTES;
+    }
+}
 
 /* The read a request grows into. */
 typedef struct merge {
@@ -156,7 +195,6 @@ static void build(flin_batch *batch, uint32_t index)
     request *built = &batch->requests[index];
     const flin_fetch *fetch = &batch->fetches[batch->next];
     merge merged = {.segments = batch->segments + (size_t)index * batch->segments_max};
-    uint32_t gap_max = index < batch->waste_count ? batch->limits.gap_bytes_max : 0;
 
     built->offset = fetch->offset;
     built->first = batch->next;
@@ -165,17 +203,18 @@ static void build(flin_batch *batch, uint32_t index)
     merged.bytes = fetch->bytes;
     while (++batch->next < batch->count) {
         uint64_t gap, added;
+        uint8_t *waste = NULL;
 
         fetch = &batch->fetches[batch->next];
         /* small bundles may share a block: it lands in both slots, by two reads */
         if (fetch->offset < built->offset + merged.bytes) break;
         gap = fetch->offset - (built->offset + merged.bytes);
         added = segments_added(&merged, gap, fetch->data);
-        if (gap > gap_max) break;
+        if (gap > batch->limits.gap_bytes_max) break;
         if (merged.bytes + gap + fetch->bytes > batch->limits.read_bytes_max) break;
         if (merged.segment_count + added > batch->segments_max) break;
-        if (gap != 0)
-            add_segment(&merged, batch->waste + (size_t)index * batch->limits.gap_bytes_max, gap);
+        if (gap != 0 && (waste = take_waste(batch, gap)) == NULL) break;
+        if (gap != 0) add_segment(&merged, waste, gap);
         if (added != 0)
             add_segment(&merged, fetch->data, fetch->bytes);
         else
@@ -191,6 +230,7 @@ static void build(flin_batch *batch, uint32_t index)
 
 static void release(flin_batch *batch, uint32_t index)
 {
+    return_waste(batch, index);
     batch->requests[index].state = REQUEST_FREE;
     batch->free_requests[batch->free_count++] = index;
 }

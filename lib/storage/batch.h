@@ -21,12 +21,15 @@ typedef struct flin_fetch {
     uint32_t reserved;
 } flin_fetch;
 
+#define FLIN_BATCH_GAP_MAX (64u * 1024u)
+
 typedef struct flin_batch_limits {
     uint32_t fetches_max; /* fetches a batch may have */
     /* a merged read is not longer than this; a longer single fetch stays whole */
     uint32_t read_bytes_max;
-    /* Neighbours this far apart are still merged, the gap read into a waste buffer; 0: only
-       touching extents are. Costs this many bytes of arena for every read in flight, up to 64. */
+    /* Neighbours this far apart, at most FLIN_BATCH_GAP_MAX, are still merged, the gap read into a
+       waste buffer; less than the alignment: only touching extents are. Costs at most 256 KiB of
+       arena, 128 KiB up to a page. */
     uint32_t gap_bytes_max;
     uint32_t reserved;
 } flin_batch_limits;

@@ -1,6 +1,6 @@
 /*
  * test_bitwise.c - the second promise: the logits depend on the model file and the tokens alone, bit for bit; never on
- * budget, window, storage backend, thread count, KV place, audit, or what else ran before.
+ * budget, window, storage backend, merging, thread count, KV place, audit, or what else ran before.
  */
 #include "support.h"
 
@@ -11,7 +11,7 @@ static const int32_t tokens[TOKENS] = {2,    1031, 398, 285, 2044, 510, 17,
 
 /* One way of running; zero fields are defaults. */
 typedef struct way {
-    uint32_t predictor, threads, window, storage, audit, lanes;
+    uint32_t predictor, threads, window, storage, audit, lanes, gap;
     enum { EVERYTHING, HALF, SMALLEST } budget;
 } way;
 
@@ -34,6 +34,7 @@ static flashinfer_model *open_way(const way *how)
     options.storage = how->storage;
     options.audit_interval = how->audit;
     options.io_lanes = how->lanes;
+    options.io_gap_bytes = how->gap;
     options.context_tokens = 32;
     if (flashinfer_plan_file(model_path, &options, &plan, &error) == FLASHINFER_EUNSUPPORTED &&
         how->storage == FLASHINFER_STORAGE_URING) {
@@ -92,12 +93,12 @@ static void every_way_gives_the_same_bits(uint32_t predictor)
         {.budget = SMALLEST},
         {.threads = 2},
         {.threads = 4, .budget = HALF},
-        {.window = 1, .budget = HALF},
+        {.window = 1, .budget = HALF, .gap = 1},
         {.window = 4, .threads = 2},
         {.storage = FLASHINFER_STORAGE_LIBAIO, .budget = HALF},
         {.storage = FLASHINFER_STORAGE_URING, .budget = SMALLEST, .threads = 2},
         {.storage = FLASHINFER_STORAGE_PREAD, .budget = HALF, .threads = 2},
-        {.storage = FLASHINFER_STORAGE_PREAD, .budget = SMALLEST, .lanes = 1},
+        {.storage = FLASHINFER_STORAGE_PREAD, .budget = SMALLEST, .lanes = 1, .gap = 65536},
         {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = HALF},
         {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = SMALLEST, .threads = 4, .window = 2},
         {.audit = 1, .budget = HALF},

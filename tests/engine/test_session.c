@@ -116,6 +116,7 @@ static void options_are_checked(void **state)
     } while (0)
     REFUSED(predictor, 99, FLASHINFER_EINVAL);
     REFUSED(storage, 99, FLASHINFER_EINVAL);
+    REFUSED(io_gap_bytes, 65537, FLASHINFER_EINVAL);
     REFUSED(verify, 99, FLASHINFER_EINVAL);
     REFUSED(kernels, 99, FLASHINFER_EUNSUPPORTED);
     REFUSED(kv_type, 99, FLASHINFER_EINVAL);

@@ -384,6 +384,7 @@ static void spoilt_reads_are_read_again(void **state)
     int code;
 
     (void)state;
+    options.io_gap_bytes = 1; /* the middle of a read is then not a gap, which nobody looks at */
     flashinfer_error_init(&error, sizeof error);
     assert_ok(host_open(&file, &options, &model, &error));
     file.reads = 0;

@@ -115,6 +115,23 @@ static inline int host_caps(void *user, flashinfer_storage_caps *caps)
     return 0;
 }
 
+/* Nothing that is out lands where another read does: not in memory nobody looks at either. */
+static inline int host_overlaps(const host *self, const flashinfer_storage_segment *segment)
+{
+    for (uint32_t index = 0; index < self->in_flight; index++) {
+        const host_read *read = &self->queue[index];
+
+        for (uint32_t at = 0; at < read->segment_count; at++) {
+            const uint8_t *begin = read->segments[at].data;
+
+            if ((const uint8_t *)segment->data < begin + read->segments[at].bytes &&
+                begin < (const uint8_t *)segment->data + segment->bytes)
+                return 1;
+        }
+    }
+    return 0;
+}
+
 static inline void host_check(host *self, const flashinfer_storage_read *read)
 {
     uint64_t mask = self->caps.alignment - 1;
@@ -127,6 +144,9 @@ static inline void host_check(host *self, const flashinfer_storage_read *read)
 
         if ((((uintptr_t)segment->data | segment->bytes) & mask) != 0 || segment->bytes == 0)
             self->violations++;
+        if (host_overlaps(self, segment)) self->violations++;
+        for (uint32_t before = 0; before < index; before++)
+            if (read->segments[before].data == segment->data) self->violations++;
         bytes += segment->bytes;
     }
     if ((read->offset & mask) != 0 || read->offset + bytes > self->bytes + mask) self->violations++;

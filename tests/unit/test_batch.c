@@ -121,12 +121,12 @@ static void run(bench *made, const fixture *truth, uint32_t capacity)
 
 static void test_backends(void **state)
 {
-    static const uint32_t depths[] = {1, 3, 40};
-    static const uint32_t gaps[] = {0, 4096, 12288};
+    static const uint32_t depths[] = {1, 3, 40, 64};
+    static const uint32_t gaps[] = {0, 4096, 12288, 1 << 20};
 
     for (uint32_t backend = 0; backend < BACKEND_COUNT; backend++) {
-        for (uint32_t index = 0; index < 3; index++) {
-            const flin_batch_limits limits = {FETCHES_MAX, 65536, gaps[index], 0};
+        for (uint32_t index = 0; index < 4; index++) {
+            const flin_batch_limits limits = {FETCHES_MAX, 262144, gaps[index], 0};
             uint64_t seed = 99 + index, fetches = 0, wanted = 0;
             flin_storage storage;
             flin_batch_counts counts;

@@ -6,10 +6,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SLOTS_MIN 32u /* per layer; a token that needs more is computed in waves */
-#define THREADS_DEFAULT_MAX 16u
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
@@ -18,14 +16,6 @@ static int out_of_range(const char *field, uint32_t value, flashinfer_error *err
 {
     return flin_fail(error, FLASHINFER_EINVAL, "options.%s is %u, which is not one of its values",
                      field, value);
-}
-
-static uint32_t threads_default(void)
-{
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-
-    if (online < 1) return 1;
-    return online < (long)THREADS_DEFAULT_MAX ? (uint32_t)online : THREADS_DEFAULT_MAX;
 }
 
 static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gguf *gguf,
@@ -56,7 +46,7 @@ static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gg
 static int resolve_numbers(flin_config *config, const flashinfer_options *options,
                            const flin_shape *shape, flashinfer_error *error)
 {
-    config->threads = options->threads != 0 ? options->threads : threads_default();
+    config->threads = options->threads != 0 ? options->threads : flin_pool_default_count();
     config->context = options->context_tokens != 0 ? options->context_tokens : shape->context;
     config->sessions = options->session_count != 0 ? options->session_count : 1;
     config->window_tokens = options->window_tokens;

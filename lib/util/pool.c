@@ -5,8 +5,19 @@
 #include "util/pool.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define SPIN_ROUNDS 2000u /* about 10 to 40 microseconds of checking before sleeping */
+
+#define COUNT_DEFAULT_MAX 16u
+
+uint32_t flin_pool_default_count(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (online < 1) return 1;
+    return online < (long)COUNT_DEFAULT_MAX ? (uint32_t)online : COUNT_DEFAULT_MAX;
+}
 
 static inline void relax(void)
 {

@@ -117,6 +117,9 @@ typedef struct flashinfer_sampler flashinfer_sampler;
 
 struct flashinfer_storage_ops; /* flashinfer_backend.h */
 
+/* What a device and a machine were measured to give; see "probe" below. */
+typedef struct flashinfer_probe_result flashinfer_probe_result;
+
 /* ---------------------------------------------------------------------------------------------- options */
 
 /* Which neurons of a layer are computed. exact and all give the dense model's output bit for bit. */
@@ -166,8 +169,8 @@ enum { FLASHINFER_LOG_ERROR = 0, FLASHINFER_LOG_WARNING = 1, FLASHINFER_LOG_INFO
 typedef struct flashinfer_progress {
     uint32_t size;
     uint32_t reserved;
-    const char *stage; /* "open", "verify", "eval", "pack": static string */
-    uint64_t done;     /* bytes, or tokens for "eval" */
+    const char *stage; /* "open", "verify", "eval", "pack", "probe": static string */
+    uint64_t done;     /* bytes; tokens for "eval", measurements for "probe" */
     uint64_t total;    /* same unit as done */
 } flashinfer_progress;
 
@@ -190,15 +193,17 @@ typedef struct flashinfer_options {
     uint32_t storage;        /* FLASHINFER_STORAGE_... */
     uint32_t verify;         /* FLASHINFER_VERIFY_... */
     uint32_t kernels;        /* FLASHINFER_KERNELS_... */
-    uint32_t io_depth;       /* reads in flight (libaio, io_uring); 0: 64 */
-    uint32_t io_lanes;       /* reading threads (pread, buffered); 0: 4 */
+    uint32_t io_depth;       /* reads in flight (libaio, io_uring); 0: the probe's, else 64 */
+    uint32_t io_lanes;       /* reading threads (pread, buffered); 0: the probe's, else 4 */
     uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
     uint32_t audit_interval; /* every nth token one layer is also computed densely; 0: never */
-    uint32_t io_gap_bytes;   /* reads this close become one, gap included; 1: none; 0: 4096 */
+    /* reads at most this far apart become one, gap included; 1: none; 0: the probe's, else 4096 */
+    uint32_t io_gap_bytes;
     flashinfer_log_callback log;
     void *log_user;
     flashinfer_progress_callback progress;
     void *progress_user;
+    const flashinfer_probe_result *probe; /* NULL: not measured; looked at during the call only */
 } flashinfer_options;
 
 /**
@@ -602,6 +607,81 @@ FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_
  * @sampler: may be NULL
  */
 FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
+
+/* ---------------------------------------------------------------------------------------------- probe */
+
+#define FLASHINFER_PROBE_SIZES 6  /* reads of 4, 16, 32, 64, 256 and 1024 KiB */
+#define FLASHINFER_PROBE_DEPTHS 4 /* with 1, 4, 16 and 64 in flight */
+#define FLASHINFER_PROBE_KINDS 8  /* one for each FLASHINFER_STORAGE_..., and room for more */
+
+/* Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of time, of a file long
+   enough, or of the kind of storage. The recommendations are values for the options of their names. */
+struct flashinfer_probe_result {
+    uint32_t size;
+    uint32_t storage;   /* FLASHINFER_STORAGE_... that read fastest: read_bytes_per_s is of it */
+    uint32_t alignment; /* bytes its reads must be multiples of */
+    uint32_t threads;   /* of the memory and kernel rates */
+    uint32_t kernels;   /* FLASHINFER_KERNELS_... of the kernel rate */
+    uint32_t io_depth;  /* recommended */
+    uint32_t io_lanes;
+    uint32_t io_gap_bytes;
+    uint32_t read_bytes[FLASHINFER_PROBE_SIZES]; /* the sizes and depths below */
+    uint32_t depths[FLASHINFER_PROBE_DEPTHS];
+    uint64_t read_bytes_per_s[FLASHINFER_PROBE_SIZES][FLASHINFER_PROBE_DEPTHS];
+    /* every kind of storage there is, reads of 32 KiB; for pread the depth is the number of lanes */
+    uint64_t kind_bytes_per_s[FLASHINFER_PROBE_KINDS][FLASHINFER_PROBE_DEPTHS];
+    uint64_t latency_ns;         /* of one read of 4 KiB alone: median */
+    uint64_t latency_p99_ns;     /* and what one in a hundred takes longer than */
+    uint64_t dram_bytes_per_s;   /* reading memory by all threads */
+    uint64_t matvec_bytes_per_s; /* float16 matrix times vector by all threads, from memory */
+    uint64_t file_bytes;         /* length of the file that was read */
+    uint64_t elapsed_ns;         /* what it all took */
+};
+
+typedef struct flashinfer_probe_options {
+    uint32_t size;
+    uint32_t time_ms; /* for everything; 0: 5000 */
+    uint32_t threads; /* of memory and kernel rates; 0: as flashinfer_options */
+    uint32_t storage; /* FLASHINFER_STORAGE_...; 0: every kind there is, the table of the fastest */
+    uint64_t file_bytes; /* of the file written into a directory; 0: 256 MiB */
+    flashinfer_progress_callback progress;
+    void *progress_user;
+} flashinfer_probe_options;
+
+/**
+ * flashinfer_probe_options_init - fill probe options with defaults
+ */
+FLASHINFER_API void flashinfer_probe_options_init(flashinfer_probe_options *options, size_t size);
+
+/**
+ * flashinfer_probe - measure the device a file or directory is on, memory and kernels
+ * @path: a file to read (1 MiB at least, such as the model), or a directory: a file of random bytes is written there,
+ *        synced, and gone whatever happens, since it has no name
+ * @options: NULL for defaults
+ * @result: caller's struct with result->size set
+ *
+ * Takes about options.time_ms, a third of it for writing (a slow device gets a shorter file), and up to half a GiB of
+ * memory. A file that was just written may be in a cache of the drive's own: read a larger one if in doubt.
+ */
+FLASHINFER_API int flashinfer_probe(const char *path, const flashinfer_probe_options *options,
+                                    flashinfer_probe_result *result, flashinfer_error *error);
+
+/**
+ * flashinfer_probe_save - write a result as a small text file
+ * @path: file to write; it appears under this name only when it is complete
+ */
+FLASHINFER_API int flashinfer_probe_save(const flashinfer_probe_result *result, const char *path,
+                                         flashinfer_error *error);
+
+/**
+ * flashinfer_probe_load - read a result back
+ * @result: caller's struct with result->size set
+ *
+ * Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT where a byte has
+ * changed, FLASHINFER_EUNSUPPORTED from a newer library.
+ */
+FLASHINFER_API int flashinfer_probe_load(const char *path, flashinfer_probe_result *result,
+                                         flashinfer_error *error);
 
 /* ---------------------------------------------------------------------------------------------- pack */
 

@@ -6,6 +6,7 @@
 
 #include "engine/model.h"
 #include "pack/pack.h"
+#include "probe/probe.h"
 #include "text/decoder.h"
 #include "text/sampler.h"
 #include "util/structs.h"
@@ -127,16 +128,15 @@ static int accept_options(const flashinfer_options *options, flashinfer_options 
     if ((own->flags & ~flags) != 0)
         return flin_fail(error, FLASHINFER_EINVAL, "options.flags has unknown bits %#x",
                          own->flags & ~flags);
+    if ((code = flin_probe_apply(own, error)) != 0) return code;
     return 0;
 }
 
 static flin_storage_config storage_config(const flashinfer_options *options)
 {
-    flin_storage_config config = {options->storage, options->io_depth != 0 ? options->io_depth : 64,
-                                  options->io_lanes != 0 ? options->io_lanes : 4, 0, 0};
+    flin_storage_config config = {options->storage, options->io_depth, options->io_lanes, 0,
+                                  options->io_timeout_ms * UINT64_C(1000000)};
 
-    config.timeout_ns =
-        (options->io_timeout_ms != 0 ? options->io_timeout_ms : 30000) * UINT64_C(1000000);
     return config;
 }
 
@@ -534,6 +534,56 @@ int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token, flashi
 void flashinfer_sampler_destroy(flashinfer_sampler *sampler)
 {
     if (sampler != NULL) flin_sampler_destroy(sampler);
+}
+
+/* probe --------------------------------------------------------------------------------------------------------- */
+
+void flashinfer_probe_options_init(flashinfer_probe_options *options, size_t size)
+{
+    init(options, size);
+}
+
+int flashinfer_probe(const char *path, const flashinfer_probe_options *options,
+                     flashinfer_probe_result *result, flashinfer_error *error)
+{
+    flashinfer_probe_options own;
+    flashinfer_probe_result measured;
+    int code = 0;
+
+    NEED(path);
+    NEED(result);
+    if (result->size < sizeof result->size)
+        return flin_fail(error, FLASHINFER_EINVAL, "%s: result->size is not set", __func__);
+    flashinfer_probe_options_init(&own, sizeof own);
+    if (options != NULL)
+        code = flin_struct_accept(options, &own, sizeof own, "flashinfer_probe_options", error);
+    if (code == 0) code = flin_probe_run(path, &own, &measured, error);
+    return code != 0 ? code : flin_struct_answer(result, &measured, sizeof measured);
+}
+
+int flashinfer_probe_save(const flashinfer_probe_result *result, const char *path,
+                          flashinfer_error *error)
+{
+    flashinfer_probe_result own;
+    int code;
+
+    NEED(result);
+    NEED(path);
+    memset(&own, 0, sizeof own);
+    code = flin_struct_accept(result, &own, sizeof own, "flashinfer_probe_result", error);
+    return code != 0 ? code : flin_probe_save(&own, path, error);
+}
+
+int flashinfer_probe_load(const char *path, flashinfer_probe_result *result,
+                          flashinfer_error *error)
+{
+    flashinfer_probe_result loaded;
+    int code;
+
+    NEED(path);
+    NEED(result);
+    code = flin_probe_load(path, &loaded, error);
+    return code != 0 ? code : flin_struct_answer(result, &loaded, sizeof loaded);
 }
 
 /* pack ---------------------------------------------------------------------------------------------------------- */

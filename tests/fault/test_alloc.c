@@ -1,11 +1,12 @@
 /*
- * test_alloc.c - every allocation at open, session create, tokenize and pack fails once: one clear error, nothing
+ * test_alloc.c - every allocation at open, of a probe and of a new budget fails once: one clear error, nothing
  * leaks (the sanitizer build says so), and the next try without a failure works.
  *
  * usage: test_alloc MODEL.gguf        linked with --wrap for each function below
  */
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "fault/host_file.h"
 
@@ -146,6 +147,33 @@ static int open_file(uint32_t predictor, flashinfer_error *error)
     return 0;
 }
 
+/* A probe of a directory, its result saved and loaded. */
+static int probe(uint32_t predictor, flashinfer_error *error)
+{
+    flashinfer_probe_options options;
+    flashinfer_probe_result result = {.size = sizeof result};
+    const char *directory = environment("TMPDIR", "/tmp");
+    char path[512];
+    int code;
+
+    (void)predictor;
+    flashinfer_probe_options_init(&options, sizeof options);
+    options.time_ms = 1;
+    options.threads = 2;
+    options.file_bytes = 1u << 20;
+    options.storage = FLASHINFER_STORAGE_LIBAIO;
+    code = flashinfer_probe(directory, &options, &result, error);
+    if (code == FLASHINFER_EUNSUPPORTED) {
+        options.storage = FLASHINFER_STORAGE_BUFFERED;
+        code = flashinfer_probe(directory, &options, &result, error);
+    }
+    (void)snprintf(path, sizeof path, "%s/flashinfer-alloc-%d", directory, (int)getpid());
+    if (code == 0) code = flashinfer_probe_save(&result, path, error);
+    if (code == 0) code = flashinfer_probe_load(path, &result, error);
+    (void)unlink(path);
+    return code;
+}
+
 /* Growing and shrinking the budget: a failure leaves the old budget in force and the model running. */
 static int change_budget(uint32_t predictor, flashinfer_error *failure)
 {
@@ -196,6 +224,12 @@ static void each_allocation_for_a_file_may_fail(void **state)
     assert_true(fail_each(open_file, FLASHINFER_PREDICTOR_SKETCH) >= 6);
 }
 
+static void each_allocation_of_a_probe_may_fail(void **state)
+{
+    (void)state;
+    assert_true(fail_each(probe, 0) >= 6);
+}
+
 static void each_allocation_of_a_new_budget_may_fail(void **state)
 {
     (void)state;
@@ -209,6 +243,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_allocation_at_open_may_fail),
         cmocka_unit_test(each_allocation_for_a_file_may_fail),
+        cmocka_unit_test(each_allocation_of_a_probe_may_fail),
         cmocka_unit_test(each_allocation_of_a_new_budget_may_fail),
     };
     size_t bytes;

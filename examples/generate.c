@@ -11,9 +11,8 @@
 static const char usage[] =
     "generate MODEL.gguf --prompt TEXT [--tokens N] [--budget 50%|BYTES] [--context N]\n"
     "       [--predictor exact|sketch|all] [--storage libaio|io_uring|pread|buffered]\n"
-    "       [--threads N] [--window K] [--kv f32|f16] [--temperature T] [--top-k K] [--top-p P] "
-    "[--seed S] "
-    "[--json]";
+    "       [--probe FILE] [--threads N] [--window K] [--kv f32|f16] [--temperature T]\n"
+    "       [--top-k K] [--top-p P] [--seed S] [--json]";
 
 typedef struct run {
     flashinfer_model *model;

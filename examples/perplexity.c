@@ -14,9 +14,8 @@
 static const char usage[] =
     "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--budget 50%|BYTES]\n"
     "       [--predictor exact|sketch|all] [--storage libaio|io_uring|pread|buffered]\n"
-    "       [--threads N] [--window K] [--kv f32|f16 (default: f32 where the budget allows)] "
-    "[--audit N]\n"
-    "       [--limit WINDOWS] [--json]";
+    "       [--probe FILE] [--threads N] [--window K] [--audit N] [--limit WINDOWS] [--json]\n"
+    "       [--kv f32|f16 (default: f32 where the budget allows)]";
 
 typedef struct request {
     const char *text_path, *ids_path; /* one of the two */

@@ -5,7 +5,6 @@
 #include "program.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -110,6 +109,31 @@ static int budget_share(const char *model_path, double percent, uint64_t *bytes)
     return 0;
 }
 
+/* Bytes with an optional K, M or G. Returns 0, or 2 without a word. */
+static int read_bytes(double number, const char *unit, uint64_t *bytes)
+{
+    static const char units[] = "KMG";
+    const char *at = *unit != '\0' && unit[1] == '\0' ? strchr(units, *unit) : NULL;
+
+    if (at == NULL && *unit != '\0') return 2;
+    for (; at != NULL && at >= units; at--) number *= 1024;
+    if (!(number >= 1 && number < 1e18)) return 2;
+    *bytes = (uint64_t)number;
+    return 0;
+}
+
+int program_bytes(const char *name, const char *text, uint64_t *bytes)
+{
+    char *end;
+    double number;
+
+    if (text == NULL) return 0;
+    number = strtod(text, &end);
+    if (end != text && read_bytes(number, end, bytes) == 0) return 0;
+    (void)fprintf(stderr, "%s takes bytes such as 20000000 or 64M, not \"%s\"\n", name, text);
+    return 2;
+}
+
 int program_budget(const char *text, const char *model_path, uint64_t *bytes)
 {
     char *end;
@@ -117,38 +141,43 @@ int program_budget(const char *text, const char *model_path, uint64_t *bytes)
 
     if (text == NULL) return 0;
     number = strtod(text, &end);
-    if (end != text && isfinite(number) && number > 0) {
-        if (strcmp(end, "%") == 0 && number <= 10000)
-            return budget_share(model_path, number, bytes);
-        if (strcmp(end, "K") == 0)
-            number *= 1024;
-        else if (strcmp(end, "M") == 0)
-            number *= 1024 * 1024;
-        else if (strcmp(end, "G") == 0)
-            number *= 1024 * 1024 * 1024;
-        else if (*end != '\0')
-            number = 0;
-        if (number >= 1 && number < 1e18) {
-            *bytes = (uint64_t)number;
-            return 0;
-        }
-    }
+    if (end != text && strcmp(end, "%") == 0 && number > 0 && number <= 10000)
+        return budget_share(model_path, number, bytes);
+    if (end != text && read_bytes(number, end, bytes) == 0) return 0;
     (void)fprintf(
         stderr,
         "--budget takes a share such as 50%% or bytes such as 20000000 or 64M, not \"%s\"\n", text);
     return 2;
 }
 
-int program_model_options_read(const program_model_options *texts, const char *model_path,
+int program_storage(const char *text, uint32_t *storage)
+{
+    static const char *const names[] = {"libaio", "io_uring", "pread", "buffered", NULL};
+    static const uint32_t numbers[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_URING,
+                                       FLASHINFER_STORAGE_PREAD, FLASHINFER_STORAGE_BUFFERED};
+
+    return program_choice("--storage", text, names, numbers, storage);
+}
+
+static int load_probe(program_model_options *texts, flashinfer_options *options)
+{
+    flashinfer_error error;
+
+    if (texts->probe == NULL) return 0;
+    flashinfer_error_init(&error, sizeof error);
+    texts->measured.size = sizeof texts->measured;
+    if (flashinfer_probe_load(texts->probe, &texts->measured, &error) != 0)
+        return program_fail(&error);
+    options->probe = &texts->measured;
+    return 0;
+}
+
+int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options)
 {
     static const char *const predictors[] = {"exact", "sketch", "all", NULL};
     static const uint32_t predictor_numbers[] = {
         FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_ALL};
-    static const char *const storages[] = {"libaio", "io_uring", "pread", "buffered", NULL};
-    static const uint32_t storage_numbers[] = {FLASHINFER_STORAGE_LIBAIO, FLASHINFER_STORAGE_URING,
-                                               FLASHINFER_STORAGE_PREAD,
-                                               FLASHINFER_STORAGE_BUFFERED};
     static const char *const kvs[] = {"f32", "f16", NULL};
     static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
     int code;
@@ -156,12 +185,12 @@ int program_model_options_read(const program_model_options *texts, const char *m
     if ((code = program_choice("--kv", texts->kv, kvs, kv_numbers, &options->kv_type)) != 0 ||
         (code = program_choice("--predictor", texts->predictor, predictors, predictor_numbers,
                                &options->predictor)) != 0 ||
-        (code = program_choice("--storage", texts->storage, storages, storage_numbers,
-                               &options->storage)) != 0 ||
+        (code = program_storage(texts->storage, &options->storage)) != 0 ||
         (code = program_u32("--threads", texts->threads, 1, 64, &options->threads)) != 0 ||
         (code = program_u32("--window", texts->window, 0, 1000000, &options->window_tokens)) != 0 ||
         (code = program_u32("--context", texts->context, 1, 1u << 22, &options->context_tokens)) !=
-            0)
+            0 ||
+        (code = load_probe(texts, options)) != 0)
         return code;
     return program_budget(texts->budget, model_path, &options->memory_budget);
 }

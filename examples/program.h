@@ -32,12 +32,19 @@ int program_float(const char *name, const char *text, float least, float most, f
 int program_choice(const char *name, const char *text, const char *const *names,
                    const uint32_t *numbers, uint32_t *value);
 
+/* Bytes with an optional K, M or G; NULL text leaves *bytes alone. 0 or 2 as above. */
+int program_bytes(const char *name, const char *text, uint64_t *bytes);
+
+/* FLASHINFER_STORAGE_... by name. 0 or 2 as above. */
+int program_storage(const char *text, uint32_t *storage);
+
 /* "50%" of the model file, or bytes with an optional K, M or G. 0, 1 (no such file) or 2. */
 int program_budget(const char *text, const char *model_path, uint64_t *bytes);
 
-/* The options that several programs have in common. */
+/* The options that several programs have in common; lives as long as the library options made from it. */
 typedef struct program_model_options {
-    const char *budget, *predictor, *storage, *threads, *window, *context, *kv;
+    const char *budget, *predictor, *storage, *threads, *window, *context, *kv, *probe;
+    flashinfer_probe_result measured; /* of the file named by probe */
 } program_model_options;
 
 /* Rows of a program's option table for them. */
@@ -45,12 +52,13 @@ typedef struct program_model_options {
     {"--budget", &(texts).budget, NULL}, {"--predictor", &(texts).predictor, NULL},                \
         {"--storage", &(texts).storage, NULL}, {"--threads", &(texts).threads, NULL},              \
         {"--window", &(texts).window, NULL}, {"--kv", &(texts).kv, NULL},                          \
+        {"--probe", &(texts).probe, NULL},                                                         \
     {                                                                                              \
         "--context", &(texts).context, NULL                                                        \
     }
 
 /* From texts to library options. 0, 1 or 2. */
-int program_model_options_read(const program_model_options *texts, const char *model_path,
+int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options);
 
 /* One line on stderr; returns 1. */

@@ -153,7 +153,7 @@ class Generate(Case):
             self.assertEqual(done.stderr.decode().count("\n"), 1)
 
     def test_help(self):
-        for program in ("generate", "perplexity", "inspect", "pack"):
+        for program in ("generate", "perplexity", "inspect", "pack", "probe"):
             done = run(program, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("usage: " + program, done.stdout)
@@ -257,6 +257,61 @@ class Inspect(Case):
     def test_wrong_usage(self):
         self.assert_usage("inspect")
         self.assert_usage("inspect", MODEL, "--verbose")
+
+
+class Probe(Case):
+    def probe(self, *arguments):
+        done = run("probe", *arguments, "--seconds", "0.2", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def test_json_has_the_documented_keys(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = self.probe(folder, "--size", "8M")
+            self.assertEqual(os.listdir(folder), [])
+        device, recommended = result["device"], result["recommended"]
+        self.assertEqual(list(device["read_gbps"]), ["4096", "16384", "32768", "65536", "262144", "1048576"])
+        for row in device["read_gbps"].values():
+            self.assertEqual(list(row), ["1", "4", "16", "64"])
+            self.assertTrue(all(rate is None or rate > 0 for rate in row.values()), row)
+        self.assertEqual(device["file_bytes"], 8 * 2**20)
+        self.assertTrue(device["latency_us"] > 0 and device["dram_gbps"] > 0, device)
+        self.assertTrue(result["kernels"]["matvec_f16_gbps"] > 0, result)
+        for key in ("lanes", "depth", "gap_bytes"):
+            self.assertIsInstance(recommended[key], int)
+        self.assertTrue(1 <= recommended["depth"] <= 64 and 1 <= recommended["gap_bytes"] <= 65536, recommended)
+
+    def test_saved_result_changes_no_token(self):
+        with tempfile.TemporaryDirectory() as folder:
+            saved = os.path.join(folder, "probe")
+            result = self.probe(MODEL, "--save", saved, "--threads", 1)
+            self.assertEqual(result["device"]["file_bytes"], FILE_BYTES)
+            plain = generate("--prompt", PROMPT, "--tokens", 12)
+            probed = generate("--prompt", PROMPT, "--tokens", 12, "--probe", saved)
+            self.assertEqual(plain["token_ids"], probed["token_ids"])
+            with open(saved, "ab") as file:
+                file.write(b" ")
+            self.assert_fails(run("generate", MODEL, "--prompt", "x", "--probe", saved), "FLASHINFER_E", saved)
+
+    def test_table(self):
+        done = run("probe", MODEL, "--seconds", "0.2", "--storage", "buffered")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for words in ("random reads by buffered", "1024 KiB", "latency", "memory read", "recommended:"):
+            self.assertIn(words, done.stdout)
+
+    def test_failures(self):
+        self.assert_fails(run("probe", "/nowhere"), "FLASHINFER_EIO", "/nowhere")
+        self.assert_fails(run("probe", "/proc"), "FLASHINFER_EIO", "/proc")
+        self.assert_fails(run("probe", CHECKPOINT + "/config.json"), "FLASHINFER_EINVAL", "at least")
+        self.assert_fails(run("probe", MODEL, "--seconds", "0.1", "--save", "/nowhere/file"), "/nowhere/file")
+        self.assert_fails(run("generate", MODEL, "--prompt", "x", "--probe", "/nowhere"), "/nowhere")
+
+    def test_wrong_usage(self):
+        for arguments in ([], [MODEL, MODEL], [MODEL, "--seconds", "0"], [MODEL, "--seconds", "fast"],
+                          [MODEL, "--size", "big"], [MODEL, "--size", "-1M"], [MODEL, "--size", "1T"],
+                          [MODEL, "--size", "1MB"], [MODEL, "--threads", "0"], [MODEL, "--storage", "tape"],
+                          [MODEL, "--save"]):
+            self.assert_usage("probe", *arguments)
 
 
 class Pack(Case):

@@ -213,26 +213,33 @@ typedef struct row_error {
     double variance;
 } row_error;
 
-/* Levels of one row's block, and what they add to its error. */
+/* Levels of one row's block, and what they add to its error. The first loop has no branch that
+   depends on a weight, so it can be done with vectors; the second keeps the order of the sums. */
 static void set_levels(const flin_sketch_maker *maker, const codebook *book, const float *weights,
                        uint32_t block, float scale, uint8_t *index, row_error *sum)
 {
     uint32_t first = block * BLOCK;
     uint32_t left = maker->cols - first, count = left < BLOCK ? left : BLOCK;
+    uint32_t above[BLOCK] = {0}; /* how many middles lie below the weight's size */
+    float level[BLOCK];
 
+    for (uint32_t i = 0; i < BLOCK; i++) level[i] = book->magnitude[0];
+    for (uint32_t k = 0; k + 1 < book->count; k++) {
+        float limit = book->middle[k] * scale;
+        float step = book->magnitude[k + 1] - book->magnitude[k];
+        for (uint32_t i = 0; i < count; i++) {
+            above[i] += fabsf(weights[first + i]) > limit;
+            level[i] += fabsf(weights[first + i]) > limit ? step : 0.0f;
+        }
+    }
     for (uint32_t i = 0; i < count; i++) {
-        float weight = weights[first + i], size = fabsf(weight);
-        uint32_t k = 0;
-
-        while (k + 1 < book->count && size > book->middle[k] * scale) k++;
-        index[i] = (uint8_t)(weight < 0 ? book->count - 1 - k : book->count + k);
-
-        double level = weight < 0 ? -book->magnitude[k] : book->magnitude[k];
-        double copy = level * scale;
+        float weight = weights[first + i];
+        double copy = (double)(weight < 0 ? -level[i] : level[i]) * scale;
         double missing = weight - copy;
         double mean = missing * maker->beta[first + i];
         double spread = missing * maker->gamma[first + i];
         double variance = spread * spread;
+        index[i] = (uint8_t)(weight < 0 ? book->count - 1 - above[i] : book->count + above[i]);
         sum->mean += mean;
         sum->variance += variance;
     }

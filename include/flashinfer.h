@@ -139,6 +139,14 @@ enum {
     FLASHINFER_STORAGE_URING = 4     /* io_uring with O_DIRECT */
 };
 
+/* Which neurons leave the cache when others need their slots. The output never depends on it. */
+enum {
+    FLASHINFER_CACHE_DEFAULT = 0,   /* window if window_tokens is given, else balanced */
+    FLASHINFER_CACHE_WINDOW = 1,    /* those not wanted longest; equal slots for every layer */
+    FLASHINFER_CACHE_FREQUENCY = 2, /* those wanted least, older uses fading; equal slots */
+    FLASHINFER_CACHE_BALANCED = 3 /* recent and lasting use; slots go where they save most reads */
+};
+
 enum {
     FLASHINFER_VERIFY_DEFAULT = 0, /* header and resident tensors at open, bundles when read */
     FLASHINFER_VERIFY_NONE = 1,    /* no checksum is looked at */
@@ -189,7 +197,8 @@ typedef struct flashinfer_options {
     uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
     uint32_t kv_type;        /* FLASHINFER_KV_... */
     uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
-    uint32_t window_tokens;  /* k of the paper's sliding window; 0: as long as slots last */
+    /* k of the paper's sliding window: neurons unused for so many tokens leave; 0: as slots last */
+    uint32_t window_tokens;
     uint32_t storage;        /* FLASHINFER_STORAGE_... */
     uint32_t verify;         /* FLASHINFER_VERIFY_... */
     uint32_t kernels;        /* FLASHINFER_KERNELS_... */
@@ -204,6 +213,8 @@ typedef struct flashinfer_options {
     flashinfer_progress_callback progress;
     void *progress_user;
     const flashinfer_probe_result *probe; /* NULL: not measured; looked at during the call only */
+    uint32_t cache_policy;                /* FLASHINFER_CACHE_... */
+    uint32_t reserved;                    /* must be 0 */
 } flashinfer_options;
 
 /**
@@ -341,9 +352,11 @@ typedef struct flashinfer_plan {
     uint64_t io_bytes;        /* staging and stream buffers, request tables */
     uint64_t thread_bytes;    /* stacks */
     uint64_t file_bytes;
-    uint32_t slots_per_layer; /* bundles a layer's cache holds */
+    uint32_t slots_per_layer; /* bundles cached, mean over layers */
     uint32_t slot_bytes;
     uint32_t resident_rows; /* exact mode: up rows of a layer kept in memory */
+    uint32_t cache_policy;  /* the one in force */
+    uint32_t slots;         /* bundles cached, over all layers */
     uint32_t reserved;
 } flashinfer_plan;
 

@@ -128,8 +128,9 @@ static int accept_options(const flashinfer_options *options, flashinfer_options 
     if ((own->flags & ~flags) != 0)
         return flin_fail(error, FLASHINFER_EINVAL, "options.flags has unknown bits %#x",
                          own->flags & ~flags);
-    if ((code = flin_probe_apply(own, error)) != 0) return code;
-    return 0;
+    if (own->reserved != 0)
+        return flin_fail(error, FLASHINFER_EINVAL, "options.reserved must be 0");
+    return flin_probe_apply(own, error);
 }
 
 static flin_storage_config storage_config(const flashinfer_options *options)

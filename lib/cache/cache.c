@@ -1,5 +1,5 @@
 /*
- * cache.c - slots of a layer: a used prefix of `order`, and a list by last use from which the window's tail falls off.
+ * cache.c - slots: free ones on a stack, the others found by neuron.
  */
 #include "cache/cache.h"
 
@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define NONE FLIN_CACHE_NONE
+#define VICTIMS_MIN 64u
+#define NEURONS_PER_VICTIM 16u
 
 uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons)
 {
@@ -22,186 +24,203 @@ uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons
 }
 
 void flin_cache_layout(flin_cache *cache, flin_arena *arena, uint32_t layers, uint32_t neurons,
-                       uint32_t slot_bytes, uint32_t window_tokens)
+                       uint32_t slot_bytes)
 {
-    cache->layers = FLIN_TAKE(arena, flin_cache_layer, layers);
+    uint64_t slots = (uint64_t)layers * neurons;
+
     cache->layer_count = layers;
     cache->neurons = neurons;
     cache->slot_bytes = slot_bytes;
-    cache->window_tokens = window_tokens;
+    cache->victims_max = neurons / NEURONS_PER_VICTIM;
+    if (cache->victims_max < VICTIMS_MIN) cache->victims_max = VICTIMS_MIN;
+    cache->layers = FLIN_TAKE(arena, flin_cache_layer, layers);
+    cache->free_slots = FLIN_TAKE(arena, uint32_t, slots);
+    cache->slot_key = FLIN_TAKE(arena, uint32_t, slots);
+    cache->slot_wave = FLIN_TAKE(arena, uint32_t, slots);
+    cache->decays = FLIN_TAKE(arena, float, 2 * FLIN_CACHE_DECAYS);
     for (uint32_t i = 0; i < layers; i++) {
-        uint32_t *numbers = FLIN_TAKE(arena, uint32_t, (uint64_t)neurons * 6);
-        uint64_t *tokens = FLIN_TAKE(arena, uint64_t, neurons);
+        uint32_t *places = FLIN_TAKE(arena, uint32_t, neurons);
+        uint32_t *tokens = FLIN_TAKE(arena, uint32_t, neurons);
+        float *shares = FLIN_TAKE(arena, float, 2 * (uint64_t)neurons);
+        flin_victim *victims = FLIN_TAKE(arena, flin_victim, cache->victims_max);
         if (cache->layers == NULL) continue; /* measuring */
-        flin_cache_layer *layer = &cache->layers[i];
-        layer->neuron_slot = numbers;
-        layer->slot_neuron = numbers + neurons;
-        layer->order = numbers + 2 * (uint64_t)neurons;
-        layer->place = numbers + 3 * (uint64_t)neurons;
-        layer->newer = numbers + 4 * (uint64_t)neurons;
-        layer->older = numbers + 5 * (uint64_t)neurons;
-        layer->last_token = tokens;
-        layer->newest = layer->oldest = NONE;
-        memset(layer->neuron_slot, 0xff, neurons * sizeof(uint32_t));
-        for (uint32_t slot = 0; slot < neurons; slot++)
-            layer->order[slot] = layer->place[slot] = slot;
+        cache->layers[i].slots = places;
+        cache->layers[i].last_token = tokens;
+        cache->layers[i].recent = shares;
+        cache->layers[i].lasting = shares + neurons;
+        cache->layers[i].victims = victims;
+        memset(places, 0xff, neurons * sizeof *places);
     }
+    if (cache->layers != NULL) flin_policy_begin(cache);
 }
 
-static void unlink_slot(flin_cache_layer *layer, uint32_t slot)
+static void free_slot(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    uint32_t newer = layer->newer[slot], older = layer->older[slot];
+    uint32_t slot = cache->layers[layer].slots[neuron];
 
-    if (newer != NONE)
-        layer->older[newer] = older;
-    else
-        layer->newest = older;
-    if (older != NONE)
-        layer->newer[older] = newer;
-    else
-        layer->oldest = newer;
+    cache->layers[layer].slots[neuron] = NONE;
+    cache->layers[layer].used--;
+    cache->slot_key[slot] = NONE;
+    cache->free_slots[cache->free_count++] = slot;
 }
 
-static void link_newest(flin_cache_layer *layer, uint32_t slot, uint64_t token)
+uint32_t flin_cache_wave_max(const flin_cache *cache)
 {
-    layer->last_token[slot] = token;
-    layer->newer[slot] = NONE;
-    layer->older[slot] = layer->newest;
-    if (layer->newest != NONE)
-        layer->newer[layer->newest] = slot;
-    else
-        layer->oldest = slot;
-    layer->newest = slot;
+    uint32_t most =
+        flin_policy_has_shares(cache) ? cache->slots / cache->layer_count : cache->slots;
+
+    return most < cache->neurons ? most : cache->neurons;
 }
 
-/* Swap two places of order. */
-static void swap_places(flin_cache_layer *layer, uint32_t first, uint32_t second)
+void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token)
 {
-    uint32_t slot = layer->order[first];
+    flin_cache_layer *own = &cache->layers[layer];
 
-    layer->order[first] = layer->order[second];
-    layer->order[second] = slot;
-    layer->place[layer->order[first]] = first;
-    layer->place[slot] = second;
-}
-
-static void free_slot(flin_cache_layer *layer, uint32_t slot)
-{
-    unlink_slot(layer, slot);
-    layer->neuron_slot[layer->slot_neuron[slot]] = NONE;
-    layer->used--;
-    swap_places(layer, layer->place[slot], layer->used); /* swap with last */
-}
-
-void flin_cache_age(flin_cache *cache, flin_cache_layer *layer, uint64_t token)
-{
+    cache->wave++;
+    cache->token = (uint32_t)token;
+    own->victim_next = own->victim_count = 0; /* some of them may be wanted now */
     if (cache->window_tokens == 0) return;
-    while (layer->oldest != NONE && layer->last_token[layer->oldest] + cache->window_tokens < token)
-        free_slot(layer, layer->oldest);
+    for (uint32_t neuron = 0; neuron < cache->neurons; neuron++)
+        if (own->slots[neuron] != NONE && flin_policy_expired(cache, layer, neuron))
+            free_slot(cache, layer, neuron);
 }
 
-uint32_t flin_cache_want(flin_cache_layer *layer, uint32_t neuron, uint64_t token)
+uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    uint32_t slot = layer->neuron_slot[neuron];
+    uint32_t slot = cache->layers[layer].slots[neuron];
 
-    if (slot == NONE) return NONE;
-    unlink_slot(layer, slot);
-    link_newest(layer, slot, token);
+    flin_policy_use(cache, layer, neuron);
+    if (slot != NONE) cache->slot_wave[slot] = cache->wave;
     return slot;
 }
 
-uint32_t flin_cache_admit(flin_cache_layer *layer, uint32_t neuron, uint64_t token)
+static uint32_t room(const flin_cache *cache, uint32_t layer)
+{
+    uint32_t used = cache->layers[layer].used, share = cache->slots / cache->layer_count;
+
+    if (!flin_policy_has_shares(cache)) return cache->free_count;
+    return used < share ? share - used : 0;
+}
+
+/* Lists are short; when they run out all layers that may give slots are listed again. */
+static uint32_t find_victim(flin_cache *cache, uint32_t layer, uint32_t *neuron)
+{
+    uint32_t from = flin_policy_next_victim(cache, layer, neuron);
+
+    if (from != NONE) return from;
+    flin_policy_list_victims(cache, layer, cache->victims_max);
+    for (uint32_t i = 0; i < cache->layer_count && !flin_policy_has_shares(cache); i++)
+        flin_policy_list_victims(cache, i, cache->victims_max);
+    return flin_policy_next_victim(cache, layer, neuron);
+}
+
+void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count)
+{
+    uint32_t neuron = 0, from, most = 2 * count;
+
+    assert(count <= flin_cache_wave_max(cache));
+    if (room(cache, layer) > count) return;
+    if (most < VICTIMS_MIN) most = VICTIMS_MIN;
+    flin_policy_list_victims(cache, layer, most);
+    while (room(cache, layer) < count) {
+        from = find_victim(cache, layer, &neuron);
+        assert(from != NONE);
+        free_slot(cache, from, neuron);
+    }
+}
+
+uint32_t flin_cache_admit(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
     uint32_t slot;
 
-    assert(layer->slots != 0 && layer->neuron_slot[neuron] == NONE);
-    if (layer->used == layer->slots) free_slot(layer, layer->oldest);
-    slot = layer->order[layer->used++];
-    layer->slot_neuron[slot] = neuron;
-    layer->neuron_slot[neuron] = slot;
-    link_newest(layer, slot, token);
+    assert(cache->free_count != 0 && cache->layers[layer].slots[neuron] == NONE);
+    slot = cache->free_slots[--cache->free_count];
+    cache->slot_key[slot] = layer * cache->neurons + neuron;
+    cache->slot_wave[slot] = cache->wave;
+    cache->layers[layer].slots[neuron] = slot;
+    cache->layers[layer].used++;
     return slot;
 }
 
-void flin_cache_drop(flin_cache_layer *layer, uint32_t neuron)
+void flin_cache_drop(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    if (layer->neuron_slot[neuron] != NONE) free_slot(layer, layer->neuron_slot[neuron]);
+    if (cache->layers[layer].slots[neuron] != NONE) free_slot(cache, layer, neuron);
 }
 
-/* Free enough slots, oldest first, and move what lies beyond the new end into free slots before it. */
-static void compact(flin_cache *cache, flin_cache_layer *layer, uint32_t slots)
+/* Let neurons leave until what is left fits into `slots`, as if each layer in turn needed room. */
+static void shed(flin_cache *cache, uint32_t slots)
 {
-    while (layer->used > slots) free_slot(layer, layer->oldest);
-    for (uint32_t position = 0, spare = layer->used; position < layer->used; position++) {
-        uint32_t from = layer->order[position], to, neuron;
-        uint64_t token;
-        if (from < slots) continue;
-        while (layer->order[spare] >= slots) spare++;
-        to = layer->order[spare];
-        neuron = layer->slot_neuron[from];
-        token = layer->last_token[from];
-        memcpy(flin_cache_slot(cache, layer, to), flin_cache_slot(cache, layer, from),
-               cache->slot_bytes);
-        /* `to` takes `from`'s place in the list and in order */
-        layer->slot_neuron[to] = neuron;
-        layer->neuron_slot[neuron] = to;
-        layer->last_token[to] = token;
-        layer->newer[to] = layer->newer[from];
-        layer->older[to] = layer->older[from];
-        if (layer->newer[to] != NONE)
-            layer->older[layer->newer[to]] = to;
-        else
-            layer->newest = to;
-        if (layer->older[to] != NONE)
-            layer->newer[layer->older[to]] = to;
-        else
-            layer->oldest = to;
-        swap_places(layer, position, spare);
+    uint32_t share = slots / cache->layer_count, neuron = 0, from;
+
+    cache->wave++; /* nobody is wanted now */
+    for (uint32_t i = 0; i < cache->layer_count; i++) {
+        cache->layers[i].victim_count = cache->layers[i].victim_next = 0;
+        while (flin_policy_has_shares(cache) && cache->layers[i].used > share) {
+            from = find_victim(cache, i, &neuron);
+            assert(from != NONE);
+            free_slot(cache, from, neuron);
+        }
+    }
+    while (cache->slots - cache->free_count > slots) {
+        from = find_victim(cache, 0, &neuron);
+        assert(from != NONE);
+        free_slot(cache, from, neuron);
     }
 }
 
-/* Free slot numbers below `slots` come before those at or beyond it, so that admit only hands out real ones. */
-static void sort_free(flin_cache_layer *layer, uint32_t neurons, uint32_t slots)
+/* Move what lies beyond the new end into free slots before it, and rebuild the stack of free ones. */
+static void compact(flin_cache *cache, uint32_t slots)
 {
-    uint32_t next = layer->used;
+    uint32_t spare = 0;
 
-    for (uint32_t position = layer->used; position < neurons; position++)
-        if (layer->order[position] < slots) swap_places(layer, position, next++);
+    for (uint32_t from = slots; from < cache->slots; from++) {
+        uint32_t key = cache->slot_key[from];
+        if (key == NONE) continue;
+        while (cache->slot_key[spare] != NONE) spare++;
+        memcpy(flin_cache_slot(cache, spare), flin_cache_slot(cache, from), cache->slot_bytes);
+        cache->slot_key[spare] = key;
+        cache->slot_key[from] = NONE;
+        cache->layers[key / cache->neurons].slots[key % cache->neurons] = spare;
+    }
 }
 
-static int resize_layer(flin_cache *cache, flin_cache_layer *layer, uint32_t slots,
-                        flashinfer_error *error)
+static void restack(flin_cache *cache, uint32_t slots)
 {
-    uint64_t bytes = (uint64_t)slots * cache->slot_bytes;
-    int code;
-
-    if (slots < layer->slots) compact(cache, layer, slots);
-    if (slots == 0) {
-        flin_arena_close(&layer->slab);
-    } else {
-        code = layer->slab.base == NULL
-                   ? flin_arena_open(&layer->slab, bytes, "the neuron cache", error)
-                   : flin_arena_resize(&layer->slab, bytes, "the neuron cache", error);
-        if (code != 0) return code;
-    }
-    layer->slots = slots;
-    sort_free(layer, cache->neurons, slots);
-    return 0;
+    cache->free_count = 0;
+    for (uint32_t slot = slots; slot-- > 0;)
+        if (slot >= cache->slots || cache->slot_key[slot] == NONE) {
+            cache->slot_key[slot] = NONE;
+            cache->free_slots[cache->free_count++] = slot;
+        }
+    cache->slots = slots;
 }
 
 int flin_cache_resize(flin_cache *cache, uint32_t slots, flashinfer_error *error)
 {
-    if (slots > cache->neurons) slots = cache->neurons;
-    for (uint32_t i = 0; i < cache->layer_count; i++) {
-        int code = resize_layer(cache, &cache->layers[i], slots, error);
-        if (code != 0) return code;
+    uint64_t bytes;
+    int code;
+
+    if (slots > (uint64_t)cache->layer_count * cache->neurons)
+        slots = cache->layer_count * cache->neurons;
+    if (slots < cache->slots) {
+        shed(cache, slots);
+        compact(cache, slots);
+        restack(cache, slots);
     }
-    return 0;
+    bytes = (uint64_t)slots * cache->slot_bytes;
+    if (slots == 0) {
+        flin_arena_close(&cache->slab);
+        return 0;
+    }
+    code = cache->slab.base == NULL
+               ? flin_arena_open(&cache->slab, bytes, "the neuron cache", error)
+               : flin_arena_resize(&cache->slab, bytes, "the neuron cache", error);
+    if (code == 0) restack(cache, slots);
+    return code;
 }
 
 void flin_cache_close(flin_cache *cache)
 {
-    for (uint32_t i = 0; cache->layers != NULL && i < cache->layer_count; i++)
-        flin_arena_close(&cache->layers[i].slab);
+    flin_arena_close(&cache->slab);
     memset(cache, 0, sizeof *cache);
 }

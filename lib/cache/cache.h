@@ -1,11 +1,15 @@
 /*
- * cache.h - the neuron cache: preallocated slots per layer, which neuron lies in which, and who has to leave.
+ * cache.h - the neuron cache: preallocated slots, which neuron lies in which, and who has to leave.
  *
- * Owns: slots and the window policy. Refuses: reading flash, computing, knowing why a neuron is wanted.
+ *   cache.c    slots: give, take back, resize
+ *   policy.c   what is known of each neuron's use, and from that the next to leave
  *
- * A layer's slots are one slab (paper, section 3.3: one preallocated matrix per layer with `pointer`, `num_used` and
- * `last_k_active`). A neuron leaves by swapping its slot number with the last used one; the bytes do not move, because
- * kernels take row pointers and need no dense matrix (docs/architecture.md).
+ * Owns: slots and policies. Refuses: reading flash, computing, knowing why a neuron is wanted.
+ *
+ * All slots are one slab (paper, section 3.3: a preallocated matrix with `pointer`, `num_used` and `last_k_active`).
+ * A neuron that leaves frees its slot; nothing is moved into the hole, because kernels take row pointers and need no
+ * dense matrix (docs/architecture.md). Under some policies every layer has an equal share of the slots, under others
+ * they go to the layers that use them most.
  */
 #ifndef FLIN_CACHE_CACHE_H
 #define FLIN_CACHE_CACHE_H
@@ -13,6 +17,7 @@
 #include "util/arena.h"
 
 #define FLIN_CACHE_NONE UINT32_MAX
+#define FLIN_CACHE_DECAYS 1024u /* tokens after which a use is forgotten */
 
 /* Where the neurons of a layer lie in the file and which bytes of a bundle a slot holds. */
 typedef struct flin_cache_extent {
@@ -24,53 +29,102 @@ typedef struct flin_cache_extent {
     uint32_t alignment; /* reads are rounded outward to it */
 } flin_cache_extent;
 
+/* A neuron that may leave. */
+typedef struct flin_victim {
+    float score; /* the lowest leaves first */
+    uint32_t neuron;
+} flin_victim;
+
 typedef struct flin_cache_layer {
-    flin_arena slab; /* (slots, slot_bytes) */
     flin_cache_extent extent;
-    uint32_t slots;
-    uint32_t used;           /* num_used: slots holding a neuron */
-    uint32_t *neuron_slot;   /* (neurons) slot or NONE */
-    uint32_t *slot_neuron;   /* (neurons) pointer: which neuron a slot holds */
-    uint32_t *order;         /* (neurons) slot numbers, the used ones first */
-    uint32_t *place;         /* (neurons) where a slot stands in order */
-    uint32_t *newer, *older; /* (neurons) slots linked by their last use */
-    uint64_t *last_token;    /* (neurons) last_k_active: the token a slot was last wanted by */
-    uint32_t newest, oldest;
+    uint32_t used;         /* slots that hold a neuron of this layer */
+    uint32_t victim_count; /* of victims */
+    uint32_t victim_next;  /* the first that has not left */
+    flin_victim *victims;  /* (victims_max) ascending by score, valid until the layer's next wave */
+    uint32_t *slots;       /* (neurons) where each lies, or NONE */
+    uint32_t *last_token;  /* (neurons) last_k_active: the token each was last wanted by */
+    float *recent;         /* (neurons) share of tokens that wanted it, recent ones counting more */
+    float *lasting;        /* (neurons) the same with a longer memory */
 } flin_cache_layer;
 
 typedef struct flin_cache {
+    flin_arena slab;          /* (slots, slot_bytes) */
     flin_cache_layer *layers; /* (layer_count) */
     uint32_t layer_count;
     uint32_t neurons; /* per layer */
     uint32_t slot_bytes;
-    uint32_t window_tokens; /* 0: as long as the slots last */
+    uint32_t policy;        /* FLASHINFER_CACHE_..., never DEFAULT */
+    uint32_t window_tokens; /* policy window: 0 for as long as the slots last */
+    uint32_t victims_max;
+    uint32_t slots;
+    uint32_t free_count;
+    uint32_t wave;        /* counts flin_cache_begin() */
+    uint32_t token;       /* of the wave */
+    uint32_t *free_slots; /* (free_count) of (layers * neurons): a stack */
+    uint32_t *slot_key;   /* (layers * neurons) layer * neurons + neuron, or NONE */
+    uint32_t *slot_wave;  /* (layers * neurons) the wave that wanted it last */
+    float *decays;        /* (2, FLIN_CACHE_DECAYS) what a use counts after so many tokens */
 } flin_cache;
+
+/* cache.c ------------------------------------------------------------------------------------------------------- */
 
 /* Bytes a slot needs so that every neuron of every layer fits when its read is rounded outward. */
 uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons);
 
-/* Bookkeeping from an arena (measuring or real); slabs come with flin_cache_resize(). */
+/* Bookkeeping from an arena (measuring or real); the slab comes with flin_cache_resize(). */
 void flin_cache_layout(flin_cache *cache, flin_arena *arena, uint32_t layers, uint32_t neurons,
-                       uint32_t slot_bytes, uint32_t window_tokens);
+                       uint32_t slot_bytes);
 
-/* Give every layer `slots` slots (at most the neurons), keeping what was used last. On failure every layer still
-   works with the slots it had or has now. */
+/* Have `slots` slots over all layers (at most one per neuron), keeping the neurons that would leave last. On failure
+   the cache works with the slots it had or has now. */
 int flin_cache_resize(flin_cache *cache, uint32_t slots, flashinfer_error *error);
 
-/* A new token has come: neurons unused for window_tokens tokens leave the layer. */
-void flin_cache_age(flin_cache *cache, flin_cache_layer *layer, uint64_t token);
+/* The most neurons of one layer that a wave may want. */
+uint32_t flin_cache_wave_max(const flin_cache *cache);
 
-/* Mark a neuron as wanted by this token. Returns its slot, or NONE if it is missing. */
-uint32_t flin_cache_want(flin_cache_layer *layer, uint32_t neuron, uint64_t token);
+/* A wave begins: some neurons of a layer will be wanted by a token. Until the next wave none of them leaves. */
+void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token);
 
-/* A slot for a missing neuron; the one unused longest makes room. The caller wants no more neurons at once than there
-   are slots, and marks those present first. */
-uint32_t flin_cache_admit(flin_cache_layer *layer, uint32_t neuron, uint64_t token);
+/* Mark a neuron as wanted by this wave. Returns its slot, or NONE if it is missing. */
+uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron);
+
+/* After all are wanted: make room for the `count` missing ones. */
+void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count);
+
+/* A slot for a missing neuron that there is room for. */
+uint32_t flin_cache_admit(flin_cache *cache, uint32_t layer, uint32_t neuron);
 
 /* Forget a neuron, e.g. because its read failed. */
-void flin_cache_drop(flin_cache_layer *layer, uint32_t neuron);
+void flin_cache_drop(flin_cache *cache, uint32_t layer, uint32_t neuron);
 
 void flin_cache_close(flin_cache *cache);
+
+/* policy.c ------------------------------------------------------------------------------------------------------ */
+
+/* Which policy options ask for. */
+int flin_policy_resolve(uint32_t *policy, uint32_t wanted, uint32_t window_tokens,
+                        flashinfer_error *error);
+
+/* Does every layer have an equal share of the slots? */
+int flin_policy_has_shares(const flin_cache *cache);
+
+/* Fill cache->decays. */
+void flin_policy_begin(flin_cache *cache);
+
+/* A token wanted a neuron, cached or not. */
+void flin_policy_use(flin_cache *cache, uint32_t layer, uint32_t neuron);
+
+/* Has a cached neuron fallen out of the window? */
+int flin_policy_expired(const flin_cache *cache, uint32_t layer, uint32_t neuron);
+
+/* List at most `most` cached neurons of a layer that this wave does not want, the first to leave first. */
+void flin_policy_list_victims(flin_cache *cache, uint32_t layer, uint32_t most);
+
+/* Take the next to leave from the lists: of this layer, or of any where slots are shared. Returns its layer (neuron
+   receives which) or NONE if the lists are empty. */
+uint32_t flin_policy_next_victim(flin_cache *cache, uint32_t layer, uint32_t *neuron);
+
+/* ---------------------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t flin_extent_begin(const flin_cache_extent *extent, uint32_t neuron)
 {
@@ -78,10 +132,9 @@ static inline uint64_t flin_extent_begin(const flin_cache_extent *extent, uint32
 }
 
 /* First byte of the slot. A read of the neuron lands here; its payload begins flin_extent_lead() bytes further. */
-static inline uint8_t *flin_cache_slot(const flin_cache *cache, const flin_cache_layer *layer,
-                                       uint32_t slot)
+static inline uint8_t *flin_cache_slot(const flin_cache *cache, uint32_t slot)
 {
-    return layer->slab.base + (uint64_t)slot * cache->slot_bytes;
+    return cache->slab.base + (uint64_t)slot * cache->slot_bytes;
 }
 
 static inline uint32_t flin_extent_lead(const flin_cache_extent *extent, uint32_t neuron)

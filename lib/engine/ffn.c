@@ -12,7 +12,7 @@
 /* One wave: neurons ids[0..count) of the layer, at most as many as there are slots. */
 typedef struct wave {
     flashinfer_model *model;
-    flin_cache_layer *cache;
+    const flin_cache_extent *extent;
     flin_neurons neurons;
     uint32_t count;
     uint32_t present; /* found in the cache: scratch.present */
@@ -24,9 +24,9 @@ typedef struct wave {
 static void point_at(wave *at, uint32_t i, uint32_t slot)
 {
     flashinfer_model *model = at->model;
-    uint32_t lead = flin_extent_lead(&at->cache->extent, at->neurons.ids[i]);
+    uint32_t lead = flin_extent_lead(at->extent, at->neurons.ids[i]);
 
-    model->scratch.rows[i] = flin_cache_slot(&model->cache, at->cache, slot) + lead;
+    model->scratch.rows[i] = flin_cache_slot(&model->cache, slot) + lead;
 }
 
 /* Split the wave into present and missing neurons and give the missing ones slots. */
@@ -34,11 +34,13 @@ static void look_up(wave *at)
 {
     flashinfer_model *model = at->model;
     flin_scratch *scratch = &model->scratch;
-    const flin_cache_extent *extent = &at->cache->extent;
-    uint64_t token = model->token_count, alignment = extent->alignment;
+    flin_cache *cache = &model->cache;
+    uint32_t layer = at->neurons.layer;
+    uint64_t alignment = at->extent->alignment;
 
+    flin_cache_begin(cache, layer, model->token_count);
     for (uint32_t i = 0; i < at->count; i++) {
-        uint32_t slot = flin_cache_want(at->cache, at->neurons.ids[i], token);
+        uint32_t slot = flin_cache_want(cache, layer, at->neurons.ids[i]);
         if (slot == FLIN_CACHE_NONE)
             scratch->missing[at->missing++] = i;
         else {
@@ -46,15 +48,17 @@ static void look_up(wave *at)
             point_at(at, i, slot);
         }
     }
+    flin_cache_make_room(cache, layer, at->missing);
     for (uint32_t i = 0; i < at->missing; i++) {
         uint32_t index = scratch->missing[i], neuron = at->neurons.ids[index];
-        uint32_t slot = flin_cache_admit(at->cache, neuron, token);
-        uint64_t begin = flin_extent_begin(extent, neuron);
+        uint32_t slot = flin_cache_admit(cache, layer, neuron);
+        uint64_t begin = flin_extent_begin(at->extent, neuron);
         flin_fetch *fetch = &scratch->fetches[i];
         point_at(at, index, slot);
         fetch->offset = flin_round_down(begin, alignment);
-        fetch->bytes = (uint32_t)(flin_round_up(begin + extent->bytes, alignment) - fetch->offset);
-        fetch->data = flin_cache_slot(&model->cache, at->cache, slot);
+        fetch->bytes =
+            (uint32_t)(flin_round_up(begin + at->extent->bytes, alignment) - fetch->offset);
+        fetch->data = flin_cache_slot(cache, slot);
     }
     model->stats.resident += at->present;
     model->stats.missing += at->missing;
@@ -67,7 +71,7 @@ static int lost_neuron(wave *at, uint32_t index, int code, flashinfer_error *err
     if (error != NULL && error->size >= sizeof *error) {
         error->layer = (int32_t)at->neurons.layer;
         error->neuron = neuron;
-        error->offset = (int64_t)flin_extent_begin(&at->cache->extent, neuron);
+        error->offset = (int64_t)flin_extent_begin(at->extent, neuron);
     }
     return code;
 }
@@ -76,15 +80,14 @@ static int lost_neuron(wave *at, uint32_t index, int code, flashinfer_error *err
 static int reread(wave *at, uint32_t index, flashinfer_error *error)
 {
     flashinfer_model *model = at->model;
-    const flin_cache_extent *extent = &at->cache->extent;
-    uint32_t neuron = at->neurons.ids[index];
-    uint64_t begin = flin_extent_begin(extent, neuron);
-    uint8_t *slot = flin_cache_slot(&model->cache, at->cache, at->cache->neuron_slot[neuron]);
+    uint32_t layer = at->neurons.layer, neuron = at->neurons.ids[index];
+    uint64_t begin = flin_extent_begin(at->extent, neuron);
+    uint8_t *slot = flin_cache_slot(&model->cache, model->cache.layers[layer].slots[neuron]);
     int code;
 
     model->stats.read_retries++;
-    code = flin_storage_read(&model->storage, begin, slot + flin_extent_lead(extent, neuron),
-                             extent->bytes, "a bundle", error);
+    code = flin_storage_read(&model->storage, begin, slot + flin_extent_lead(at->extent, neuron),
+                             at->extent->bytes, "a bundle", error);
     if (code != 0) return lost_neuron(at, index, code, error);
     if (flin_neuron_intact(model, &at->neurons, index)) return 0;
     return flin_fail_at(
@@ -142,7 +145,8 @@ static void forget_missing(wave *at)
 {
     flin_batch_abandon(at->model->batch);
     for (uint32_t i = 0; i < at->missing; i++)
-        flin_cache_drop(at->cache, at->neurons.ids[at->model->scratch.missing[i]]);
+        flin_cache_drop(&at->model->cache, at->neurons.layer,
+                        at->neurons.ids[at->model->scratch.missing[i]]);
 }
 
 static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_error *error)
@@ -174,15 +178,15 @@ static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count
 {
     flashinfer_model *model = session->model;
     flin_scratch *scratch = &model->scratch;
-    flin_cache_layer *cache = &model->cache.layers[layer];
+    const flin_cache_extent *extent = &model->cache.layers[layer].extent;
+    uint32_t most = flin_cache_wave_max(&model->cache);
 
-    flin_cache_age(&model->cache, cache, model->token_count);
-    for (uint32_t begin = 0; begin < count; begin += cache->slots) {
+    for (uint32_t begin = 0; begin < count; begin += most) {
         wave at = {model,
-                   cache,
+                   extent,
                    {layer, scratch->ids + begin, scratch->rows, scratch->activations + begin,
-                    scratch->damaged, cache->extent.skip_bytes},
-                   count - begin < cache->slots ? count - begin : cache->slots,
+                    scratch->damaged, extent->skip_bytes},
+                   count - begin < most ? count - begin : most,
                    0,
                    0,
                    x};

@@ -113,8 +113,9 @@ static void layout_cache(flashinfer_model *model, flin_arena *arena)
     const flin_shape *shape = &model->shape;
 
     if (!flin_uses_cache(&model->config)) return;
-    flin_cache_layout(&model->cache, arena, shape->layers, shape->ffn, model->slot_bytes,
-                      model->config.window_tokens);
+    model->cache.policy = model->config.cache_policy;
+    model->cache.window_tokens = model->config.window_tokens;
+    flin_cache_layout(&model->cache, arena, shape->layers, shape->ffn, model->slot_bytes);
     for (uint32_t i = 0; model->cache.layers != NULL && i < shape->layers; i++)
         model->cache.layers[i].extent =
             flin_slot_extent(model, model->weights.layers[i].bundle_offset);

@@ -156,7 +156,7 @@ static int resize_rows(flashinfer_model *model, uint32_t layer, uint32_t count,
 /* Give slots and rows their new sizes: what shrinks first, so that their sum never passes the larger of the plans. */
 static int apply_share(flashinfer_model *model, flin_share share, flashinfer_error *error)
 {
-    uint32_t slots = model->cache.layers != NULL ? model->cache.layers[0].slots : 0;
+    uint32_t slots = model->cache.slots;
     int code = 0;
 
     if (share.slots < slots) code = flin_cache_resize(&model->cache, share.slots, error);

@@ -31,6 +31,7 @@ typedef struct flin_config {
     uint32_t sessions;
     enum flin_type kv_type;
     uint32_t predictor;
+    uint32_t cache_policy; /* FLASHINFER_CACHE_..., never DEFAULT */
     uint32_t window_tokens;
     uint32_t verify; /* FLASHINFER_VERIFY_..., never DEFAULT: 3 stands for "on read" */
     uint32_t kernels;
@@ -73,7 +74,7 @@ typedef struct flin_scratch {
 
 /* The part of a plan that moves with the budget. */
 typedef struct flin_share {
-    uint32_t slots; /* per layer */
+    uint32_t slots; /* over all layers */
     uint32_t rows;  /* exact: up rows kept per layer */
 } flin_share;
 

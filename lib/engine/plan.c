@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SLOTS_MIN 32u /* per layer; a token that needs more is computed in waves */
+#define SLOTS_MIN 32u /* for each layer; a token that needs more is computed in waves */
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
@@ -97,10 +97,12 @@ int flin_config_resolve(flin_config *config, const flashinfer_options *options,
     config->flags = options->flags;
     if ((code = resolve_predictor(config, options->predictor, gguf, error)) != 0) return code;
     if ((code = resolve_numbers(config, options, shape, error)) != 0) return code;
-    return resolve_kinds(config, options, error);
+    code = flin_policy_resolve(&config->cache_policy, options->cache_policy, options->window_tokens,
+                               error);
+    return code != 0 ? code : resolve_kinds(config, options, error);
 }
 
-/* Per-layer bytes of slots and rows, as they are mapped. */
+/* Bytes of all slots, or of a layer's rows, as they are mapped. */
 static uint64_t slab_bytes(uint32_t count, uint32_t unit_bytes)
 {
     return flin_round_up((uint64_t)count * unit_bytes, FLIN_PAGE_BYTES);
@@ -131,29 +133,33 @@ static uint32_t slot_bytes(const flashinfer_model *model)
     return most;
 }
 
-/* What one layer may hold beyond the fixed part, turned into rows and slots. */
-static flin_share divide(const flashinfer_model *model, uint64_t layer_bytes, uint32_t slots_min)
+/* What there may be beyond the fixed part, turned into rows and slots. */
+static flin_share divide(const flashinfer_model *model, uint64_t bytes, uint32_t slots_min)
 {
     flin_share share = {0, 0};
     uint32_t ffn = model->shape.ffn, row_bytes = model->shape.parts[FLIN_PART_UP].bytes;
-    uint32_t slot = model->slot_bytes;
+    uint32_t slot = model->slot_bytes, layers = model->shape.layers;
 
     if (!flin_uses_cache(&model->config)) return share;
     share.slots = slots_min;
     if (flin_uses_rows(&model->config)) {
-        uint64_t rest = layer_bytes - slab_bytes(slots_min, slot);
-        share.rows = fit(rest, row_bytes, ffn);
-        layer_bytes -= slab_bytes(share.rows, row_bytes);
+        uint64_t rest = bytes - slab_bytes(slots_min, slot);
+        share.rows = fit(rest / layers, row_bytes, ffn);
+        bytes -= layers * slab_bytes(share.rows, row_bytes);
     }
-    share.slots = fit(layer_bytes, slot, ffn);
+    share.slots = fit(bytes, slot, layers * ffn);
     if (share.slots < slots_min) share.slots = slots_min;
     return share;
 }
 
-static uint64_t layer_bytes_of(const flashinfer_model *model, flin_share share)
+static uint64_t rows_bytes_of(const flashinfer_model *model, flin_share share)
 {
-    return slab_bytes(share.slots, model->slot_bytes) +
-           slab_bytes(share.rows, model->shape.parts[FLIN_PART_UP].bytes);
+    return model->shape.layers * slab_bytes(share.rows, model->shape.parts[FLIN_PART_UP].bytes);
+}
+
+static uint64_t bytes_of(const flashinfer_model *model, flin_share share)
+{
+    return slab_bytes(share.slots, model->slot_bytes) + rows_bytes_of(model, share);
 }
 
 static void fill_fixed(const flashinfer_model *model, flashinfer_plan *plan)
@@ -193,31 +199,32 @@ int flin_plan_measure(flashinfer_model *model, flashinfer_error *error)
 void flin_plan_divide(const flashinfer_model *model, uint64_t budget_bytes, flashinfer_plan *plan,
                       flin_share *share)
 {
-    uint32_t ffn = model->shape.ffn;
-    uint32_t slots_min = ffn < SLOTS_MIN ? ffn : SLOTS_MIN;
-    flin_share least = {slots_min, 0}, most = {ffn, flin_uses_rows(&model->config) ? ffn : 0},
-               chosen;
-    uint64_t fixed_bytes, layers = model->shape.layers;
+    uint32_t ffn = model->shape.ffn, layers = model->shape.layers;
+    uint32_t slots_min = layers * (ffn < SLOTS_MIN ? ffn : SLOTS_MIN);
+    flin_share least = {slots_min, 0},
+               most = {layers * ffn, flin_uses_rows(&model->config) ? ffn : 0}, chosen;
+    uint64_t fixed_bytes;
 
     if (!flin_uses_cache(&model->config)) least.slots = most.slots = slots_min = 0;
     memset(plan, 0, sizeof *plan);
     plan->size = sizeof *plan;
     fill_fixed(model, plan);
     fixed_bytes = sum_of(plan);
-    plan->minimum_bytes = fixed_bytes + layers * layer_bytes_of(model, least);
-    plan->maximum_bytes = fixed_bytes + layers * layer_bytes_of(model, most);
+    plan->minimum_bytes = fixed_bytes + bytes_of(model, least);
+    plan->maximum_bytes = fixed_bytes + bytes_of(model, most);
     plan->budget_bytes = budget_bytes != 0 ? budget_bytes : plan->maximum_bytes;
     chosen = plan->budget_bytes < plan->minimum_bytes
                  ? least
-                 : divide(model, (plan->budget_bytes - fixed_bytes) / layers, slots_min);
+                 : divide(model, plan->budget_bytes - fixed_bytes, slots_min);
 
     plan->predictor = model->config.predictor;
-    plan->cache_bytes += layers * slab_bytes(chosen.slots, model->slot_bytes);
-    plan->predictor_bytes +=
-        layers * slab_bytes(chosen.rows, model->shape.parts[FLIN_PART_UP].bytes);
+    plan->cache_bytes += slab_bytes(chosen.slots, model->slot_bytes);
+    plan->predictor_bytes += rows_bytes_of(model, chosen);
     plan->planned_bytes = sum_of(plan);
     plan->file_bytes = model->storage.caps.length_bytes;
-    plan->slots_per_layer = chosen.slots;
+    plan->slots_per_layer = chosen.slots / layers;
+    plan->slots = chosen.slots;
+    plan->cache_policy = model->config.cache_policy;
     plan->slot_bytes = model->slot_bytes;
     plan->resident_rows = chosen.rows;
     if (share != NULL) *share = chosen;

@@ -1,6 +1,6 @@
 /*
  * test_bitwise.c - the second promise: the logits depend on the model file and the tokens alone, bit for bit; never on
- * budget, window, storage backend, merging, thread count, KV place, audit, or what else ran before.
+ * budget, cache policy, window, storage backend, merging, thread count, KV place, audit, or what else ran before.
  */
 #include "support.h"
 
@@ -11,7 +11,7 @@ static const int32_t tokens[TOKENS] = {2,    1031, 398, 285, 2044, 510, 17,
 
 /* One way of running; zero fields are defaults. */
 typedef struct way {
-    uint32_t predictor, threads, window, storage, audit, lanes, gap;
+    uint32_t predictor, threads, policy, window, storage, audit, lanes, gap;
     enum { EVERYTHING, HALF, SMALLEST } budget;
 } way;
 
@@ -30,6 +30,7 @@ static flashinfer_model *open_way(const way *how)
     flashinfer_options_init(&options, sizeof options);
     options.predictor = how->predictor;
     options.threads = how->threads != 0 ? how->threads : 1;
+    options.cache_policy = how->policy;
     options.window_tokens = how->window;
     options.storage = how->storage;
     options.audit_interval = how->audit;
@@ -90,16 +91,21 @@ static void every_way_gives_the_same_bits(uint32_t predictor)
     const way reference = {.predictor = predictor};
     const way ways[] = {
         {.budget = HALF},
-        {.budget = SMALLEST},
+        {.budget = SMALLEST, .policy = FLASHINFER_CACHE_FREQUENCY},
         {.threads = 2},
-        {.threads = 4, .budget = HALF},
+        {.threads = 4, .budget = HALF, .policy = FLASHINFER_CACHE_WINDOW},
         {.window = 1, .budget = HALF, .gap = 1},
         {.window = 4, .threads = 2},
         {.storage = FLASHINFER_STORAGE_LIBAIO, .budget = HALF},
         {.storage = FLASHINFER_STORAGE_URING, .budget = SMALLEST, .threads = 2},
-        {.storage = FLASHINFER_STORAGE_PREAD, .budget = HALF, .threads = 2},
+        {.storage = FLASHINFER_STORAGE_PREAD,
+         .budget = HALF,
+         .threads = 2,
+         .policy = FLASHINFER_CACHE_FREQUENCY},
         {.storage = FLASHINFER_STORAGE_PREAD, .budget = SMALLEST, .lanes = 1, .gap = 65536},
-        {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = HALF},
+        {.storage = FLASHINFER_STORAGE_BUFFERED,
+         .budget = SMALLEST,
+         .policy = FLASHINFER_CACHE_BALANCED},
         {.storage = FLASHINFER_STORAGE_BUFFERED, .budget = SMALLEST, .threads = 4, .window = 2},
         {.audit = 1, .budget = HALF},
     };

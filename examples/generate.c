@@ -9,10 +9,8 @@
 #include "program.h"
 
 static const char usage[] =
-    "generate MODEL.gguf --prompt TEXT [--tokens N] [--budget 50%|BYTES] [--context N]\n"
-    "       [--predictor exact|sketch|all] [--storage libaio|io_uring|pread|buffered]\n"
-    "       [--probe FILE] [--threads N] [--window K] [--kv f32|f16] [--temperature T]\n"
-    "       [--top-k K] [--top-p P] [--seed S] [--json]";
+    "generate MODEL.gguf --prompt TEXT [--tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
+    "       [--seed S] [--json]\n" PROGRAM_MODEL_USAGE;
 
 typedef struct run {
     flashinfer_model *model;
@@ -145,5 +143,5 @@ int main(int argc, char **argv)
     if (options.context_tokens == 0) options.context_tokens = (uint32_t)(at.prompt_count + wanted);
     if (code == 0) code = run_model(&at, model, &options, &sampling, &error);
     free(at.tokens);
-    return program_end(code, &error);
+    return program_model_options_end(&texts, program_end(code, &error));
 }

@@ -12,10 +12,9 @@
 #define AUDIT_INTERVAL 7u /* tokens; with one layer a time, coprime to most layer counts */
 
 static const char usage[] =
-    "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--budget 50%|BYTES]\n"
-    "       [--predictor exact|sketch|all] [--storage libaio|io_uring|pread|buffered]\n"
-    "       [--probe FILE] [--threads N] [--window K] [--audit N] [--limit WINDOWS] [--json]\n"
-    "       [--kv f32|f16 (default: f32 where the budget allows)]";
+    "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--audit N]\n"
+    "       [--limit WINDOWS] [--json]\n" PROGRAM_MODEL_USAGE "\n"
+    "       (--kv: f32 where the budget allows)";
 
 typedef struct request {
     const char *text_path, *ids_path; /* one of the two */
@@ -181,5 +180,5 @@ int main(int argc, char **argv)
     if (code == 0) code = flashinfer_model_open(path, &options, &model, &error);
     if (code == 0) code = run(model, &asked, &error);
     (void)flashinfer_model_close(model);
-    return code > 0 ? code : program_end(code, &error);
+    return program_model_options_end(&texts, code > 0 ? code : program_end(code, &error));
 }

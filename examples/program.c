@@ -16,8 +16,8 @@ int program_usage(const char *problem, const char *usage)
     return 2;
 }
 
-int program_parse(int argc, char **argv, const program_option *options, size_t option_count,
-                  const char **arguments, size_t positionals, const char *usage)
+int program_parse_some(int argc, char **argv, const program_option *options, size_t option_count,
+                       const char **arguments, size_t least, size_t most, const char *usage)
 {
     size_t given = 0;
 
@@ -35,14 +35,21 @@ int program_parse(int argc, char **argv, const program_option *options, size_t o
         } else if (at < option_count) {
             (void)fprintf(stderr, "%s: ", argv[i]);
             return program_usage("a value is missing", usage);
-        } else if (strncmp(argv[i], "--", 2) != 0 && given < positionals) {
+        } else if (strncmp(argv[i], "--", 2) != 0 && given < most) {
             arguments[given++] = argv[i];
         } else {
             (void)fprintf(stderr, "%s: ", argv[i]);
             return program_usage("unexpected argument", usage);
         }
     }
-    return given == positionals ? 0 : program_usage("too few arguments", usage);
+    return given >= least ? 0 : program_usage("too few arguments", usage);
+}
+
+int program_parse(int argc, char **argv, const program_option *options, size_t option_count,
+                  const char **arguments, size_t positionals, const char *usage)
+{
+    return program_parse_some(argc, argv, options, option_count, arguments, positionals,
+                              positionals, usage);
 }
 
 int program_u32(const char *name, const char *text, uint32_t least, uint32_t most, uint32_t *value)
@@ -172,12 +179,64 @@ static int load_probe(program_model_options *texts, flashinfer_options *options)
     return 0;
 }
 
+static void trace_write(program_trace *trace, const void *data, size_t bytes)
+{
+    if (bytes != 0 && fwrite(data, bytes, 1, trace->file) != 1) trace->failed = errno;
+}
+
+static void trace_layer(const flashinfer_trace *asked, void *user)
+{
+    program_trace *trace = user;
+    const uint32_t head[] = {asked->layer_count, asked->ffn_length, asked->bundle_stride_bytes,
+                             (uint32_t)strlen(trace->model_path)};
+
+    if (!trace->begun) {
+        trace_write(trace, "FLTRACE1", 8);
+        trace_write(trace, head, sizeof head);
+        trace_write(trace, trace->model_path, head[3]);
+        trace->begun = 1;
+    }
+    trace_write(trace, &asked->layer, sizeof asked->layer);
+    trace_write(trace, &asked->count, sizeof asked->count);
+    trace_write(trace, &asked->bundle_offset, sizeof asked->bundle_offset);
+    trace_write(trace, asked->ids, asked->count * sizeof *asked->ids);
+}
+
+static int open_trace(program_model_options *texts, const char *model_path,
+                      flashinfer_options *options)
+{
+    program_trace *trace = &texts->recording;
+
+    if (texts->trace == NULL) return 0;
+    *trace = (program_trace){fopen(texts->trace, "wb"), texts->trace, model_path, 0, 0};
+    options->trace = trace_layer;
+    options->trace_user = trace;
+    if (trace->file != NULL) return 0;
+    (void)fprintf(stderr, "cannot write %s: %s\n", texts->trace, strerror(errno));
+    return 1;
+}
+
+int program_model_options_end(program_model_options *texts, int code)
+{
+    program_trace *trace = &texts->recording;
+
+    if (trace->file == NULL) return code;
+    if (fclose(trace->file) != 0) trace->failed = errno;
+    trace->file = NULL;
+    if (trace->failed == 0) return code;
+    (void)fprintf(stderr, "cannot write %s: %s\n", trace->path, strerror(trace->failed));
+    return code != 0 ? code : 1;
+}
+
 int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options)
 {
     static const char *const predictors[] = {"exact", "sketch", "all", NULL};
     static const uint32_t predictor_numbers[] = {
         FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_ALL};
+    static const char *const policies[] = {"window", "frequency", "balanced", NULL};
+    static const uint32_t policy_numbers[] = {FLASHINFER_CACHE_WINDOW, FLASHINFER_CACHE_FREQUENCY,
+                                              FLASHINFER_CACHE_BALANCED};
     static const char *const kvs[] = {"f32", "f16", NULL};
     static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
     int code;
@@ -185,6 +244,8 @@ int program_model_options_read(program_model_options *texts, const char *model_p
     if ((code = program_choice("--kv", texts->kv, kvs, kv_numbers, &options->kv_type)) != 0 ||
         (code = program_choice("--predictor", texts->predictor, predictors, predictor_numbers,
                                &options->predictor)) != 0 ||
+        (code = program_choice("--policy", texts->policy, policies, policy_numbers,
+                               &options->cache_policy)) != 0 ||
         (code = program_storage(texts->storage, &options->storage)) != 0 ||
         (code = program_u32("--threads", texts->threads, 1, 64, &options->threads)) != 0 ||
         (code = program_u32("--window", texts->window, 0, 1000000, &options->window_tokens)) != 0 ||
@@ -192,7 +253,8 @@ int program_model_options_read(program_model_options *texts, const char *model_p
             0 ||
         (code = load_probe(texts, options)) != 0)
         return code;
-    return program_budget(texts->budget, model_path, &options->memory_budget);
+    code = program_budget(texts->budget, model_path, &options->memory_budget);
+    return code != 0 ? code : open_trace(texts, model_path, options);
 }
 
 int program_fail(const flashinfer_error *error)

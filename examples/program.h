@@ -21,6 +21,10 @@ typedef struct program_option {
 int program_parse(int argc, char **argv, const program_option *options, size_t option_count,
                   const char **arguments, size_t positionals, const char *usage);
 
+/* The same for at least `least` and at most `most` arguments. */
+int program_parse_some(int argc, char **argv, const program_option *options, size_t option_count,
+                       const char **arguments, size_t least, size_t most, const char *usage);
+
 /* One line and the usage on stderr; returns 2. */
 int program_usage(const char *problem, const char *usage);
 
@@ -41,18 +45,39 @@ int program_storage(const char *text, uint32_t *storage);
 /* "50%" of the model file, or bytes with an optional K, M or G. 0, 1 (no such file) or 2. */
 int program_budget(const char *text, const char *model_path, uint64_t *bytes);
 
+/*
+ * A trace file: what every layer of every step asked for; tests/bench/cache_replay reads it. Little-endian:
+ *
+ *     char magic[8] = "FLTRACE1"; u32 layer_count, ffn_length, bundle_stride_bytes, path_bytes;
+ *     char model_path[path_bytes]; then records: u32 layer, count; u64 bundle_offset; u32 ids[count]
+ */
+typedef struct program_trace {
+    FILE *file; /* NULL: none is written */
+    const char *path, *model_path;
+    int begun, failed;
+} program_trace;
+
 /* The options that several programs have in common; lives as long as the library options made from it. */
 typedef struct program_model_options {
-    const char *budget, *predictor, *storage, *threads, *window, *context, *kv, *probe;
+    const char *budget, *predictor, *storage, *threads, *policy, *window, *context, *kv, *probe;
+    const char *trace;
     flashinfer_probe_result measured; /* of the file named by probe */
+    program_trace recording;          /* to the file named by trace */
 } program_model_options;
+
+/* Their part of a program's usage. */
+#define PROGRAM_MODEL_USAGE                                                                        \
+    "       [--budget 50%|BYTES] [--predictor exact|sketch|all] [--context N] [--kv f32|f16]\n"    \
+    "       [--policy window|frequency|balanced] [--window K] [--threads N] [--probe FILE]\n"      \
+    "       [--storage libaio|io_uring|pread|buffered] [--trace FILE]"
 
 /* Rows of a program's option table for them. */
 #define PROGRAM_MODEL_OPTIONS(texts)                                                               \
     {"--budget", &(texts).budget, NULL}, {"--predictor", &(texts).predictor, NULL},                \
         {"--storage", &(texts).storage, NULL}, {"--threads", &(texts).threads, NULL},              \
-        {"--window", &(texts).window, NULL}, {"--kv", &(texts).kv, NULL},                          \
-        {"--probe", &(texts).probe, NULL},                                                         \
+        {"--policy", &(texts).policy, NULL}, {"--window", &(texts).window, NULL},                  \
+        {"--kv", &(texts).kv, NULL}, {"--probe", &(texts).probe, NULL},                            \
+        {"--trace", &(texts).trace, NULL},                                                         \
     {                                                                                              \
         "--context", &(texts).context, NULL                                                        \
     }
@@ -60,6 +85,9 @@ typedef struct program_model_options {
 /* From texts to library options. 0, 1 or 2. */
 int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options);
+
+/* Close the trace, if any. Returns code, or 1 after one line on stderr if it could not be written. */
+int program_model_options_end(program_model_options *texts, int code);
 
 /* One line on stderr; returns 1. */
 int program_fail(const flashinfer_error *error);

@@ -188,6 +188,23 @@ typedef void (*flashinfer_log_callback)(int level, const char *text, void *user)
 /* Return 0 to go on, anything else to cancel the call with FLASHINFER_ECANCELED. */
 typedef int (*flashinfer_progress_callback)(const flashinfer_progress *progress, void *user);
 
+/* What a layer asks for in one step: the neurons the predictor named, before the cache is looked at. Valid during the
+   callback only. */
+typedef struct flashinfer_trace {
+    uint32_t size;
+    uint32_t layer;
+    uint32_t layer_count;
+    uint32_t ffn_length;          /* neurons per layer */
+    uint32_t bundle_stride_bytes; /* distance between two bundles in the file */
+    uint32_t count;               /* of ids */
+    uint64_t bundle_offset; /* of the layer's first bundle: bytes from the start of the model */
+    uint64_t step;          /* steps of the model since it was opened, from 1 */
+    const uint32_t *ids;    /* (count) ascending */
+} flashinfer_trace;
+
+/* Called from the thread that steps, for every layer of every step. It may ask the model for its stats and plan only. */
+typedef void (*flashinfer_trace_callback)(const flashinfer_trace *trace, void *user);
+
 typedef struct flashinfer_options {
     uint32_t size;
     uint32_t flags;          /* FLASHINFER_OPEN_... */
@@ -215,6 +232,8 @@ typedef struct flashinfer_options {
     const flashinfer_probe_result *probe; /* NULL: not measured; looked at during the call only */
     uint32_t cache_policy;                /* FLASHINFER_CACHE_... */
     uint32_t reserved;                    /* must be 0 */
+    flashinfer_trace_callback trace;      /* not called in mode all */
+    void *trace_user;
 } flashinfer_options;
 
 /**

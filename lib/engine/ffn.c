@@ -207,6 +207,22 @@ static int audit_is_due(const flashinfer_model *model, uint32_t layer)
            model->token_count / interval % model->shape.layers == layer;
 }
 
+static void trace(const flashinfer_model *model, uint32_t layer, uint32_t count)
+{
+    const flin_shape *shape = &model->shape;
+    flashinfer_trace asked = {sizeof asked,
+                              layer,
+                              shape->layers,
+                              shape->ffn,
+                              shape->stride_bytes,
+                              count,
+                              model->weights.layers[layer].bundle_offset,
+                              model->token_count,
+                              model->scratch.ids};
+
+    if (model->config.trace != NULL) model->config.trace(&asked, model->config.trace_user);
+}
+
 int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
              flashinfer_error *error)
 {
@@ -233,6 +249,7 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     }
     model->stats.predict_ns += flin_now_ns() - started_ns;
     model->stats.predicted += count;
+    if (flin_uses_cache(&model->config)) trace(model, layer, count);
 
     if (count != 0)
         code = run_waves(session, layer, count,

@@ -229,6 +229,8 @@ int flin_model_create(const flashinfer_options *options, flashinfer_model **crea
     model->config.log_user = options->log_user;
     model->config.progress = options->progress;
     model->config.progress_user = options->progress_user;
+    model->config.trace = options->trace;
+    model->config.trace_user = options->trace_user;
     *created = model;
     return 0;
 }

@@ -42,6 +42,8 @@ typedef struct flin_config {
     void *log_user;
     flashinfer_progress_callback progress;
     void *progress_user;
+    flashinfer_trace_callback trace;
+    void *trace_user;
 } flin_config;
 
 #define FLIN_VERIFY_READ 3u

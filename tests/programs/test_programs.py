@@ -84,7 +84,7 @@ class Generate(Case):
     def test_tokens_do_not_depend_on_how_it_runs(self):
         first = generate("--prompt", PROMPT, "--tokens", 24)["token_ids"]
         ways = [["--storage", "libaio"], ["--storage", "pread"], ["--storage", "buffered"], ["--threads", 1],
-                ["--threads", 3], ["--window", 2], ["--budget", "100%"], ["--budget", "30M"], ["--context", 300]]
+                ["--threads", 3], ["--window", 2], ["--policy", "frequency"], ["--budget", "100%"], ["--budget", "30M"], ["--context", 300]]
         uring = run("generate", MODEL, "--prompt", PROMPT, "--tokens", 1, "--storage", "io_uring")
         if uring.returncode == 0:
             ways.append(["--storage", "io_uring"])
@@ -138,7 +138,8 @@ class Generate(Case):
                           [MODEL, "--prompt", "x", "--predictor", "psychic"], [MODEL, "--prompt", "x", "--seed", "x"],
                           [MODEL, "--prompt", "x", "--storage", "tape"], [MODEL, "--prompt", "x", "--threads", "0"],
                           [MODEL, "--prompt", "x", "--temperature", "warm"],
-                          [MODEL, "--prompt", "x", "--top-p", "1.5"], [MODEL, "--prompt", "x", "--window", "-1"]):
+                          [MODEL, "--prompt", "x", "--top-p", "1.5"], [MODEL, "--prompt", "x", "--window", "-1"],
+                          [MODEL, "--prompt", "x", "--policy", "best"]):
             self.assert_usage("generate", *arguments)
 
     def test_output_that_does_not_arrive(self):
@@ -312,6 +313,51 @@ class Probe(Case):
                           [MODEL, "--size", "1MB"], [MODEL, "--threads", "0"], [MODEL, "--storage", "tape"],
                           [MODEL, "--save"]):
             self.assert_usage("probe", *arguments)
+
+
+class Trace(Case):
+    def replay(self, *arguments):
+        return run(os.path.join("..", "tests", "bench", "cache_replay"), *arguments)
+
+    def test_replay_holds_policies_against_the_optimum(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "trace")
+            stats = generate("--prompt", PROMPT, "--tokens", 40, "--trace", trace)
+            done = self.replay(trace, "--skip", 8, "--read", 4, "--context", 64, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            result, = json.loads(done.stdout)["traces"]
+            self.assertEqual(result["tokens"], len(stats["token_ids"]) - 1)
+            rows = {row["name"]: row for row in result["rows"]}
+            best = rows["Belady"]["missing_per_token"]
+            for row in rows.values():
+                if row["missing_per_token"] is not None: # the paper's window may not fit
+                    self.assertGreaterEqual(row["missing_per_token"], best, row)
+                    self.assertGreater(row["io_ms"], 0, row)
+            self.assertGreater(rows["window, filled"]["missing_per_token"], best)
+
+    def test_replay_misses_what_the_engine_missed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "trace")
+            for policy, name in (("window", "window, filled"), ("frequency", "frequency"), ("balanced", "balanced")):
+                stats = generate("--prompt", PROMPT, "--tokens", 24, "--trace", trace, "--policy", policy, "--context",
+                                 64)
+                done = self.replay(trace, "--skip", 0, "--read", 0, "--context", 64, "--json")
+                rows = {row["name"]: row for row in json.loads(done.stdout)["traces"][0]["rows"]}
+                self.assertAlmostEqual(rows[name]["hit_rate"], stats["hit_rate"], 5)
+
+    def test_damaged_traces(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "trace")
+            generate("--prompt", PROMPT, "--tokens", 4, "--trace", trace)
+            data = content(trace)
+            for damaged in (b"", data[:7], data[:30], data[:-1], b"X" + data[1:], data[:12] + b"\0" * 4 + data[16:]):
+                with open(trace, "wb") as file:
+                    file.write(damaged)
+                self.assert_fails(self.replay(trace), trace)
+            self.assert_fails(self.replay("/nowhere"), "/nowhere")
+            done = run("generate", MODEL, "--prompt", "x", "--tokens", 4, "--trace", "/dev/full")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("/dev/full", done.stderr)
 
 
 class Pack(Case):

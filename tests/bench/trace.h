@@ -1,0 +1,31 @@
+/*
+ * trace.h - a recorded trace: which neurons every layer of every step asked for (generate --trace, perplexity --trace).
+ *
+ * Owns: the file's format (examples/program.h) and its checks. Refuses: policies, timing.
+ */
+#ifndef BENCH_TRACE_H
+#define BENCH_TRACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct bench_trace {
+    char *model_path;
+    uint32_t layers, neurons, stride_bytes;
+    uint32_t tokens;         /* whole ones: all layers recorded */
+    uint64_t *bundle_offset; /* (layers) in the model file */
+    uint32_t *ids;           /* all of them, one record after the other */
+    size_t *
+        first; /* (tokens * layers + 1) record r, token by token, is ids [first[r], first[r + 1]) */
+} bench_trace;
+
+/* 0, or -1 with one line in problem. */
+int bench_trace_read(bench_trace *trace, const char *path, char *problem, size_t capacity);
+void bench_trace_close(bench_trace *trace);
+
+static inline uint32_t bench_trace_count(const bench_trace *trace, size_t record)
+{
+    return (uint32_t)(trace->first[record + 1] - trace->first[record]);
+}
+
+#endif

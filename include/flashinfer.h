@@ -425,7 +425,7 @@ typedef struct flashinfer_stats {
     uint64_t audit_bytes;    /* bytes read by the audit, not part of flash_bytes */
     uint64_t read_retries;   /* reads done again after a failure or checksum mismatch */
     uint64_t predict_ns;     /* time in the predictor */
-    uint64_t io_wait_ns;     /* time compute stood still for flash */
+    uint64_t io_wait_ns;     /* time compute stood still for flash: handing over reads, waiting */
     uint64_t memory_ns;      /* time in cache bookkeeping */
     uint64_t compute_ns;     /* time in attention, FFN and logits kernels */
     uint64_t total_ns;       /* time in step and eval */

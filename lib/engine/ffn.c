@@ -157,7 +157,9 @@ static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_
 
     look_up(at);
     model->stats.memory_ns += flin_now_ns() - started_ns;
+    started_ns = flin_now_ns();
     code = flin_batch_begin(model->batch, model->scratch.fetches, at->missing, error);
+    model->stats.io_wait_ns += flin_now_ns() - started_ns;
     if (code == 0) {
         if (at->x != NULL)
             (void)flin_neurons_activate(model, &at->neurons, model->scratch.present, at->present,

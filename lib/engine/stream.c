@@ -44,7 +44,9 @@ static chunk chunk_at(const flashinfer_model *model, uint32_t layer, uint32_t fi
 static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
 {
     flin_fetch *fetches = model->scratch.fetches;
+    uint64_t started_ns;
     uint32_t count = 0;
+    int code;
 
     for (uint64_t offset = at->begin; offset < at->end; offset += PIECE_BYTES) {
         uint64_t bytes = at->end - offset < PIECE_BYTES ? at->end - offset : PIECE_BYTES;
@@ -52,7 +54,10 @@ static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_erro
         fetches[count].data = model->scratch.stream[at->buffer] + (offset - at->begin);
         fetches[count++].bytes = (uint32_t)bytes;
     }
-    return flin_batch_begin(model->batch, fetches, count, error);
+    started_ns = flin_now_ns();
+    code = flin_batch_begin(model->batch, fetches, count, error);
+    model->stats.io_wait_ns += flin_now_ns() - started_ns;
+    return code;
 }
 
 /* Wait until the chunk is there. */

@@ -88,7 +88,8 @@ static int replay(const request *asked, const bench_trace *trace, uint32_t slots
         return 1;
     }
     if (asked->read != 0 && misses.window != UINT32_MAX)
-        code = replay_read(trace, path, &misses, asked->skip, asked->read, &io, &error);
+        code = replay_read(trace, path, &misses, asked->skip, asked->read, REPLAY_BUNDLED, &io,
+                           &error);
     out->hit_rate = 1 - (double)misses.total / (double)misses.wanted;
     out->missing = (double)misses.total / tokens;
     out->bytes = out->missing * trace->stride_bytes;
@@ -116,8 +117,13 @@ static void print_table(const bench_trace *trace, const char *path, uint32_t slo
             (void)printf("%-20s not even one token's neurons fit\n", of->name);
             continue;
         }
-        (void)printf("%-20s %7.2f%% %10.1f %10.0f %9.3f %9.3f ", name, 100 * of->hit_rate,
-                     of->missing, of->bytes, of->to_window, of->to_belady);
+        (void)printf("%-20s %7.2f%% %10.1f %10.0f ", name, 100 * of->hit_rate, of->missing,
+                     of->bytes);
+        if (rows[0].window != UINT32_MAX)
+            (void)printf("%9.3f ", of->to_window);
+        else
+            (void)printf("%9s ", "-");
+        (void)printf("%9.3f ", of->to_belady);
         if (of->io_ms >= 0)
             (void)printf("%8.1f %8.2f", of->reads, of->io_ms);
         else

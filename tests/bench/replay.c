@@ -57,9 +57,20 @@ static int run_cache(const bench_trace *trace, uint32_t policy, uint32_t slots,
     return code == 0 ? 0 : -1;
 }
 
+/* Without slots. */
+static int miss_all(const bench_trace *trace, replay_misses *misses)
+{
+    size_t records = (size_t)trace->tokens * trace->layers;
+
+    memcpy(misses->ids, trace->ids, trace->first[records] * sizeof *misses->ids);
+    memcpy(misses->first, trace->first, (records + 1) * sizeof *misses->first);
+    return 0;
+}
+
 static int run_policy(const bench_trace *trace, uint32_t policy, uint32_t slots,
                       replay_misses *misses)
 {
+    if (slots == 0) return miss_all(trace, misses);
     switch (policy) {
     case REPLAY_PAPER_WINDOW:
         return replay_window(trace, slots, misses);

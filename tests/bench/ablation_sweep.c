@@ -1,0 +1,144 @@
+/*
+ * ablation_sweep.c - the same tokens again and again with one setting varied.
+ */
+#include "ablation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "zipf.h"
+
+#define POINTS_MAX 8u
+
+typedef struct point {
+    char name[48];
+    flashinfer_options options;
+    ablation_run run;
+    uint64_t peak_bytes; /* of the process so far: points go up in memory */
+} point;
+
+static point *add(point *points, uint32_t *count, const ablation *of, const char *name)
+{
+    point *at = &points[(*count)++];
+
+    memset(at, 0, sizeof *at);
+    (void)snprintf(at->name, sizeof at->name, "%s", name);
+    at->options = of->options;
+    return at;
+}
+
+static int add_budgets(point *points, uint32_t *count, const ablation *of, flashinfer_error *error)
+{
+    static const uint32_t percents[] = {50, 60, 75, 100};
+    flashinfer_plan plan = {.size = sizeof plan};
+    int code = flashinfer_plan_file(of->path, &of->options, &plan, error);
+    char name[32];
+
+    if (code != 0) return code;
+    add(points, count, of, "smallest")->options.memory_budget = plan.minimum_bytes;
+    for (size_t i = 0; i < sizeof percents / sizeof *percents; i++) {
+        uint64_t bytes = plan.file_bytes / 100 * percents[i];
+        if (bytes <= plan.minimum_bytes) continue;
+        (void)snprintf(name, sizeof name, "%u%%", percents[i]);
+        add(points, count, of, name)->options.memory_budget = bytes;
+    }
+    return 0;
+}
+
+static void add_windows(point *points, uint32_t *count, const ablation *of)
+{
+    static const uint32_t windows[] = {1, 2, 4, 8, 16};
+    char name[32];
+
+    for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
+        (void)snprintf(name, sizeof name, "k=%u", windows[i]);
+        add(points, count, of, name)->options.window_tokens = windows[i];
+    }
+    add(points, count, of, "as slots last")->options.cache_policy = FLASHINFER_CACHE_WINDOW;
+}
+
+static void add_policies(point *points, uint32_t *count, const ablation *of)
+{
+    add(points, count, of, "window")->options.cache_policy = FLASHINFER_CACHE_WINDOW;
+    add(points, count, of, "frequency")->options.cache_policy = FLASHINFER_CACHE_FREQUENCY;
+    add(points, count, of, "balanced")->options.cache_policy = FLASHINFER_CACHE_BALANCED;
+}
+
+static void add_depths(point *points, uint32_t *count, const ablation *of)
+{
+    static const uint32_t depths[] = {1, 4, 16, 64, 256};
+    char name[32];
+
+    for (size_t i = 0; i < sizeof depths / sizeof *depths; i++) {
+        (void)snprintf(name, sizeof name, "depth %u", depths[i]);
+        add(points, count, of, name)->options.io_depth = depths[i];
+    }
+}
+
+static double per_token(uint64_t value, const point *at)
+{
+    return (double)value / (double)at->run.stats.tokens;
+}
+
+static void print_point(const point *at, int json, int first)
+{
+    const flashinfer_stats *stats = &at->run.stats;
+    double rate = (double)stats->tokens / at->run.seconds;
+    double hits = stats->predicted != 0 ? (double)stats->resident / (double)stats->predicted : 0;
+
+    if (json)
+        (void)printf("%s{\"name\": \"%s\", \"budget_bytes\": %llu, \"planned_bytes\": %llu, "
+                     "\"peak_rss_bytes\": %llu, \"slots\": %u, \"hit_rate\": %.5f, "
+                     "\"bytes_per_token\": %.1f, \"stall_ms\": %.3f, \"memory_ms\": %.3f, "
+                     "\"tokens_per_second\": %.4f}",
+                     first ? "" : ", ", at->name, (unsigned long long)at->run.plan.budget_bytes,
+                     (unsigned long long)at->run.plan.planned_bytes,
+                     (unsigned long long)at->peak_bytes, at->run.plan.slots, hits,
+                     per_token(stats->flash_bytes, at), per_token(stats->io_wait_ns, at) / 1e6,
+                     per_token(stats->memory_ns, at) / 1e6, rate);
+    else
+        (void)printf("%-14s %10.1f %10.1f %9u %7.2f%% %10.3f %9.1f %8.2f %9.3f\n", at->name,
+                     (double)at->run.plan.planned_bytes / 1e6, (double)at->peak_bytes / 1e6,
+                     at->run.plan.slots, 100 * hits, per_token(stats->flash_bytes, at) / 1e6,
+                     per_token(stats->io_wait_ns, at) / 1e6, per_token(stats->memory_ns, at) / 1e6,
+                     rate);
+    (void)fflush(stdout);
+}
+
+static int list_points(point *points, uint32_t *count, const ablation *of, const char *kind,
+                       flashinfer_error *error)
+{
+    if (strcmp(kind, "budget") == 0) return add_budgets(points, count, of, error);
+    if (strcmp(kind, "window") == 0)
+        add_windows(points, count, of);
+    else if (strcmp(kind, "policy") == 0)
+        add_policies(points, count, of);
+    else if (strcmp(kind, "depth") == 0)
+        add_depths(points, count, of);
+    else
+        return 2;
+    return 0;
+}
+
+int ablation_sweep(ablation *of, const char *kind, int json, flashinfer_error *error)
+{
+    point points[POINTS_MAX];
+    uint32_t count = 0;
+    int code = ablation_describe(of, error);
+
+    if (code == 0) code = list_points(points, &count, of, kind, error);
+    if (code != 0) return code;
+    if (json)
+        (void)printf("{\"sweep\": \"%s\", \"points\": [", kind);
+    else
+        (void)printf("%-14s %10s %10s %9s %8s %10s %9s %8s %9s\n", kind, "planned MB", "peak MB",
+                     "slots", "hits", "MB/token", "stall ms", "mem ms", "tokens/s");
+    for (uint32_t i = 0; i < count && code == 0; i++) {
+        code =
+            ablation_run_model(of, &points[i].options, of->skip, of->tokens, &points[i].run, error);
+        points[i].peak_bytes = program_peak_rss_bytes();
+        if (code == 0) print_point(&points[i], json, i == 0);
+    }
+    if (json) (void)printf("]}\n");
+    return code;
+}

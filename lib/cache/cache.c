@@ -36,29 +36,23 @@ void flin_cache_layout(flin_cache *cache, flin_arena *arena, uint32_t layers, ui
     cache->layers = FLIN_TAKE(arena, flin_cache_layer, layers);
     cache->free_slots = FLIN_TAKE(arena, uint32_t, slots);
     cache->slot_key = FLIN_TAKE(arena, uint32_t, slots);
-    cache->slot_wave = FLIN_TAKE(arena, uint32_t, slots);
     cache->decays = FLIN_TAKE(arena, float, 2 * FLIN_CACHE_DECAYS);
     for (uint32_t i = 0; i < layers; i++) {
-        uint32_t *places = FLIN_TAKE(arena, uint32_t, neurons);
-        uint32_t *tokens = FLIN_TAKE(arena, uint32_t, neurons);
-        float *shares = FLIN_TAKE(arena, float, 2 * (uint64_t)neurons);
+        flin_cache_entry *entries = FLIN_TAKE(arena, flin_cache_entry, neurons);
         flin_victim *victims = FLIN_TAKE(arena, flin_victim, cache->victims_max);
         if (cache->layers == NULL) continue; /* measuring */
-        cache->layers[i].slots = places;
-        cache->layers[i].last_token = tokens;
-        cache->layers[i].recent = shares;
-        cache->layers[i].lasting = shares + neurons;
+        cache->layers[i].entries = entries;
         cache->layers[i].victims = victims;
-        memset(places, 0xff, neurons * sizeof *places);
+        for (uint32_t neuron = 0; neuron < neurons; neuron++) entries[neuron].slot = NONE;
     }
     if (cache->layers != NULL) flin_policy_begin(cache);
 }
 
 static void free_slot(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    uint32_t slot = cache->layers[layer].slots[neuron];
+    uint32_t slot = cache->layers[layer].entries[neuron].slot;
 
-    cache->layers[layer].slots[neuron] = NONE;
+    cache->layers[layer].entries[neuron].slot = NONE;
     cache->layers[layer].used--;
     cache->slot_key[slot] = NONE;
     cache->free_slots[cache->free_count++] = slot;
@@ -81,17 +75,17 @@ void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token)
     own->victim_next = own->victim_count = 0; /* some of them may be wanted now */
     if (cache->window_tokens == 0) return;
     for (uint32_t neuron = 0; neuron < cache->neurons; neuron++)
-        if (own->slots[neuron] != NONE && flin_policy_expired(cache, layer, neuron))
+        if (own->entries[neuron].slot != NONE && flin_policy_expired(cache, layer, neuron))
             free_slot(cache, layer, neuron);
 }
 
 uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    uint32_t slot = cache->layers[layer].slots[neuron];
+    flin_cache_entry *entry = &cache->layers[layer].entries[neuron];
 
     flin_policy_use(cache, layer, neuron);
-    if (slot != NONE) cache->slot_wave[slot] = cache->wave;
-    return slot;
+    entry->wave = cache->wave;
+    return entry->slot;
 }
 
 static uint32_t room(const flin_cache *cache, uint32_t layer)
@@ -131,20 +125,21 @@ void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count)
 
 uint32_t flin_cache_admit(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
+    flin_cache_entry *entry = &cache->layers[layer].entries[neuron];
     uint32_t slot;
 
-    assert(cache->free_count != 0 && cache->layers[layer].slots[neuron] == NONE);
+    assert(cache->free_count != 0 && entry->slot == NONE);
     slot = cache->free_slots[--cache->free_count];
     cache->slot_key[slot] = layer * cache->neurons + neuron;
-    cache->slot_wave[slot] = cache->wave;
-    cache->layers[layer].slots[neuron] = slot;
+    entry->wave = cache->wave;
+    entry->slot = slot;
     cache->layers[layer].used++;
     return slot;
 }
 
 void flin_cache_drop(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    if (cache->layers[layer].slots[neuron] != NONE) free_slot(cache, layer, neuron);
+    if (cache->layers[layer].entries[neuron].slot != NONE) free_slot(cache, layer, neuron);
 }
 
 /* Let neurons leave until what is left fits into `slots`, as if each layer in turn needed room. */
@@ -180,7 +175,7 @@ static void compact(flin_cache *cache, uint32_t slots)
         memcpy(flin_cache_slot(cache, spare), flin_cache_slot(cache, from), cache->slot_bytes);
         cache->slot_key[spare] = key;
         cache->slot_key[from] = NONE;
-        cache->layers[key / cache->neurons].slots[key % cache->neurons] = spare;
+        cache->layers[key / cache->neurons].entries[key % cache->neurons].slot = spare;
     }
 }
 

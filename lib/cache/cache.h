@@ -29,6 +29,15 @@ typedef struct flin_cache_extent {
     uint32_t alignment; /* reads are rounded outward to it */
 } flin_cache_extent;
 
+/* What is known of a neuron, cached or not: together, because they are looked at together. */
+typedef struct flin_cache_entry {
+    uint32_t slot;       /* where it lies, or NONE */
+    uint32_t wave;       /* the wave that wanted it last */
+    uint32_t last_token; /* last_k_active: the token it was last wanted by */
+    float recent;        /* share of tokens that wanted it, recent ones counting more */
+    float lasting;       /* the same with a longer memory */
+} flin_cache_entry;
+
 /* A neuron that may leave. */
 typedef struct flin_victim {
     float score; /* the lowest leaves first */
@@ -41,10 +50,7 @@ typedef struct flin_cache_layer {
     uint32_t victim_count; /* of victims */
     uint32_t victim_next;  /* the first that has not left */
     flin_victim *victims;  /* (victims_max) ascending by score, valid until the layer's next wave */
-    uint32_t *slots;       /* (neurons) where each lies, or NONE */
-    uint32_t *last_token;  /* (neurons) last_k_active: the token each was last wanted by */
-    float *recent;         /* (neurons) share of tokens that wanted it, recent ones counting more */
-    float *lasting;        /* (neurons) the same with a longer memory */
+    flin_cache_entry *entries; /* (neurons) */
 } flin_cache_layer;
 
 typedef struct flin_cache {
@@ -62,7 +68,6 @@ typedef struct flin_cache {
     uint32_t token;       /* of the wave */
     uint32_t *free_slots; /* (free_count) of (layers * neurons): a stack */
     uint32_t *slot_key;   /* (layers * neurons) layer * neurons + neuron, or NONE */
-    uint32_t *slot_wave;  /* (layers * neurons) the wave that wanted it last */
     float *decays;        /* (2, FLIN_CACHE_DECAYS) what a use counts after so many tokens */
 } flin_cache;
 

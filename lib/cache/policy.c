@@ -67,30 +67,28 @@ static uint32_t tokens_since(const flin_cache *cache, uint32_t last_token)
 
 void flin_policy_use(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    flin_cache_layer *own = &cache->layers[layer];
-    const float *decay = cache->decays + tokens_since(cache, own->last_token[neuron]);
+    flin_cache_entry *entry = &cache->layers[layer].entries[neuron];
+    const float *decay = cache->decays + tokens_since(cache, entry->last_token);
 
-    own->recent[neuron] = own->recent[neuron] * decay[0] + (1 - step_of(cache));
-    own->lasting[neuron] =
-        own->lasting[neuron] * decay[FLIN_CACHE_DECAYS] + (1 - HALF_IN_64_TOKENS);
-    own->last_token[neuron] = cache->token;
+    entry->recent = entry->recent * decay[0] + (1 - step_of(cache));
+    entry->lasting = entry->lasting * decay[FLIN_CACHE_DECAYS] + (1 - HALF_IN_64_TOKENS);
+    entry->last_token = cache->token;
 }
 
 int flin_policy_expired(const flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
     return cache->policy == WINDOW && cache->window_tokens != 0 &&
-           cache->token - cache->layers[layer].last_token[neuron] > cache->window_tokens;
+           cache->token - cache->layers[layer].entries[neuron].last_token > cache->window_tokens;
 }
 
-static float score(const flin_cache *cache, const flin_cache_layer *own, uint32_t neuron)
+static float score(const flin_cache *cache, const flin_cache_entry *entry)
 {
     const float *decay;
 
-    if (cache->policy == WINDOW) return -(float)(cache->token - own->last_token[neuron]);
-    decay = cache->decays + tokens_since(cache, own->last_token[neuron]);
-    if (cache->policy == FREQUENCY) return own->recent[neuron] * decay[0];
-    return own->recent[neuron] * decay[0] +
-           LASTING_WEIGHT * own->lasting[neuron] * decay[FLIN_CACHE_DECAYS];
+    if (cache->policy == WINDOW) return -(float)(cache->token - entry->last_token);
+    decay = cache->decays + tokens_since(cache, entry->last_token);
+    if (cache->policy == FREQUENCY) return entry->recent * decay[0];
+    return entry->recent * decay[0] + LASTING_WEIGHT * entry->lasting * decay[FLIN_CACHE_DECAYS];
 }
 
 /* heap (count): the highest score on top. Let the entry at `at` sink to its place. */
@@ -132,15 +130,15 @@ void flin_policy_list_victims(flin_cache *cache, uint32_t layer, uint32_t most)
 
     if (most > cache->victims_max) most = cache->victims_max;
     for (uint32_t neuron = 0; neuron < cache->neurons; neuron++) {
-        flin_victim entry = {0, neuron};
-        if (own->slots[neuron] == NONE || cache->slot_wave[own->slots[neuron]] == cache->wave)
-            continue;
-        entry.score = score(cache, own, neuron);
+        const flin_cache_entry *entry = &own->entries[neuron];
+        flin_victim victim = {0, neuron};
+        if (entry->slot == NONE || entry->wave == cache->wave) continue;
+        victim.score = score(cache, entry);
         if (count < most) {
-            heap[count++] = entry;
+            heap[count++] = victim;
             if (count == most) make_heap(heap, count);
-        } else if (entry.score < heap[0].score) {
-            heap[0] = entry;
+        } else if (victim.score < heap[0].score) {
+            heap[0] = victim;
             sink(heap, count, 0);
         }
     }
@@ -153,7 +151,7 @@ void flin_policy_list_victims(flin_cache *cache, uint32_t layer, uint32_t most)
 static const flin_victim *next_of(flin_cache_layer *own)
 {
     while (own->victim_next < own->victim_count &&
-           own->slots[own->victims[own->victim_next].neuron] == NONE)
+           own->entries[own->victims[own->victim_next].neuron].slot == NONE)
         own->victim_next++;
     return own->victim_next < own->victim_count ? &own->victims[own->victim_next] : NULL;
 }

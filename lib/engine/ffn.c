@@ -82,7 +82,7 @@ static int reread(wave *at, uint32_t index, flashinfer_error *error)
     flashinfer_model *model = at->model;
     uint32_t layer = at->neurons.layer, neuron = at->neurons.ids[index];
     uint64_t begin = flin_extent_begin(at->extent, neuron);
-    uint8_t *slot = flin_cache_slot(&model->cache, model->cache.layers[layer].slots[neuron]);
+    uint8_t *slot = flin_cache_slot(&model->cache, model->cache.layers[layer].entries[neuron].slot);
     int code;
 
     model->stats.read_retries++;

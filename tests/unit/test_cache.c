@@ -60,7 +60,7 @@ static uint32_t want(flin_cache *cache, uint32_t layer, uint64_t token, const ui
         memcpy(flin_cache_slot(cache, slot), &made, sizeof made);
     }
     for (uint32_t i = 0; i < count; i++)
-        assert_int_not_equal(cache->layers[layer].slots[ids[i]], FLIN_CACHE_NONE);
+        assert_int_not_equal(cache->layers[layer].entries[ids[i]].slot, FLIN_CACHE_NONE);
     return missed;
 }
 
@@ -72,7 +72,7 @@ static void check(const flin_cache *cache)
     for (uint32_t layer = 0; layer < LAYERS; layer++) {
         uint32_t used = 0;
         for (uint32_t neuron = 0; neuron < NEURONS; neuron++) {
-            uint32_t slot = cache->layers[layer].slots[neuron], found;
+            uint32_t slot = cache->layers[layer].entries[neuron].slot, found;
             if (slot == FLIN_CACHE_NONE) continue;
             used++;
             assert_true(slot < cache->slots);
@@ -161,7 +161,7 @@ static void window_without_k_drops_the_oldest(void **state)
     (void)want(&cache, 1, 5, again, 1);
     (void)want(&cache, 1, 6, more, 1);
     assert_int_equal(want(&cache, 1, 7, again, 1), 0);
-    assert_int_equal(cache.layers[1].slots[1], FLIN_CACHE_NONE);
+    assert_int_equal(cache.layers[1].entries[1].slot, FLIN_CACHE_NONE);
     assert_int_equal(cache.layers[1].used, 4);
     close_cache(&cache);
 }
@@ -241,7 +241,7 @@ static void shrinking_keeps_the_best(void **state)
     check(&cache);
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         for (one = 0; one < 5; one++)
-            assert_int_not_equal(cache.layers[layer].slots[one], FLIN_CACHE_NONE);
+            assert_int_not_equal(cache.layers[layer].entries[one].slot, FLIN_CACHE_NONE);
     close_cache(&cache);
 }
 

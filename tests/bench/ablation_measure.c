@@ -203,7 +203,12 @@ static void mix(uint64_t *first, uint64_t second)
 static int probe_again(ablation *of, int first, flashinfer_error *error)
 {
     flashinfer_probe_result now = {.size = sizeof now};
-    int code = flashinfer_probe(of->path, NULL, &now, error);
+    flashinfer_probe_options options;
+    int code;
+
+    flashinfer_probe_options_init(&options, sizeof options);
+    options.threads = of->options.threads;
+    code = flashinfer_probe(of->path, &options, &now, error);
 
     if (code != 0 || first) {
         of->probe = now;

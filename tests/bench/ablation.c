@@ -13,7 +13,8 @@ static const char usage[] =
     "  prints what every technique of the paper, and ours, take off a token's bytes and time\n"
     "  --tokens N      measured (default 48); --skip N before them fill the cache (default 48)\n"
     "  --dense N       measured of naive and hybrid (default 3)\n"
-    "  --sweep KIND    instead: budget, window, policy or depth varied, everything else equal\n"
+    "  --sweep KIND    instead: budget, window, policy, depth or storage varied, everything else "
+    "equal\n"
     "  --plot FILE     also draw the rows (SVG)\n"
     "  --threads N  --kv f32|f16 (default f16)";
 

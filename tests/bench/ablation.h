@@ -80,7 +80,7 @@ void ablation_release(ablation *of);
 /* The device's rate at a read size, from the probe. */
 double ablation_device_rate(const flashinfer_probe_result *probe, double read_bytes);
 
-/* kind: "budget", "window", "depth", "policy". 0, an error code, or 2 for an unknown kind. */
+/* kind: "budget", "window", "policy", "depth", "storage". 0, an error code, or 2 for an unknown kind. */
 int ablation_sweep(ablation *of, const char *kind, int json, flashinfer_error *error);
 
 int ablation_plot(const ablation *of, FILE *file);

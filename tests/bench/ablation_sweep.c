@@ -75,6 +75,13 @@ static void add_depths(point *points, uint32_t *count, const ablation *of)
     }
 }
 
+static void add_storage(point *points, uint32_t *count, const ablation *of)
+{
+    add(points, count, of, "libaio")->options.storage = FLASHINFER_STORAGE_LIBAIO;
+    add(points, count, of, "io_uring")->options.storage = FLASHINFER_STORAGE_URING;
+    add(points, count, of, "pread")->options.storage = FLASHINFER_STORAGE_PREAD;
+}
+
 static double per_token(uint64_t value, const point *at)
 {
     return (double)value / (double)at->run.stats.tokens;
@@ -115,6 +122,8 @@ static int list_points(point *points, uint32_t *count, const ablation *of, const
         add_policies(points, count, of);
     else if (strcmp(kind, "depth") == 0)
         add_depths(points, count, of);
+    else if (strcmp(kind, "storage") == 0)
+        add_storage(points, count, of);
     else
         return 2;
     return 0;

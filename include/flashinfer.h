@@ -207,9 +207,10 @@ typedef void (*flashinfer_trace_callback)(const flashinfer_trace *trace, void *u
 
 typedef struct flashinfer_options {
     uint32_t size;
-    uint32_t flags;          /* FLASHINFER_OPEN_... */
-    uint64_t memory_budget;  /* ceiling in bytes, sessions included; 0: everything resident */
-    uint32_t threads;        /* compute threads, caller's included; 0: one per CPU, at most 16 */
+    uint32_t flags;         /* FLASHINFER_OPEN_... */
+    uint64_t memory_budget; /* ceiling in bytes, sessions included; 0: everything resident */
+    /* compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN */
+    uint32_t threads;
     uint32_t context_tokens; /* KV positions per session; 0: all the model has */
     uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
     uint32_t kv_type;        /* FLASHINFER_KV_... */

@@ -11,6 +11,8 @@
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
+/* Another thread must have enough to do to be worth its stack and the waiting for it. */
+#define FFN_BYTES_PER_THREAD (8u << 20)
 
 static int out_of_range(const char *field, uint32_t value, flashinfer_error *error)
 {
@@ -43,10 +45,19 @@ static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gg
     return 0;
 }
 
+static uint32_t threads_default(const flin_shape *shape)
+{
+    uint64_t ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->stride_bytes;
+    uint64_t busy = ffn_bytes / FFN_BYTES_PER_THREAD;
+    uint32_t most = flin_pool_default_count();
+
+    return busy < 1 ? 1 : busy < most ? (uint32_t)busy : most;
+}
+
 static int resolve_numbers(flin_config *config, const flashinfer_options *options,
                            const flin_shape *shape, flashinfer_error *error)
 {
-    config->threads = options->threads != 0 ? options->threads : flin_pool_default_count();
+    config->threads = options->threads != 0 ? options->threads : threads_default(shape);
     config->context = options->context_tokens != 0 ? options->context_tokens : shape->context;
     config->sessions = options->session_count != 0 ? options->session_count : 1;
     config->window_tokens = options->window_tokens;

@@ -34,7 +34,7 @@ typedef struct flin_pool {
     uint32_t sleeping; /* under mutex */
 } flin_pool;
 
-/* What `threads` 0 means in every options struct: one per CPU, at most 16. */
+/* What `threads` 0 means at most: one per CPU, at most 16. */
 uint32_t flin_pool_default_count(void);
 
 /* count 1 starts no thread. */

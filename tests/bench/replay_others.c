@@ -267,6 +267,7 @@ static farthest heap_pop(belady *cache)
     return top;
 }
 
+/* Neurons that come and are not wanted again soon may leave at once, as if they had never taken a slot. */
 static void belady_record(belady *cache, const bench_trace *trace, const size_t *next, size_t r,
                           uint32_t slots, replay_misses *misses)
 {
@@ -274,8 +275,10 @@ static void belady_record(belady *cache, const bench_trace *trace, const size_t 
 
     for (size_t i = trace->first[r]; i < trace->first[r + 1]; i++) {
         size_t key = base + trace->ids[i];
-        cache->next[key] = next[i]; /* its entry in the heap is now old: it cannot leave */
+        cache->next[key] = next[i]; /* its entry in the heap is now old */
         if (!cache->cached[key]) replay_miss(misses, r, trace->ids[i]);
+        cache->cached[key] = 1;
+        heap_push(cache, (farthest){next[i], (uint32_t)key});
     }
     cache->used += (uint32_t)(misses->first[r + 1] - before);
     while (cache->used > slots && cache->count != 0) {
@@ -283,11 +286,6 @@ static void belady_record(belady *cache, const bench_trace *trace, const size_t 
         if (!cache->cached[victim.key] || cache->next[victim.key] != victim.at) continue;
         cache->cached[victim.key] = 0;
         cache->used--;
-    }
-    for (size_t i = trace->first[r]; i < trace->first[r + 1]; i++) {
-        uint32_t key = (uint32_t)(base + trace->ids[i]);
-        cache->cached[key] = 1;
-        heap_push(cache, (farthest){next[i], key});
     }
 }
 

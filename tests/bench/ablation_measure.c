@@ -59,45 +59,27 @@ int ablation_run_model(const ablation *of, const flashinfer_options *options, ui
 
 typedef struct recorder {
     bench_trace *trace;
-    size_t records, record_room, ids, id_room;
     int failed;
 } recorder;
-
-static int grow(void *array, size_t *room, size_t wanted, size_t unit)
-{
-    void **place = array, *grown;
-    size_t next = *room < 4096 ? 4096 : *room;
-
-    while (next < wanted) next *= 2;
-    if (next == *room) return 0;
-    grown = realloc(*place, next * unit);
-    if (grown == NULL) return -1;
-    *place = grown;
-    *room = next;
-    return 0;
-}
 
 static void record(const flashinfer_trace *asked, void *user)
 {
     recorder *at = user;
     bench_trace *trace = at->trace;
+    uint32_t *ids;
 
     trace->layers = asked->layer_count;
     trace->neurons = asked->ffn_length;
     trace->stride_bytes = asked->bundle_stride_bytes;
     if (trace->bundle_offset == NULL)
         trace->bundle_offset = calloc(trace->layers, sizeof *trace->bundle_offset);
-    if (trace->bundle_offset == NULL ||
-        grow(&trace->first, &at->record_room, at->records + 2, sizeof *trace->first) != 0 ||
-        grow(&trace->ids, &at->id_room, at->ids + asked->count, sizeof *trace->ids) != 0) {
+    ids = bench_trace_append(trace, asked->count);
+    if (trace->bundle_offset == NULL || ids == NULL) {
         at->failed = 1;
         return;
     }
     trace->bundle_offset[asked->layer] = asked->bundle_offset;
-    memcpy(trace->ids + at->ids, asked->ids, asked->count * sizeof *asked->ids);
-    trace->first[at->records++] = at->ids;
-    at->ids += asked->count;
-    trace->first[at->records] = at->ids;
+    memcpy(ids, asked->ids, asked->count * sizeof *ids);
 }
 
 static int no_memory(flashinfer_error *error)
@@ -117,7 +99,6 @@ static int run_ours(ablation *of, flashinfer_error *error)
     code = ablation_run_model(of, &options, of->skip, of->tokens, &run, error);
     if (code == 0 && recording.failed) code = no_memory(error);
     if (code != 0) return code;
-    of->trace.tokens = of->skip + of->tokens;
     of->plan = run.plan;
     of->stats = run.stats;
     return 0;
@@ -267,7 +248,6 @@ static int measure_dense(ablation *of, flashinfer_error *error)
 
     options.predictor = FLASHINFER_PREDICTOR_ALL;
     options.memory_budget = 0;
-    options.probe = NULL;
     code = ablation_run_model(of, &options, 1, of->dense_tokens, &run, error);
     if (code != 0) return code;
     resident = (double)run.plan.resident_bytes;

@@ -17,10 +17,15 @@ typedef struct bench_trace {
     uint32_t *ids;           /* all of them, one record after the other */
     size_t *
         first; /* (tokens * layers + 1) record r, token by token, is ids [first[r], first[r + 1]) */
+    size_t records;              /* so far, of those begun tokens too */
+    size_t record_room, id_room; /* allocated */
 } bench_trace;
 
 /* 0, or -1 with one line in problem. */
 int bench_trace_read(bench_trace *trace, const char *path, char *problem, size_t capacity);
+/* Another record of count ids, which the caller fills in; layers must be set. NULL: no memory. */
+uint32_t *bench_trace_append(bench_trace *trace, uint32_t count);
+
 void bench_trace_close(bench_trace *trace);
 
 static inline uint32_t bench_trace_count(const bench_trace *trace, size_t record)

@@ -4,13 +4,12 @@
  *
  * For measuring speed only. Nothing was trained; what such a model says means nothing.
  */
-#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "program.h"
 #include "synth_write.h"
+#include "util/pool.h"
 
 static const char usage[] =
     "synth --shape NAME | --layers L --d D --heads H --ffn F --vocab V [options] OUT.gguf\n"
@@ -46,12 +45,6 @@ typedef struct texts {
     const char *shape, *layers, *width, *heads, *neurons, *vocab, *context;
     const char *dtype, *bits, *named, *seed, *threads;
 } texts;
-
-static uint32_t cpu_count(void)
-{
-    long count = sysconf(_SC_NPROCESSORS_ONLN);
-    return count < 1 ? 1 : count > 16 ? 16 : (uint32_t)count;
-}
 
 static const known_shape *find_shape(const char *name)
 {
@@ -152,7 +145,7 @@ int main(int argc, char **argv)
     memset(&options, 0, sizeof options);
     options.shape.context = 2048;
     options.sketch_bits = 3;
-    options.threads = cpu_count();
+    options.threads = flin_pool_default_count();
     code = program_parse(argc, argv, known_options, sizeof known_options / sizeof *known_options,
                          &path, 1, usage);
     if (code != 0) return code;

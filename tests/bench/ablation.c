@@ -142,6 +142,8 @@ int main(int argc, char **argv)
     of.options.kv_type = FLASHINFER_KV_F16;
     code = program_parse(argc, argv, known, sizeof known / sizeof *known, NULL, 0, usage);
     if (code == 0 && of.path == NULL) code = program_usage("--model is missing", usage);
+    if (code == 0 && sweep != NULL && (plot_path != NULL || dense != NULL))
+        code = program_usage("a --sweep has neither --plot nor --dense", usage);
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1u << 20, &of.tokens);
     if (code == 0) code = program_u32("--skip", skip, 1, 1u << 20, &of.skip);
     if (code == 0) code = program_u32("--dense", dense, 1, 1000, &of.dense_tokens);

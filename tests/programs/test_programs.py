@@ -275,7 +275,8 @@ class Probe(Case):
         for row in device["read_gbps"].values():
             self.assertEqual(list(row), ["1", "4", "16", "64"])
             self.assertTrue(all(rate is None or rate > 0 for rate in row.values()), row)
-        self.assertEqual(device["file_bytes"], 8 * 2**20)
+        # On a slow disk the file ends where its share of the time does.
+        self.assertTrue(0 < device["file_bytes"] <= 8 * 2**20, device)
         self.assertTrue(device["latency_us"] > 0 and device["dram_gbps"] > 0, device)
         self.assertTrue(result["kernels"]["matvec_f16_gbps"] > 0, result)
         for key in ("lanes", "depth", "gap_bytes"):

@@ -44,6 +44,7 @@ static void print_text(const flashinfer_model *model, const flashinfer_info *inf
         "%.1f M parameters; file %.2f MB, of it %.2f MB FFN bundles of %u bytes, one every %u\n",
         (double)info->parameter_count / 1e6, (double)info->file_bytes / 1e6,
         (double)info->ffn_bytes / 1e6, info->bundle_bytes, info->bundle_stride_bytes);
+    if (info->ordered) (void)printf("bundles in a learned order\n");
     (void)printf("predictors: %s; memory budget from %.2f MB (smallest) to %.2f MB (everything "
                  "resident)\n\n",
                  info->predictors, (double)plan->minimum_bytes / 1e6,
@@ -80,14 +81,15 @@ static void print_json(const flashinfer_model *model, const flashinfer_info *inf
         ", \"layers\": %u, \"width\": %u, \"ffn\": %u, \"heads\": %u, \"vocab\": %u, \"context\": "
         "%u, "
         "\"parameters\": %llu, \"file_bytes\": %llu, \"ffn_bytes\": %llu, \"bundle_bytes\": %u, "
-        "\"bundle_stride_bytes\": %u, \"predictors\": \"%s\", \"minimum_budget_bytes\": %llu, "
+        "\"bundle_stride_bytes\": %u, \"ordered\": %s, \"predictors\": \"%s\", "
+        "\"minimum_budget_bytes\": %llu, "
         "\"maximum_budget_bytes\": %llu, \"verified\": %s, \"metadata\": {",
         info->layer_count, info->embedding_length, info->ffn_length, info->head_count,
         info->vocab_count, info->context_tokens, (unsigned long long)info->parameter_count,
         (unsigned long long)info->file_bytes, (unsigned long long)info->ffn_bytes,
-        info->bundle_bytes, info->bundle_stride_bytes, info->predictors,
-        (unsigned long long)plan->minimum_bytes, (unsigned long long)plan->maximum_bytes,
-        verified ? "true" : "false");
+        info->bundle_bytes, info->bundle_stride_bytes, info->ordered ? "true" : "false",
+        info->predictors, (unsigned long long)plan->minimum_bytes,
+        (unsigned long long)plan->maximum_bytes, verified ? "true" : "false");
     for (uint32_t i = 0; i < info->metadata_count; i++) {
         const char *key = "";
         char value[512] = "";

@@ -9,14 +9,19 @@
 #include <unistd.h>
 
 #include "program.h"
+#include "trace.h"
 
 static const char usage[] =
-    "pack CHECKPOINT OUT.gguf [--dtype f16|f32] [--sketch-bits 1..4] [--no-sketch] [--json]\n"
+    "pack CHECKPOINT OUT.gguf [--dtype f16|f32] [--sketch-bits 1..4] [--no-sketch] [--order "
+    "TRACE]\n"
+    "     [--json]\n"
     "  CHECKPOINT     directory with config.json, model.safetensors (or shards), tokenizer.json\n"
     "  OUT.gguf       model file to write\n"
     "  --dtype        how matrices are stored (default f16)\n"
     "  --sketch-bits  bits a weight has in the sketch predictor (default 3)\n"
     "  --no-sketch    write no predictor: the file runs in exact and all mode only\n"
+    "  --order        bundles that the recorded tokens wanted together lie together\n"
+    "                 (TRACE: written by generate --trace or perplexity --trace)\n"
     "  --json         print path, bytes and seconds as JSON";
 
 static int show_progress(const flashinfer_progress *progress, void *user)
@@ -48,17 +53,56 @@ static int report(const char *path, double seconds, int json)
     return program_end(0, NULL);
 }
 
+/* Everything the trace has, into a new order. */
+static int learn(const recorded_trace *trace, flashinfer_order **order, flashinfer_error *error)
+{
+    flashinfer_trace asked = {.size = sizeof asked,
+                              .layer_count = trace->layers,
+                              .ffn_length = trace->neurons,
+                              .bundle_stride_bytes = trace->stride_bytes};
+    int code = flashinfer_order_create(trace->layers, trace->neurons, order, error);
+
+    for (size_t i = 0; i < trace->records && code == 0; i++) {
+        asked.layer = (uint32_t)(i % trace->layers);
+        asked.step = i / trace->layers + 1;
+        asked.count = recorded_trace_count(trace, i);
+        asked.ids = trace->ids + trace->first[i];
+        code = flashinfer_order_add(*order, &asked, error);
+    }
+    return code;
+}
+
+static int read_order(const char *path, flashinfer_order **order)
+{
+    recorded_trace trace;
+    flashinfer_error error;
+    char problem[512];
+    int code = 0;
+
+    if (path == NULL) return 0;
+    flashinfer_error_init(&error, sizeof error);
+    if (recorded_trace_read(&trace, path, problem, sizeof problem) != 0) {
+        (void)fprintf(stderr, "%s\n", problem);
+        return 1;
+    }
+    if (learn(&trace, order, &error) != 0) code = program_fail(&error);
+    recorded_trace_close(&trace);
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const dtypes[] = {"f16", "f32", NULL};
     static const uint32_t dtype_numbers[] = {FLASHINFER_DTYPE_F16, FLASHINFER_DTYPE_F32};
-    const char *paths[2] = {NULL, NULL}, *dtype = NULL, *bits = NULL;
+    const char *paths[2] = {NULL, NULL}, *dtype = NULL, *bits = NULL, *trace = NULL;
     int json = 0, no_sketch = 0, shown = -1, code;
     const program_option known[] = {{"--dtype", &dtype, NULL},
                                     {"--sketch-bits", &bits, NULL},
+                                    {"--order", &trace, NULL},
                                     {"--no-sketch", NULL, &no_sketch},
                                     {"--json", NULL, &json}};
     flashinfer_pack_options options;
+    flashinfer_order *order = NULL;
     flashinfer_error error;
     double begin = program_seconds();
 
@@ -67,13 +111,19 @@ int main(int argc, char **argv)
     code = program_parse(argc, argv, known, sizeof known / sizeof known[0], paths, 2, usage);
     if (code == 0) code = program_choice("--dtype", dtype, dtypes, dtype_numbers, &options.dtype);
     if (code == 0) code = program_u32("--sketch-bits", bits, 1, 4, &options.sketch_bits);
-    if (code != 0) return code;
+    if (code == 0) code = read_order(trace, &order);
+    if (code != 0) {
+        flashinfer_order_destroy(order);
+        return code;
+    }
+    options.order = order;
     options.no_sketch = (uint32_t)no_sketch;
     if (isatty(STDERR_FILENO)) {
         options.progress = show_progress;
         options.progress_user = &shown;
     }
     code = flashinfer_pack(paths[0], paths[1], &options, &error);
+    flashinfer_order_destroy(order);
     if (shown >= 0) (void)fputs("\r             \r", stderr);
     if (code != 0) return program_fail(&error);
     return report(paths[1], program_seconds() - begin, json);

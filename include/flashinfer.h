@@ -309,6 +309,8 @@ typedef struct flashinfer_info {
     const char *architecture; /* "opt" */
     const char *name;         /* "" if the file has none */
     const char *predictors;   /* kinds this file can be run with, such as "exact,sketch,all" */
+    uint32_t ordered;         /* 1: packed with an order, see flashinfer_order_create() */
+    uint32_t reserved;
 } flashinfer_info;
 
 /**
@@ -724,6 +726,8 @@ enum {
     FLASHINFER_DTYPE_F16 = 2
 };
 
+typedef struct flashinfer_order flashinfer_order;
+
 typedef struct flashinfer_pack_options {
     uint32_t size;
     uint32_t dtype;       /* FLASHINFER_DTYPE_... of matrices and bundles */
@@ -733,6 +737,8 @@ typedef struct flashinfer_pack_options {
     void *log_user;
     flashinfer_progress_callback progress;
     void *progress_user;
+    /* bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during the call only */
+    const flashinfer_order *order;
 } flashinfer_pack_options;
 
 /**
@@ -753,6 +759,31 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  */
 FLASHINFER_API int flashinfer_pack(const char *checkpoint, const char *path,
                                    const flashinfer_pack_options *options, flashinfer_error *error);
+
+/**
+ * flashinfer_order_create - begin to learn in which order a model's bundles should lie
+ * @layers, @neurons: of the model, as in flashinfer_info
+ * @order: receives the handle; NULL on failure
+ *
+ * Bundles wanted by the same tokens are read together if they are neighbours in the file. Run the model over typical
+ * text with a trace callback that hands every call to flashinfer_order_add(), then pack the checkpoint again with the
+ * order. The order changes which bytes a read covers, never a logit. A handle belongs to one thread at a time.
+ */
+FLASHINFER_API int flashinfer_order_create(uint32_t layers, uint32_t neurons,
+                                           flashinfer_order **order, flashinfer_error *error);
+
+/**
+ * flashinfer_order_add - what one layer of one step asked for
+ *
+ * The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit per neuron and step.
+ */
+FLASHINFER_API int flashinfer_order_add(flashinfer_order *order, const flashinfer_trace *trace,
+                                        flashinfer_error *error);
+
+/**
+ * flashinfer_order_destroy - forget an order; NULL is fine
+ */
+FLASHINFER_API void flashinfer_order_destroy(flashinfer_order *order);
 
 #ifdef __cplusplus
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/model.h"
+#include "pack/order.h"
 #include "pack/pack.h"
 #include "probe/probe.h"
 #include "text/decoder.h"
@@ -588,6 +589,31 @@ int flashinfer_probe_load(const char *path, flashinfer_probe_result *result,
 }
 
 /* pack ---------------------------------------------------------------------------------------------------------- */
+
+int flashinfer_order_create(uint32_t layers, uint32_t neurons, flashinfer_order **order,
+                            flashinfer_error *error)
+{
+    NEED(order);
+    return flin_order_create(layers, neurons, order, error);
+}
+
+int flashinfer_order_add(flashinfer_order *order, const flashinfer_trace *trace,
+                         flashinfer_error *error)
+{
+    NEED(order);
+    NEED(trace);
+    if (trace->size < sizeof *trace)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "flashinfer_trace.size is %u: set it to sizeof(flashinfer_trace)",
+                         trace->size);
+    if (trace->count != 0) NEED(trace->ids);
+    return flin_order_add(order, trace, error);
+}
+
+void flashinfer_order_destroy(flashinfer_order *order)
+{
+    flin_order_destroy(order);
+}
 
 void flashinfer_pack_options_init(flashinfer_pack_options *options, size_t size)
 {

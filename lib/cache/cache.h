@@ -21,7 +21,8 @@
 
 /* Where the neurons of a layer lie in the file and which bytes of a bundle a slot holds. */
 typedef struct flin_cache_extent {
-    uint64_t bundle_offset; /* of neuron 0 in the file */
+    uint64_t bundle_offset; /* of the first bundle in the file */
+    const uint32_t *rows;   /* (neurons) which bundle is a neuron's; NULL: the one of its number */
     uint32_t stride_bytes;  /* from one bundle to the next */
     uint32_t
         skip_bytes; /* part of the bundle a slot leaves out at its beginning (exact mode: the up row) */
@@ -133,7 +134,9 @@ uint32_t flin_policy_next_victim(flin_cache *cache, uint32_t layer, uint32_t *ne
 
 static inline uint64_t flin_extent_begin(const flin_cache_extent *extent, uint32_t neuron)
 {
-    return extent->bundle_offset + (uint64_t)neuron * extent->stride_bytes + extent->skip_bytes;
+    uint32_t row = extent->rows != NULL ? extent->rows[neuron] : neuron;
+
+    return extent->bundle_offset + (uint64_t)row * extent->stride_bytes + extent->skip_bytes;
 }
 
 /* First byte of the slot. A read of the neuron lands here; its payload begins flin_extent_lead() bytes further. */

@@ -49,6 +49,7 @@ static void look_up(wave *at)
         }
     }
     flin_cache_make_room(cache, layer, at->missing);
+    flin_rows_sort(model, layer, at->neurons.ids, scratch->missing, at->missing);
     for (uint32_t i = 0; i < at->missing; i++) {
         uint32_t index = scratch->missing[i], neuron = at->neurons.ids[index];
         uint32_t slot = flin_cache_admit(cache, layer, neuron);

@@ -30,19 +30,18 @@ flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundl
 static void size_stream(flashinfer_model *model)
 {
     const flin_shape *shape = &model->shape;
-    uint64_t chunk = (uint64_t)shape->stride_bytes * shape->ffn / 16;
+    uint64_t unit = flin_stream_unit(model), chunk = unit * shape->ffn / 16;
 
     model->stream_rows = model->stream_bytes = 0;
     if (!flin_uses_stream(&model->config)) return;
     if (chunk < STREAM_CHUNK_MIN) chunk = STREAM_CHUNK_MIN;
     if (chunk > STREAM_CHUNK_MAX) chunk = STREAM_CHUNK_MAX;
-    model->stream_rows = (uint32_t)(chunk / shape->stride_bytes);
+    model->stream_rows = (uint32_t)(chunk / unit);
     if (model->stream_rows == 0) model->stream_rows = 1;
     if (model->stream_rows > shape->ffn) model->stream_rows = shape->ffn;
-    model->stream_bytes =
-        (uint32_t)flin_round_up((uint64_t)model->stream_rows * shape->stride_bytes +
-                                    2 * (uint64_t)model->storage.caps.alignment,
-                                FLIN_PAGE_BYTES);
+    model->stream_bytes = (uint32_t)flin_round_up((uint64_t)model->stream_rows * unit +
+                                                      2 * (uint64_t)model->storage.caps.alignment,
+                                                  FLIN_PAGE_BYTES);
 }
 
 static void layout_scratch(flashinfer_model *model, flin_arena *arena)
@@ -83,6 +82,10 @@ static void layout_io(flashinfer_model *model, flin_arena *arena)
     flin_batch_limits limits = {model->shape.ffn, READ_BYTES_MAX, model->config.gap_bytes, 0};
 
     model->scratch.fetches = FLIN_TAKE(arena, flin_fetch, model->shape.ffn);
+    if (model->shape.ordered) {
+        model->scratch.wanted_rows = FLIN_TAKE(arena, uint64_t, (model->shape.ffn + 63) / 64);
+        model->scratch.at_row = FLIN_TAKE(arena, uint32_t, model->shape.ffn);
+    }
     for (uint32_t i = 0; i < 2; i++)
         model->scratch.stream[i] = flin_arena_take(arena, model->stream_bytes, FLIN_PAGE_BYTES);
     flin_layout_verify(model, arena);
@@ -116,9 +119,11 @@ static void layout_cache(flashinfer_model *model, flin_arena *arena)
     model->cache.policy = model->config.cache_policy;
     model->cache.window_tokens = model->config.window_tokens;
     flin_cache_layout(&model->cache, arena, shape->layers, shape->ffn, model->slot_bytes);
-    for (uint32_t i = 0; model->cache.layers != NULL && i < shape->layers; i++)
-        model->cache.layers[i].extent =
-            flin_slot_extent(model, model->weights.layers[i].bundle_offset);
+    for (uint32_t i = 0; model->cache.layers != NULL && i < shape->layers; i++) {
+        flin_cache_extent *extent = &model->cache.layers[i].extent;
+        *extent = flin_slot_extent(model, model->weights.layers[i].bundle_offset);
+        extent->rows = model->weights.layers[i].rows;
+    }
 }
 
 int flin_layout_tokenizer(flashinfer_model *model, flin_arena *arena, flashinfer_error *error)

@@ -193,6 +193,7 @@ int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
         code = open_listing(model, error);
     } else {
         code = open_fixed(model, error);
+        if (code == 0) code = flin_rows_check(model, error);
         if (code == 0) code = check_sketches(model, error);
         if (code == 0) code = flin_pool_open(&model->pool, model->config.threads, error);
         if (code == 0) code = apply_share(model, model->share, error);
@@ -308,4 +309,5 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->architecture = shape->architecture;
     info->name = model->name;
     info->predictors = flin_weights_have_sketch(&model->gguf) ? "exact,sketch,all" : "exact,all";
+    info->ordered = shape->ordered;
 }

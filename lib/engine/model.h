@@ -6,7 +6,8 @@
  *   layout.c   plan -> where everything lies               attention.c   norm -> attention -> residual
  *   model.c    open, close, budget, verify                 ffn.c         predict -> cache -> read -> compute
  *   session.c  sequences, state                            neurons.c     activations and sums over lists of neurons
- *   verify.c   every checksum of the file                   stream.c      a layer's bundles read in order
+ *   verify.c   every checksum of the file                   stream.c      a layer's bundles one after the other
+ *                                                           rows.c        where bundles lie in the file
  */
 #ifndef FLIN_ENGINE_MODEL_H
 #define FLIN_ENGINE_MODEL_H
@@ -70,8 +71,10 @@ typedef struct flin_scratch {
     const void **firing_rows; /* (ffn) down rows of neurons that fire */
     float *firing;            /* (ffn) their activations */
     flin_fetch *fetches;      /* (ffn) */
-    uint8_t *stream[2];       /* (stream_bytes) chunks of bundles in file order */
-    uint8_t *verify;          /* (verify_bytes) pieces of the file being verified */
+    uint64_t *wanted_rows; /* (ffn / 64) a bit per row, all clear; these two only with an order */
+    uint32_t *at_row;      /* (ffn) index in a list of the neuron whose bundle is there */
+    uint8_t *stream[2];    /* (stream_bytes) chunks of bundles in file order */
+    uint8_t *verify;       /* (verify_bytes) pieces of the file being verified */
 } flin_scratch;
 
 /* The part of a plan that moves with the budget. */
@@ -265,7 +268,22 @@ uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, 
 /* Does one neuron's payload match its checksums? */
 int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neurons, uint32_t index);
 
+/* rows.c -------------------------------------------------------------------------------------------------------- */
+
+/* Where a neuron's bundle begins in the file. */
+uint64_t flin_bundle_begin(const flashinfer_model *model, uint32_t layer, uint32_t neuron);
+
+/* Sort a list (count) of indices into ids, which ascends, by where the neurons' bundles lie. */
+void flin_rows_sort(flashinfer_model *model, uint32_t layer, const uint32_t *ids, uint32_t *list,
+                    uint32_t count);
+
+/* Does every neuron have a row of its own? The file may say anything. */
+int flin_rows_check(const flashinfer_model *model, flashinfer_error *error);
+
 /* stream.c ------------------------------------------------------------------------------------------------------ */
+
+/* Bytes of a stream buffer that one bundle takes. */
+uint32_t flin_stream_unit(const flashinfer_model *model);
 
 /* y += contribution of neurons [first, ffn), read in order. y NULL: an audit, which only counts. */
 int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,

@@ -22,8 +22,9 @@ typedef struct activate_task {
 int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neurons, uint32_t index)
 {
     const flin_shape *shape = &model->shape;
-    const uint64_t *sums = model->weights.layers[neurons->layer].part_sums +
-                           (uint64_t)neurons->ids[index] * shape->part_count;
+    const flin_layer *layer = &model->weights.layers[neurons->layer];
+    const uint64_t *sums =
+        layer->part_sums + (uint64_t)flin_layer_row(layer, neurons->ids[index]) * shape->part_count;
 
     for (uint32_t part = 0; part < shape->part_count; part++) {
         const flin_part *at = &shape->parts[part];

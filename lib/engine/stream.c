@@ -1,6 +1,7 @@
 /*
- * stream.c - a layer's bundles read in file order through two buffers, one computed while the other fills: the dense
- * baseline (all), exact mode's neurons beyond its resident up rows, and the audit.
+ * stream.c - a layer's bundles one after the other through two buffers, one computed while the other fills: the dense
+ * baseline (all), exact mode's neurons beyond its resident up rows, and the audit. Neuron by neuron, which is also the
+ * file's order unless another was learned: then each bundle is a read of its own.
  */
 #include <assert.h>
 #include <string.h>
@@ -21,10 +22,23 @@ typedef struct chunk {
     uint64_t end;
 } chunk;
 
-static uint64_t bundle_begin(const flashinfer_model *model, uint32_t layer, uint32_t neuron)
+uint32_t flin_stream_unit(const flashinfer_model *model)
 {
-    return model->weights.layers[layer].bundle_offset +
-           (uint64_t)neuron * model->shape.stride_bytes;
+    uint32_t stride = model->shape.stride_bytes, alignment = model->storage.caps.alignment;
+
+    if (!model->shape.ordered) return stride;
+    return (uint32_t)flin_round_up(stride, alignment) + (stride % alignment != 0 ? alignment : 0);
+}
+
+/* In an ordered file a chunk's bundles are anywhere: each has a place of one unit in the buffer. */
+static uint8_t *place_of(const flashinfer_model *model, const chunk *at, uint32_t index)
+{
+    uint64_t begin = flin_bundle_begin(model, at->layer, at->first + index);
+    uint8_t *buffer = model->scratch.stream[at->buffer];
+
+    if (!model->shape.ordered) return buffer + (begin - at->begin);
+    return buffer + (uint64_t)index * flin_stream_unit(model) +
+           (begin & (model->storage.caps.alignment - 1));
 }
 
 static chunk chunk_at(const flashinfer_model *model, uint32_t layer, uint32_t first, uint32_t end,
@@ -34,19 +48,20 @@ static chunk chunk_at(const flashinfer_model *model, uint32_t layer, uint32_t fi
     chunk at = {layer, first, end - first, buffer, 0, 0};
 
     if (at.count > model->stream_rows) at.count = model->stream_rows;
-    at.begin = flin_round_down(bundle_begin(model, layer, first), alignment);
-    at.end = flin_round_up(bundle_begin(model, layer, first + at.count), alignment);
+    if (model->shape.ordered) return at;
+    at.begin = flin_round_down(flin_bundle_begin(model, layer, first), alignment);
+    at.end = flin_round_up(flin_bundle_begin(model, layer, first) +
+                               (uint64_t)at.count * model->shape.stride_bytes,
+                           alignment);
     assert(at.end - at.begin <= model->stream_bytes);
     return at;
 }
 
-/* Start reading a chunk. */
-static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
+/* A chunk in one piece of the file. */
+static uint32_t list_pieces(flashinfer_model *model, const chunk *at)
 {
     flin_fetch *fetches = model->scratch.fetches;
-    uint64_t started_ns;
     uint32_t count = 0;
-    int code;
 
     for (uint64_t offset = at->begin; offset < at->end; offset += PIECE_BYTES) {
         uint64_t bytes = at->end - offset < PIECE_BYTES ? at->end - offset : PIECE_BYTES;
@@ -54,8 +69,39 @@ static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_erro
         fetches[count].data = model->scratch.stream[at->buffer] + (offset - at->begin);
         fetches[count++].bytes = (uint32_t)bytes;
     }
-    started_ns = flin_now_ns();
-    code = flin_batch_begin(model->batch, fetches, count, error);
+    return count;
+}
+
+/* A chunk of bundles from all over the layer. */
+static uint32_t list_bundles(flashinfer_model *model, const chunk *at)
+{
+    flin_scratch *scratch = &model->scratch;
+    uint64_t alignment = model->storage.caps.alignment;
+
+    for (uint32_t i = 0; i < at->count; i++) {
+        scratch->ids[i] = at->first + i;
+        scratch->missing[i] = i;
+    }
+    flin_rows_sort(model, at->layer, scratch->ids, scratch->missing, at->count);
+    for (uint32_t i = 0; i < at->count; i++) {
+        uint32_t index = scratch->missing[i];
+        uint64_t begin = flin_bundle_begin(model, at->layer, at->first + index);
+        uint64_t end = flin_round_up(begin + model->shape.payload_bytes, alignment);
+        flin_fetch *fetch = &scratch->fetches[i];
+        fetch->offset = flin_round_down(begin, alignment);
+        fetch->bytes = (uint32_t)(end - fetch->offset);
+        fetch->data = place_of(model, at, index) - (begin - fetch->offset);
+    }
+    return at->count;
+}
+
+/* Start reading a chunk. */
+static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
+{
+    uint32_t count = model->shape.ordered ? list_bundles(model, at) : list_pieces(model, at);
+    uint64_t started_ns = flin_now_ns();
+    int code = flin_batch_begin(model->batch, model->scratch.fetches, count, error);
+
     model->stats.io_wait_ns += flin_now_ns() - started_ns;
     return code;
 }
@@ -119,8 +165,7 @@ static flin_neurons list_chunk(flashinfer_model *model, const chunk *at)
     for (uint32_t i = 0; i < at->count; i++) {
         scratch->ids[i] = at->first + i;
         scratch->present[i] = i;
-        scratch->rows[i] = scratch->stream[at->buffer] +
-                           (bundle_begin(model, at->layer, at->first + i) - at->begin);
+        scratch->rows[i] = place_of(model, at, i);
     }
     return neurons;
 }
@@ -129,7 +174,7 @@ static flin_neurons list_chunk(flashinfer_model *model, const chunk *at)
 static int reread(flashinfer_model *model, const flin_neurons *neurons, uint32_t index,
                   flashinfer_error *error)
 {
-    uint64_t offset = bundle_begin(model, neurons->layer, neurons->ids[index]);
+    uint64_t offset = flin_bundle_begin(model, neurons->layer, neurons->ids[index]);
     uint8_t *data = model->scratch.stream[0] + (neurons->rows[index] - model->scratch.stream[0]);
     int code = flin_storage_read(&model->storage, offset, data, model->shape.payload_bytes,
                                  "a bundle", error);

@@ -59,7 +59,28 @@ static int verify_plain(flashinfer_model *model, const flin_gguf_tensor *tensor,
                                                  : damaged(tensor, -1, -1, tensor->offset, error);
 }
 
-/* Neurons [first, first + count): their checksums, then their bundles. */
+/* Which neuron the damaged bundle `row` belongs to; -1: the file that says so cannot be read. */
+static int64_t neuron_of(flashinfer_model *model, int layer, uint32_t row)
+{
+    const flin_gguf_tensor *rows;
+    const uint32_t *at = (const uint32_t *)(const void *)model->scratch.verify;
+    char name[64];
+
+    if (!model->shape.ordered) return row;
+    (void)snprintf(name, sizeof name, "blk.%d.ffn_bundle.rows", layer);
+    rows = flin_gguf_find_tensor(&model->gguf, name);
+    for (uint64_t done = 0, piece; rows != NULL && done < rows->bytes; done += piece) {
+        piece = rows->bytes - done < SUMS_BYTES ? rows->bytes - done : SUMS_BYTES;
+        if (flin_storage_read(&model->storage, rows->offset + done, model->scratch.verify, piece,
+                              "an order of bundles", NULL) != 0)
+            break;
+        for (uint64_t i = 0; i < piece / sizeof *at; i++)
+            if (at[i] == row) return (int64_t)(done / sizeof *at + i);
+    }
+    return -1;
+}
+
+/* Bundles [first, first + count): their checksums, then themselves. */
 static int verify_run(flashinfer_model *model, const flin_gguf_tensor *bundles,
                       const flin_gguf_tensor *sums, int layer, uint32_t first, uint32_t count,
                       flashinfer_error *error)
@@ -81,7 +102,7 @@ static int verify_run(flashinfer_model *model, const flin_gguf_tensor *bundles,
             const uint8_t *data =
                 rows + (uint64_t)i * shape->stride_bytes + shape->parts[part].offset_bytes;
             if (flin_hash(data, shape->parts[part].bytes) != expected[i * parts + part])
-                return damaged(bundles, layer, (int64_t)first + i,
+                return damaged(bundles, layer, neuron_of(model, layer, first + i),
                                offset + (uint64_t)i * shape->stride_bytes, error);
         }
     }

@@ -7,7 +7,8 @@
 
 static const flin_architecture *const architectures[] = {&flin_architecture_opt};
 
-#define FORMAT_VERSION 1u
+#define VERSION_PLAIN 1u
+#define VERSION_ORDERED 2u /* bundles may lie in another order than their neurons */
 
 int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, uint32_t most,
                       uint32_t *number, flashinfer_error *error)
@@ -110,7 +111,7 @@ static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_erro
                              &shape->stride_bytes, error);
 }
 
-static int check_version(const flin_gguf *gguf, flashinfer_error *error)
+static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     uint64_t version;
 
@@ -119,19 +120,21 @@ static int check_version(const flin_gguf *gguf, flashinfer_error *error)
                          "a GGUF file, but not in flash layout (no flashinfer.version): "
                          "make one from the checkpoint with flashinfer_pack()");
     if (flin_gguf_u64(gguf, "flashinfer.version", &version, error) != 0) return FLASHINFER_EFORMAT;
-    if (version != FORMAT_VERSION)
+    if (version != VERSION_PLAIN && version != VERSION_ORDERED)
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                         "flash layout version %llu; this library reads version %u",
-                         (unsigned long long)version, FORMAT_VERSION);
+                         "flash layout version %llu; this library reads versions %u and %u",
+                         (unsigned long long)version, VERSION_PLAIN, VERSION_ORDERED);
+    shape->ordered = version == VERSION_ORDERED;
     return 0;
 }
 
 int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     flin_string name;
-    int code = check_version(gguf, error);
+    int code;
 
     memset(shape, 0, sizeof *shape);
+    code = read_version(gguf, shape, error);
     if (code != 0) return code;
     code = flin_gguf_string(gguf, "general.architecture", &name, error);
     if (code != 0) return code;

@@ -32,6 +32,7 @@ typedef struct flin_shape {
     uint32_t final_norm;  /* 1: a norm before the logits */
     float norm_epsilon;
 
+    uint32_t ordered; /* 1: blk.N.ffn_bundle.rows says where bundles lie; 0: in neuron order */
     uint32_t part_count;
     flin_part parts[FLIN_PARTS_MAX];
     uint32_t payload_bytes; /* of a bundle: its parts */

@@ -157,7 +157,7 @@ static void layout_attention(layout *in, flin_layer *layer, uint32_t index)
 static void layout_ffn(layout *in, flin_layer *layer, uint32_t index)
 {
     const flin_shape *shape = in->shape;
-    const flin_gguf_tensor *bundles, *sums;
+    const flin_gguf_tensor *bundles, *sums, *rows;
     char name[NAME_BYTES];
 
     (void)snprintf(name, sizeof name, "blk.%u.ffn_up.bias", index);
@@ -168,12 +168,17 @@ static void layout_ffn(layout *in, flin_layer *layer, uint32_t index)
     sums = want(in, name, shape->part_count, shape->ffn);
     if (sums != NULL && sums->type != FLIN_GGUF_I64)
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I64", name);
+    (void)snprintf(name, sizeof name, "blk.%u.ffn_bundle.rows", index);
+    rows = shape->ordered ? want(in, name, shape->ffn, 1) : NULL;
+    if (rows != NULL && rows->type != FLIN_GGUF_I32)
+        refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I32", name);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_bundle.weight", index);
     bundles = want(in, name, shape->stride_bytes, shape->ffn);
     if (bundles != NULL && bundles->type != FLIN_GGUF_I8)
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I8", name);
     if (in->code != 0) return;
     layer->part_sums = place(in, sums);
+    layer->rows = rows != NULL ? place(in, rows) : NULL;
     layer->bundle_offset = bundles->offset;
 }
 

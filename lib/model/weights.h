@@ -32,10 +32,16 @@ typedef struct flin_layer {
     flin_norm ffn_norm;
     const float *up_bias;      /* (ffn) */
     const float *down_bias;    /* (width) */
-    const uint64_t *part_sums; /* (ffn, part_count) XXH3-64 */
-    uint64_t bundle_offset;    /* of neuron 0 in the file */
+    const uint64_t *part_sums; /* (ffn, part_count) XXH3-64, in the order of bundles */
+    const uint32_t *rows;      /* (ffn) which bundle is a neuron's; NULL: the one of its number */
+    uint64_t bundle_offset;    /* of the first bundle in the file */
     flin_sketch sketch;        /* tiles NULL when not loaded */
 } flin_layer;
+
+static inline uint32_t flin_layer_row(const flin_layer *layer, uint32_t neuron)
+{
+    return layer->rows != NULL ? layer->rows[neuron] : neuron;
+}
 
 /* Where a tensor's bytes go when the weights are loaded. */
 typedef struct flin_load {

@@ -139,6 +139,7 @@ static uint64_t element_bytes_of(uint32_t type)
 {
     switch (type) {
     case FLIN_GGUF_F32:
+    case FLIN_GGUF_I32:
         return 4;
     case FLIN_GGUF_F16:
         return 2;
@@ -313,6 +314,16 @@ int flin_gguf_write(flin_gguf_writer *writer, const void *data, uint64_t bytes,
     code = write_at(writer, data, bytes, tensor->offset + writer->position, error);
     writer->position += bytes;
     return code;
+}
+
+int flin_gguf_write_at(flin_gguf_writer *writer, const void *data, uint64_t bytes, uint64_t offset,
+                       flashinfer_error *error)
+{
+    const flin_gguf_out *tensor = &writer->tensors[writer->current];
+
+    assert(!writer->summing && offset + bytes <= tensor->bytes);
+    writer->position += bytes;
+    return write_at(writer, data, bytes, tensor->offset + offset, error);
 }
 
 void flin_gguf_write_end(flin_gguf_writer *writer)

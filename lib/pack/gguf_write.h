@@ -68,7 +68,7 @@ void flin_gguf_put_string_array(flin_gguf_writer *writer, const char *key, uint6
 void flin_gguf_put_item(flin_gguf_writer *writer, const char *const *pieces,
                         const size_t *piece_bytes, uint32_t piece_count);
 
-/* Returns its index. Types: F32, F16, I8, I64. rows 0 makes a vector of `columns`. */
+/* Returns its index. Types: F32, F16, I8, I32, I64. rows 0 makes a vector of `columns`. */
 uint32_t flin_gguf_add_tensor(flin_gguf_writer *writer, const char *name, uint32_t type,
                               uint64_t columns, uint64_t rows);
 
@@ -81,6 +81,9 @@ int flin_gguf_writer_create(flin_gguf_writer *writer, const char *path, flashinf
 void flin_gguf_write_begin(flin_gguf_writer *writer, uint32_t tensor, int summing);
 int flin_gguf_write(flin_gguf_writer *writer, const void *data, uint64_t bytes,
                     flashinfer_error *error);
+/* Out of order, only without summing: what lies at `offset` of the tensor. */
+int flin_gguf_write_at(flin_gguf_writer *writer, const void *data, uint64_t bytes, uint64_t offset,
+                       flashinfer_error *error);
 void flin_gguf_write_end(flin_gguf_writer *writer);
 
 int flin_gguf_writer_finish(flin_gguf_writer *writer, flashinfer_error *error);

@@ -30,10 +30,18 @@ typedef struct flin_layout_ffn {
     const flin_safetensor *norm_bias;   /* (width) or NULL: zeros */
     uint32_t bundle;
     uint32_t bundle_sums;
+    uint32_t bundle_rows;   /* unused without an order */
     uint32_t sketch_weight; /* the three are unused without a sketch */
     uint32_t sketch_bias;
     uint32_t sketch_scale;
 } flin_layout_ffn;
+
+/* What whoever packs may choose. */
+typedef struct flin_layout_choices {
+    uint32_t type;                 /* of matrices: FLIN_GGUF_F32 or FLIN_GGUF_F16 */
+    uint32_t sketch_bits;          /* 0: no sketch */
+    const flashinfer_order *order; /* NULL: row i of a bundle tensor is neuron i */
+} flin_layout_choices;
 
 typedef struct flin_layout {
     flin_layout_tensor *tensors; /* (tensor_count) */
@@ -43,9 +51,8 @@ typedef struct flin_layout {
     uint32_t layer_count;
     uint32_t width;
     uint32_t neuron_count;
-    uint32_t type;        /* of matrices: FLIN_GGUF_F32 or FLIN_GGUF_F16 */
-    uint32_t sketch_bits; /* 0: no sketch */
-    uint64_t part_bytes;  /* of the up row, and of the down column */
+    flin_layout_choices choices;
+    uint64_t part_bytes; /* of the up row, and of the down column */
     uint64_t stride_bytes;
     const flin_safetensor
         *head; /* a head that must equal the embeddings; NULL: nothing to compare */

@@ -117,7 +117,7 @@ static int add_matrix(mapper *map, const char *target, const flin_safetensor *so
     flin_layout_tensor tensor = {.source = source,
                                  .skip = skip_rows * columns,
                                  .count = rows * columns,
-                                 .type = map->layout->type};
+                                 .type = map->layout->choices.type};
 
     tensor.target = add_target(map, target, tensor.type, columns, rows);
     return append(map, tensor, error);
@@ -278,6 +278,9 @@ static int map_layer(mapper *map, flashinfer_error *error)
     }
     ffn->bundle_sums =
         add_target(map, "ffn_bundle.xxh3", FLIN_GGUF_I64, FLIN_LAYOUT_PARTS, config->neuron_count);
+    if (map->layout->choices.order != NULL)
+        ffn->bundle_rows =
+            add_target(map, "ffn_bundle.rows", FLIN_GGUF_I32, config->neuron_count, 0);
     return 0;
 }
 
@@ -285,9 +288,10 @@ static void add_sketch(mapper *map)
 {
     const flin_layout *layout = map->layout;
     flin_layout_ffn *ffn = &map->layout->ffns[map->layer];
-    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->sketch_bits);
+    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits);
     uint64_t tiles =
-        flin_sketch_bytes(layout->neuron_count, layout->width, layout->sketch_bits) / tile_bytes;
+        flin_sketch_bytes(layout->neuron_count, layout->width, layout->choices.sketch_bits) /
+        tile_bytes;
 
     ffn->sketch_weight = add_target(map, "ffn_sketch.weight", FLIN_GGUF_I8, tile_bytes, tiles);
     ffn->sketch_bias = add_target(map, "ffn_sketch.bias", FLIN_GGUF_F32, layout->neuron_count, 0);
@@ -305,7 +309,7 @@ uint64_t flin_layout_stride(uint64_t payload_bytes)
 }
 
 int flin_opt_lay_out(flin_layout *layout, const flin_config *config, const flin_safetensors *set,
-                     uint32_t type, uint32_t sketch_bits, flin_gguf_writer *writer,
+                     const flin_layout_choices *choices, flin_gguf_writer *writer,
                      flashinfer_error *error)
 {
     mapper map = {.layout = layout, .config = config, .set = set, .writer = writer, .layer = -1};
@@ -315,9 +319,8 @@ int flin_opt_lay_out(flin_layout *layout, const flin_config *config, const flin_
     layout->layer_count = config->layer_count;
     layout->width = config->width;
     layout->neuron_count = config->neuron_count;
-    layout->type = type;
-    layout->sketch_bits = sketch_bits;
-    layout->part_bytes = (uint64_t)config->width * (type == FLIN_GGUF_F16 ? 2 : 4);
+    layout->choices = *choices;
+    layout->part_bytes = (uint64_t)config->width * (choices->type == FLIN_GGUF_F16 ? 2 : 4);
     layout->stride_bytes = flin_layout_stride(FLIN_LAYOUT_PARTS * layout->part_bytes);
     layout->ffns = calloc(config->layer_count, sizeof *layout->ffns);
     if (layout->ffns == NULL)
@@ -327,7 +330,7 @@ int flin_opt_lay_out(flin_layout *layout, const flin_config *config, const flin_
     for (map.layer = 0; code == 0 && map.layer < (int32_t)config->layer_count; map.layer++)
         code = map_layer(&map, error);
     if (code != 0) return code;
-    if (sketch_bits != 0)
+    if (layout->choices.sketch_bits != 0)
         for (map.layer = 0; map.layer < (int32_t)config->layer_count; map.layer++) add_sketch(&map);
     for (map.layer = 0; map.layer < (int32_t)config->layer_count; map.layer++)
         layout->ffns[map.layer].bundle = add_target(&map, "ffn_bundle.weight", FLIN_GGUF_I8,
@@ -347,11 +350,11 @@ void flin_opt_release(flin_layout *layout)
 static void put_bundle_keys(const flin_layout *layout, flin_gguf_writer *writer)
 {
     static const char *const names[FLIN_LAYOUT_PARTS] = {"up", "down"};
-    uint32_t types[FLIN_LAYOUT_PARTS] = {layout->type, layout->type};
+    uint32_t types[FLIN_LAYOUT_PARTS] = {layout->choices.type, layout->choices.type};
     uint64_t offsets[FLIN_LAYOUT_PARTS] = {0, layout->part_bytes};
     uint64_t bytes[FLIN_LAYOUT_PARTS] = {layout->part_bytes, layout->part_bytes};
 
-    flin_gguf_put_u32(writer, "flashinfer.version", 1);
+    flin_gguf_put_u32(writer, "flashinfer.version", layout->choices.order != NULL ? 2 : 1);
     flin_gguf_put_string_array(writer, "flashinfer.ffn.parts", FLIN_LAYOUT_PARTS);
     for (int i = 0; i < FLIN_LAYOUT_PARTS; i++) {
         size_t name_bytes = strlen(names[i]);
@@ -365,8 +368,8 @@ static void put_bundle_keys(const flin_layout *layout, flin_gguf_writer *writer)
                         bytes, sizeof *bytes);
     flin_gguf_put_u64(writer, "flashinfer.ffn.stride", layout->stride_bytes);
     flin_gguf_put_string(writer, "flashinfer.ffn.activation", "relu");
-    if (layout->sketch_bits != 0)
-        flin_gguf_put_u32(writer, "flashinfer.sketch.bits", layout->sketch_bits);
+    if (layout->choices.sketch_bits != 0)
+        flin_gguf_put_u32(writer, "flashinfer.sketch.bits", layout->choices.sketch_bits);
 }
 
 void flin_opt_put_keys(const flin_layout *layout, const flin_config *config,
@@ -375,7 +378,7 @@ void flin_opt_put_keys(const flin_layout *layout, const flin_config *config,
     flin_gguf_put_string(writer, "general.architecture", "opt");
     flin_gguf_put_string(writer, "general.name", config->name[0] != '\0' ? config->name : "opt");
     flin_gguf_put_u32(writer, "general.alignment", FLIN_GGUF_ALIGNMENT);
-    flin_gguf_put_u32(writer, "general.file_type", layout->type == FLIN_GGUF_F16 ? 1 : 0);
+    flin_gguf_put_u32(writer, "general.file_type", layout->choices.type == FLIN_GGUF_F16 ? 1 : 0);
     flin_gguf_put_u32(writer, "opt.context_length", config->position_count);
     flin_gguf_put_u32(writer, "opt.embedding_length", config->width);
     flin_gguf_put_u32(writer, "opt.block_count", config->layer_count);

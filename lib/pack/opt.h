@@ -10,10 +10,10 @@
 #include "pack/gguf_write.h"
 #include "pack/layout.h"
 
-/* type: of matrices, FLIN_GGUF_F32 or FLIN_GGUF_F16. Checks every tensor for presence, shape and
+/* Checks every tensor for presence, shape and
    dtype and adds the tensors to the writer. flin_opt_release() the layout, also after a failure. */
 int flin_opt_lay_out(flin_layout *layout, const flin_config *config, const flin_safetensors *set,
-                     uint32_t type, uint32_t sketch_bits, flin_gguf_writer *writer,
+                     const flin_layout_choices *choices, flin_gguf_writer *writer,
                      flashinfer_error *error);
 void flin_opt_release(flin_layout *layout);
 

@@ -20,6 +20,7 @@
 #include "model/gguf.h"
 #include "pack/config.h"
 #include "pack/opt.h"
+#include "pack/order.h"
 #include "pack/tokenizer_export.h"
 #include "pack/transfer.h"
 #include "predictor/sketch_make.h"
@@ -137,7 +138,7 @@ static int transfer_all(flin_transfer *transfer, flashinfer_error *error)
     for (uint32_t i = 0; i < layout->tensor_count && code == 0; i++)
         code = flin_transfer_tensor(transfer, &layout->tensors[i], error);
     for (uint32_t layer = 0; layer < layout->layer_count && code == 0; layer++) {
-        if (layout->sketch_bits != 0) code = flin_transfer_sketch(transfer, layer, error);
+        if (layout->choices.sketch_bits != 0) code = flin_transfer_sketch(transfer, layer, error);
         if (code == 0) code = flin_transfer_bundles(transfer, layer, error);
     }
     return code;
@@ -159,22 +160,41 @@ static int write_file(const char *path, const flin_config *config, const flin_sa
     return code != 0 ? code : flin_gguf_writer_finish(writer, error);
 }
 
+static flin_layout_choices choose(const flashinfer_pack_options *options)
+{
+    flin_layout_choices choices = {FLIN_GGUF_F16, FLIN_SKETCH_BITS_DEFAULT, options->order};
+
+    if (options->dtype == FLASHINFER_DTYPE_F32) choices.type = FLIN_GGUF_F32;
+    if (options->sketch_bits != 0) choices.sketch_bits = options->sketch_bits;
+    if (options->no_sketch) choices.sketch_bits = 0;
+    return choices;
+}
+
+static int check_order(const flashinfer_order *order, const flin_config *config,
+                       flashinfer_error *error)
+{
+    if (order == NULL || flin_order_fits(order, config->layer_count, config->neuron_count))
+        return 0;
+    return flin_fail(error, FLASHINFER_EINVAL,
+                     "the order was learned from a model of other dimensions than this one's %u "
+                     "layers of %u neurons",
+                     config->layer_count, config->neuron_count);
+}
+
 static int pack_directory(int directory, const char *checkpoint, const char *path,
                           const flashinfer_pack_options *options, flin_safetensors *source,
                           flin_layout *layout, flin_gguf_writer *writer, flashinfer_error *error)
 {
-    uint32_t type = options->dtype == FLASHINFER_DTYPE_F32 ? FLIN_GGUF_F32 : FLIN_GGUF_F16;
-    uint32_t bits = options->sketch_bits != 0 ? options->sketch_bits : FLIN_SKETCH_BITS_DEFAULT;
+    flin_layout_choices choices = choose(options);
     flin_config config;
     int code = flin_config_load(&config, directory, error);
 
     if (code != 0) return code;
     choose_name(&config, checkpoint);
+    if ((code = check_order(options->order, &config, error)) != 0) return code;
     code = flin_safetensors_open(source, directory, error);
     if (code == 0) code = check_not_source(path, directory, source, error);
-    if (code == 0)
-        code = flin_opt_lay_out(layout, &config, source, type, options->no_sketch ? 0 : bits,
-                                writer, error);
+    if (code == 0) code = flin_opt_lay_out(layout, &config, source, &choices, writer, error);
     if (code != 0) return code;
     flin_opt_put_keys(layout, &config, writer);
     code = flin_tokenizer_export(writer, directory, &config, error);

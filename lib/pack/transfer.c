@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "model/gguf.h"
+#include "pack/order.h"
 #include "predictor/sketch_make.h"
 #include "util/half.h"
 
@@ -44,15 +45,16 @@ int flin_transfer_open(flin_transfer *transfer, const flin_safetensors *source,
 {
     size_t neurons = layout->neuron_count;
     size_t width = layout->width;
-    uint64_t sketch_bytes =
-        layout->sketch_bits != 0 ? flin_sketch_tile_bytes(layout->width, layout->sketch_bits) : 0;
+    uint64_t sketch_bytes = layout->choices.sketch_bits != 0
+                                ? flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits)
+                                : 0;
 
     memset(transfer, 0, sizeof *transfer);
     transfer->source = source;
     transfer->layout = layout;
     transfer->writer = writer;
     transfer->options = options;
-    transfer->limit = layout->type == FLIN_GGUF_F16 ? HALF_MAX : FLT_MAX;
+    transfer->limit = layout->choices.type == FLIN_GGUF_F16 ? HALF_MAX : FLT_MAX;
     for (uint32_t i = 0; i + 1 < writer->tensor_count; i++)
         transfer->total_bytes += writer->tensors[i].bytes;
     transfer->floats_max = width * FLIN_SKETCH_TILE_ROWS > FLOATS_MIN
@@ -64,13 +66,15 @@ int flin_transfer_open(flin_transfer *transfer, const flin_safetensors *source,
     transfer->bytes = malloc(transfer->bytes_max);
     transfer->tile = malloc(transfer->tile_max * (size_t)layout->part_bytes);
     transfer->sums = malloc(neurons * FLIN_LAYOUT_PARTS * sizeof *transfer->sums);
+    transfer->rows = malloc(neurons * sizeof *transfer->rows);
     transfer->up_bias = malloc(neurons * sizeof(float));
     transfer->sketch_bias = malloc(neurons * sizeof(float));
     transfer->norm_weight = malloc(width * sizeof(float));
     transfer->norm_bias = malloc(width * sizeof(float));
     if (transfer->floats == NULL || transfer->bytes == NULL || transfer->tile == NULL ||
-        transfer->sums == NULL || transfer->up_bias == NULL || transfer->sketch_bias == NULL ||
-        transfer->norm_weight == NULL || transfer->norm_bias == NULL)
+        transfer->sums == NULL || transfer->rows == NULL || transfer->up_bias == NULL ||
+        transfer->sketch_bias == NULL || transfer->norm_weight == NULL ||
+        transfer->norm_bias == NULL)
         return flin_fail(error, FLASHINFER_ENOMEM, "no memory for packing buffers of about 16 MiB");
     return 0;
 }
@@ -81,6 +85,7 @@ void flin_transfer_close(flin_transfer *transfer)
     free(transfer->bytes);
     free(transfer->tile);
     free(transfer->sums);
+    free(transfer->rows);
     free(transfer->up_bias);
     free(transfer->sketch_bias);
     free(transfer->norm_weight);
@@ -211,7 +216,7 @@ static int write_tiles(flin_transfer *transfer, flin_sketch_maker *maker,
                        const flin_layout_ffn *ffn, flashinfer_error *error)
 {
     const flin_layout *layout = transfer->layout;
-    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->sketch_bits);
+    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits);
     int code = 0;
 
     flin_gguf_write_begin(transfer->writer, ffn->sketch_weight, 1);
@@ -248,7 +253,7 @@ int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_err
         code = load_vector(transfer, ffn->up_bias, layout->neuron_count, 0.0f, transfer->up_bias,
                            error);
     if (code == 0)
-        code = flin_sketch_maker_open(&maker, layout->width, layout->sketch_bits,
+        code = flin_sketch_maker_open(&maker, layout->width, layout->choices.sketch_bits,
                                       transfer->norm_weight, transfer->norm_bias,
                                       FLIN_SKETCH_MARGIN, error);
     if (code == 0) code = write_tiles(transfer, &maker, ffn, error);
@@ -269,7 +274,7 @@ static int load_tile(flin_transfer *transfer, const flin_safetensor *down, uint3
                      uint32_t count, flashinfer_error *error)
 {
     const flin_layout *layout = transfer->layout;
-    uint32_t size = size_of(layout->type);
+    uint32_t size = size_of(layout->choices.type);
     uint32_t most = at_most(transfer->floats_max / count, BLOCK_ROWS);
 
     for (uint32_t row = 0; row < layout->width; row += most) {
@@ -284,12 +289,28 @@ static int load_tile(flin_transfer *transfer, const flin_safetensor *down, uint3
         for (uint32_t j = 0; j < count; j++) {
             float column[BLOCK_ROWS];
             for (uint32_t i = 0; i < rows; i++) column[i] = transfer->floats[(size_t)i * count + j];
-            store(layout->type, column, rows,
+            store(layout->choices.type, column, rows,
                   transfer->tile + ((size_t)j * layout->width + row) * size);
         }
         if (flin_transfer_tick(transfer, 0, error) != 0) return FLASHINFER_ECANCELED;
     }
     return 0;
+}
+
+/* The bundles of neurons [first, first + count) to their rows, neighbours at once. */
+static int put_bundles(flin_transfer *transfer, uint32_t first, uint32_t count,
+                       flashinfer_error *error)
+{
+    const uint32_t *rows = transfer->rows + first;
+    uint64_t stride = transfer->layout->stride_bytes;
+    int code = 0;
+
+    for (uint32_t i = 0, run; i < count && code == 0; i += run) {
+        for (run = 1; i + run < count && rows[i + run] == rows[i] + run;) run++;
+        code = flin_gguf_write_at(transfer->writer, transfer->bytes + i * stride, run * stride,
+                                  rows[i] * stride, error);
+    }
+    return code;
 }
 
 /* Bundles [first, first + count), whose down columns are in the tile. */
@@ -310,19 +331,36 @@ static int write_rows(flin_transfer *transfer, const flin_safetensor *up, uint32
         memset(transfer->bytes, 0, rows * stride);
         for (uint32_t i = 0; i < rows; i++) {
             uint8_t *bundle = transfer->bytes + i * stride;
-            uint64_t *sums = transfer->sums + (size_t)(first + done + i) * FLIN_LAYOUT_PARTS;
-            store(layout->type, transfer->floats + (size_t)i * layout->width, layout->width,
+            uint32_t row = transfer->rows[first + done + i];
+            uint64_t *sums = transfer->sums + (size_t)row * FLIN_LAYOUT_PARTS;
+            store(layout->choices.type, transfer->floats + (size_t)i * layout->width, layout->width,
                   bundle);
             memcpy(bundle + part, transfer->tile + (done + i) * part, part);
             sums[0] = flin_hash(bundle, part);
             sums[1] = flin_hash(bundle + part, part);
         }
-        code = flin_gguf_write(transfer->writer, transfer->bytes, rows * stride, error);
+        code = put_bundles(transfer, first + done, rows, error);
         if (code == 0) code = flin_transfer_tick(transfer, rows * stride, error);
         if (code != 0) return code;
         done += rows;
     }
     return 0;
+}
+
+/* Which row each neuron's bundle gets; with an order the file says so. */
+static int settle_rows(flin_transfer *transfer, uint32_t layer, flashinfer_error *error)
+{
+    const flin_layout *layout = transfer->layout;
+    int code;
+
+    if (layout->choices.order == NULL) {
+        for (uint32_t i = 0; i < layout->neuron_count; i++) transfer->rows[i] = i;
+        return 0;
+    }
+    code = flin_order_learn(layout->choices.order, layer, transfer->rows, error);
+    if (code != 0) return code;
+    return write_vector(transfer, layout->ffns[layer].bundle_rows, transfer->rows,
+                        layout->neuron_count * sizeof *transfer->rows, error);
 }
 
 int flin_transfer_bundles(flin_transfer *transfer, uint32_t layer, flashinfer_error *error)
@@ -331,8 +369,9 @@ int flin_transfer_bundles(flin_transfer *transfer, uint32_t layer, flashinfer_er
     const flin_layout_ffn *ffn = &layout->ffns[layer];
     uint64_t sums_bytes =
         (uint64_t)layout->neuron_count * FLIN_LAYOUT_PARTS * sizeof *transfer->sums;
-    int code = 0;
+    int code = settle_rows(transfer, layer, error);
 
+    if (code != 0) return code;
     flin_safetensors_expect(transfer->source, ffn->down);
     flin_gguf_write_begin(transfer->writer, ffn->bundle, 0);
     for (uint32_t first = 0; first < layout->neuron_count; first += transfer->tile_max) {

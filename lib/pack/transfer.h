@@ -24,7 +24,8 @@ typedef struct flin_transfer {
     float *floats;       /* (floats_max) as read */
     uint8_t *bytes;      /* (bytes_max) as written */
     uint8_t *tile;       /* (tile_max, width) down columns, in the file's type */
-    uint64_t *sums;      /* (neurons, parts) of the current layer */
+    uint64_t *sums;      /* (neurons, parts) of the current layer, in rows' order */
+    uint32_t *rows;      /* (neurons) row of each neuron's bundle */
     float *up_bias;      /* (neurons) */
     float *sketch_bias;  /* (neurons) */
     float *norm_weight;  /* (width) */

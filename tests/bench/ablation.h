@@ -54,7 +54,7 @@ typedef struct ablation {
     uint32_t window;               /* k of the window rows; UINT32_MAX: as long as the slots last */
     uint64_t weight_bytes;         /* the file without predictor */
     double dense_stall_ms, dense_total_ms; /* of the library in mode all */
-    bench_trace trace;                     /* of skip and measured tokens */
+    recorded_trace trace;                  /* of skip and measured tokens */
     int32_t *token_ids;                    /* (skip + tokens) */
     ablation_row rows[ABLATION_ROWS];
 } ablation;

@@ -58,14 +58,14 @@ int ablation_run_model(const ablation *of, const flashinfer_options *options, ui
 /* ------------------------------------------------------------------------------------------- recording */
 
 typedef struct recorder {
-    bench_trace *trace;
+    recorded_trace *trace;
     int failed;
 } recorder;
 
 static void record(const flashinfer_trace *asked, void *user)
 {
     recorder *at = user;
-    bench_trace *trace = at->trace;
+    recorded_trace *trace = at->trace;
     uint32_t *ids;
 
     trace->layers = asked->layer_count;
@@ -73,7 +73,7 @@ static void record(const flashinfer_trace *asked, void *user)
     trace->stride_bytes = asked->bundle_stride_bytes;
     if (trace->bundle_offset == NULL)
         trace->bundle_offset = calloc(trace->layers, sizeof *trace->bundle_offset);
-    ids = bench_trace_append(trace, asked->count);
+    ids = recorded_trace_append(trace, asked->count);
     if (trace->bundle_offset == NULL || ids == NULL) {
         at->failed = 1;
         return;
@@ -390,7 +390,7 @@ int ablation_measure(ablation *of, flashinfer_error *error)
 
 void ablation_release(ablation *of)
 {
-    bench_trace_close(&of->trace);
+    recorded_trace_close(&of->trace);
     free(of->token_ids);
     of->token_ids = NULL;
 }

@@ -48,7 +48,7 @@ typedef struct row {
     uint32_t window;
 } row;
 
-static int find_slots(const request *asked, const bench_trace *trace, uint32_t *slots)
+static int find_slots(const request *asked, const recorded_trace *trace, uint32_t *slots)
 {
     const char *path = asked->model != NULL ? asked->model : trace->model_path;
     flashinfer_plan plan = {.size = sizeof plan};
@@ -72,8 +72,8 @@ static int find_slots(const request *asked, const bench_trace *trace, uint32_t *
     return 1;
 }
 
-static int replay(const request *asked, const bench_trace *trace, uint32_t slots, uint32_t policy,
-                  row *out)
+static int replay(const request *asked, const recorded_trace *trace, uint32_t slots,
+                  uint32_t policy, row *out)
 {
     const char *path = asked->model != NULL ? asked->model : trace->model_path;
     double tokens = trace->tokens - asked->skip;
@@ -101,7 +101,8 @@ static int replay(const request *asked, const bench_trace *trace, uint32_t slots
     return code == 0 ? 0 : program_fail(&error);
 }
 
-static void print_table(const bench_trace *trace, const char *path, uint32_t slots, const row *rows)
+static void print_table(const recorded_trace *trace, const char *path, uint32_t slots,
+                        const row *rows)
 {
     (void)printf("%s: %u tokens, %u layers of %u neurons, bundles of %u bytes\n%u slots, %.1f%% of "
                  "the FFN\n\n",
@@ -141,7 +142,8 @@ static void json_number(const char *name, double value, int known)
         (void)printf(", \"%s\": null", name);
 }
 
-static void print_json(const bench_trace *trace, const char *path, uint32_t slots, const row *rows)
+static void print_json(const recorded_trace *trace, const char *path, uint32_t slots,
+                       const row *rows)
 {
     (void)printf("{\"trace\": ");
     program_json_string(stdout, path, strlen(path));
@@ -168,13 +170,13 @@ static void print_json(const bench_trace *trace, const char *path, uint32_t slot
 
 static int run_trace(const request *asked, const char *path, int is_first)
 {
-    bench_trace trace;
+    recorded_trace trace;
     row rows[POLICIES] = {{0}};
     char problem[512];
     uint32_t slots = 0;
     int code, last = 0;
 
-    if (bench_trace_read(&trace, path, problem, sizeof problem) != 0) {
+    if (recorded_trace_read(&trace, path, problem, sizeof problem) != 0) {
         (void)fprintf(stderr, "%s\n", problem);
         return 1;
     }
@@ -197,7 +199,7 @@ static int run_trace(const request *asked, const char *path, int is_first)
     } else if (code == 0) {
         print_table(&trace, path, slots, rows);
     }
-    bench_trace_close(&trace);
+    recorded_trace_close(&trace);
     return code;
 }
 

@@ -15,10 +15,11 @@ void replay_miss(replay_misses *misses, size_t record, uint32_t id)
 }
 
 /* One layer's turn, in as many waves as the engine would take. */
-static void run_record(flin_cache *cache, const bench_trace *trace, size_t record,
+static void run_record(flin_cache *cache, const recorded_trace *trace, size_t record,
                        replay_misses *misses)
 {
-    uint32_t layer = (uint32_t)(record % trace->layers), count = bench_trace_count(trace, record);
+    uint32_t layer = (uint32_t)(record % trace->layers),
+             count = recorded_trace_count(trace, record);
     const uint32_t *ids = trace->ids + trace->first[record];
     uint32_t most = flin_cache_wave_max(cache);
 
@@ -35,7 +36,7 @@ static void run_record(flin_cache *cache, const bench_trace *trace, size_t recor
     }
 }
 
-static int run_cache(const bench_trace *trace, uint32_t policy, uint32_t slots,
+static int run_cache(const recorded_trace *trace, uint32_t policy, uint32_t slots,
                      replay_misses *misses)
 {
     flin_arena measure, arena;
@@ -58,7 +59,7 @@ static int run_cache(const bench_trace *trace, uint32_t policy, uint32_t slots,
 }
 
 /* Without slots. */
-static int miss_all(const bench_trace *trace, replay_misses *misses)
+static int miss_all(const recorded_trace *trace, replay_misses *misses)
 {
     size_t records = (size_t)trace->tokens * trace->layers;
 
@@ -67,7 +68,7 @@ static int miss_all(const bench_trace *trace, replay_misses *misses)
     return 0;
 }
 
-static int run_policy(const bench_trace *trace, uint32_t policy, uint32_t slots,
+static int run_policy(const recorded_trace *trace, uint32_t policy, uint32_t slots,
                       replay_misses *misses)
 {
     if (slots == 0) return miss_all(trace, misses);
@@ -83,7 +84,7 @@ static int run_policy(const bench_trace *trace, uint32_t policy, uint32_t slots,
     }
 }
 
-int replay_run(const bench_trace *trace, uint32_t policy, uint32_t slots, uint32_t skip,
+int replay_run(const recorded_trace *trace, uint32_t policy, uint32_t slots, uint32_t skip,
                replay_misses *misses)
 {
     size_t records = (size_t)trace->tokens * trace->layers;

@@ -30,14 +30,14 @@ typedef struct replay_misses {
 } replay_misses;
 
 /* 0, or -1 without memory. skip: tokens at the start that fill the cache and are not counted. */
-int replay_run(const bench_trace *trace, uint32_t policy, uint32_t slots, uint32_t skip,
+int replay_run(const recorded_trace *trace, uint32_t policy, uint32_t slots, uint32_t skip,
                replay_misses *misses);
 void replay_release(replay_misses *misses);
 
 /* For replay_others.c: called for each record's missing ids, ascending. */
-int replay_window(const bench_trace *trace, uint32_t slots, replay_misses *misses);
-int replay_s3_fifo(const bench_trace *trace, uint32_t slots, replay_misses *misses);
-int replay_belady(const bench_trace *trace, uint32_t slots, replay_misses *misses);
+int replay_window(const recorded_trace *trace, uint32_t slots, replay_misses *misses);
+int replay_s3_fifo(const recorded_trace *trace, uint32_t slots, replay_misses *misses);
+int replay_belady(const recorded_trace *trace, uint32_t slots, replay_misses *misses);
 void replay_miss(replay_misses *misses, size_t record, uint32_t id);
 
 #endif

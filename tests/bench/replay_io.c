@@ -33,7 +33,7 @@ static void lay_out(reader *at, flin_arena *arena)
     at->slots = flin_arena_take(arena, (uint64_t)at->most * at->slot_bytes, FLIN_PAGE_BYTES);
 }
 
-static int open_reader(reader *at, const bench_trace *trace, const char *path,
+static int open_reader(reader *at, const recorded_trace *trace, const char *path,
                        flashinfer_error *error)
 {
     const flin_storage_config config = {FLASHINFER_STORAGE_DEFAULT, 64, 4, 0, 30000000000u};
@@ -63,7 +63,7 @@ static void add_fetch(reader *at, uint32_t *count, uint64_t begin, uint64_t end)
 }
 
 /* The halves of a layer's bundles, or whole ones: halves 0 up rows, 1 down columns, 2 both. */
-static void add_layer(reader *at, const bench_trace *trace, const replay_misses *misses,
+static void add_layer(reader *at, const recorded_trace *trace, const replay_misses *misses,
                       size_t record, uint32_t layer, int halves, uint32_t *count)
 {
     uint64_t stride = trace->stride_bytes, half = stride / 2;
@@ -77,7 +77,7 @@ static void add_layer(reader *at, const bench_trace *trace, const replay_misses 
 
 /* Fetches of one record, in file order. Apart, the down columns come from a neighbouring layer, where they lie as far
    from the up rows as in a file without bundles. */
-static uint32_t list_fetches(reader *at, const bench_trace *trace, const replay_misses *misses,
+static uint32_t list_fetches(reader *at, const recorded_trace *trace, const replay_misses *misses,
                              size_t record, int how)
 {
     uint32_t layer = (uint32_t)(record % trace->layers), first = layer, second = layer + 1;
@@ -106,7 +106,7 @@ static int fetch_all(reader *at, uint32_t count, flashinfer_error *error)
     return code;
 }
 
-int replay_read(const bench_trace *trace, const char *path, const replay_misses *misses,
+int replay_read(const recorded_trace *trace, const char *path, const replay_misses *misses,
                 uint32_t skip, uint32_t tokens, int how, replay_io *result, flashinfer_error *error)
 {
     reader at;

@@ -21,7 +21,7 @@ enum {
 
 /* Reads the missing bundles of at most `tokens` tokens after the skipped ones from the trace's model file (or path),
    layer by layer, direct I/O where the device has it. */
-int replay_read(const bench_trace *trace, const char *path, const replay_misses *misses,
+int replay_read(const recorded_trace *trace, const char *path, const replay_misses *misses,
                 uint32_t skip, uint32_t tokens, int how, replay_io *result,
                 flashinfer_error *error);
 

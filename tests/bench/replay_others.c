@@ -9,7 +9,7 @@
 #define NEVER SIZE_MAX
 
 /* next[i]: the record at which ids[i]'s neuron is wanted again, or NEVER; first uses: (layers * neurons), if not NULL */
-static size_t *find_next_uses(const bench_trace *trace)
+static size_t *find_next_uses(const recorded_trace *trace)
 {
     size_t records = (size_t)trace->tokens * trace->layers, keys;
     size_t *next = malloc((trace->first[records] + 1) * sizeof *next), *seen;
@@ -36,7 +36,7 @@ static size_t *find_next_uses(const bench_trace *trace)
 /* ------------------------------------------------------------------------------ the paper's window */
 
 /* The most neurons that a window of k tokens before the current one ever holds. change: (tokens + 1) */
-static int64_t window_peak(const bench_trace *trace, const size_t *next, uint32_t k,
+static int64_t window_peak(const recorded_trace *trace, const size_t *next, uint32_t k,
                            int64_t *change)
 {
     int64_t held = 0, peak = 0;
@@ -60,7 +60,7 @@ static int64_t window_peak(const bench_trace *trace, const size_t *next, uint32_
 }
 
 /* seen: (layers * neurons) the token after the last that wanted each, 0: none yet */
-static void miss_outside(const bench_trace *trace, uint32_t *seen, replay_misses *misses)
+static void miss_outside(const recorded_trace *trace, uint32_t *seen, replay_misses *misses)
 {
     for (size_t r = 0; r < (size_t)trace->tokens * trace->layers; r++) {
         uint32_t token = (uint32_t)(r / trace->layers);
@@ -74,7 +74,7 @@ static void miss_outside(const bench_trace *trace, uint32_t *seen, replay_misses
     }
 }
 
-int replay_window(const bench_trace *trace, uint32_t slots, replay_misses *misses)
+int replay_window(const recorded_trace *trace, uint32_t slots, replay_misses *misses)
 {
     size_t *next = find_next_uses(trace);
     int64_t *change = malloc((trace->tokens + 1u) * sizeof *change);
@@ -185,7 +185,7 @@ static void s3_admit(s3_fifo *cache, uint32_t id)
     push(cache->known[id] ? &cache->main : &cache->small, id);
 }
 
-static void s3_record(s3_fifo *cache, const bench_trace *trace, size_t r, replay_misses *misses)
+static void s3_record(s3_fifo *cache, const recorded_trace *trace, size_t r, replay_misses *misses)
 {
     size_t before = misses->first[r + 1];
 
@@ -200,7 +200,8 @@ static void s3_record(s3_fifo *cache, const bench_trace *trace, size_t r, replay
     }
     /* more than fits: the rest passes through */
     for (size_t i = before; i < misses->first[r + 1]; i++) {
-        uint32_t present = bench_trace_count(trace, r) - (uint32_t)(misses->first[r + 1] - before);
+        uint32_t present =
+            recorded_trace_count(trace, r) - (uint32_t)(misses->first[r + 1] - before);
         if (present + (i - before) < cache->slots) {
             s3_admit(cache, misses->ids[i]);
             cache->wanted[misses->ids[i]] = 1;
@@ -209,7 +210,7 @@ static void s3_record(s3_fifo *cache, const bench_trace *trace, size_t r, replay
     for (size_t i = trace->first[r]; i < trace->first[r + 1]; i++) cache->wanted[trace->ids[i]] = 0;
 }
 
-int replay_s3_fifo(const bench_trace *trace, uint32_t slots, replay_misses *misses)
+int replay_s3_fifo(const recorded_trace *trace, uint32_t slots, replay_misses *misses)
 {
     s3_fifo *caches = calloc(trace->layers, sizeof *caches);
     int code = caches != NULL ? 0 : -1;
@@ -268,7 +269,7 @@ static farthest heap_pop(belady *cache)
 }
 
 /* Neurons that come and are not wanted again soon may leave at once, as if they had never taken a slot. */
-static void belady_record(belady *cache, const bench_trace *trace, const size_t *next, size_t r,
+static void belady_record(belady *cache, const recorded_trace *trace, const size_t *next, size_t r,
                           uint32_t slots, replay_misses *misses)
 {
     size_t base = r % trace->layers * trace->neurons, before = misses->first[r + 1];
@@ -289,7 +290,7 @@ static void belady_record(belady *cache, const bench_trace *trace, const size_t 
     }
 }
 
-int replay_belady(const bench_trace *trace, uint32_t slots, replay_misses *misses)
+int replay_belady(const recorded_trace *trace, uint32_t slots, replay_misses *misses)
 {
     size_t records = (size_t)trace->tokens * trace->layers;
     size_t keys = (size_t)trace->layers * trace->neurons;

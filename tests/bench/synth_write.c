@@ -161,7 +161,7 @@ static int put_tokenizer(synth_file *file, flashinfer_error *error)
 
 static void store(const synth_file *file, const float *from, uint64_t count, void *to)
 {
-    if (file->layout.type == FLIN_GGUF_F32)
+    if (file->layout.choices.type == FLIN_GGUF_F32)
         memcpy(to, from, (size_t)count * sizeof *from);
     else
         file->kernels->to_half(from, (uint32_t)count, to);
@@ -235,7 +235,7 @@ static int make_tile(synth_file *file, uint32_t tile, uint32_t place, uint32_t t
 {
     const flin_layout *layout = &file->layout;
     size_t part = (size_t)layout->part_bytes, stride = (size_t)layout->stride_bytes;
-    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->sketch_bits);
+    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits);
     uint32_t first = tile * ROWS, left = layout->neuron_count - first;
     uint32_t count = left < ROWS ? left : ROWS;
     float *rows = file->rows + (size_t)thread * ROWS * layout->width;
@@ -332,7 +332,8 @@ static int write_ffn(synth_file *file, uint32_t layer, flashinfer_error *error)
     if (code == 0)
         code = write_whole(
             file, ffn->sketch_weight, file->tiles,
-            flin_sketch_bytes(layout->neuron_count, layout->width, layout->sketch_bits), error);
+            flin_sketch_bytes(layout->neuron_count, layout->width, layout->choices.sketch_bits),
+            error);
     if (code == 0)
         code =
             write_whole(file, ffn->sketch_bias, file->sketch_bias, neurons * sizeof(float), error);
@@ -350,8 +351,8 @@ static int measure_error(synth_file *file, double *spread, flashinfer_error *err
 {
     uint32_t count = file->layout.neuron_count < ROWS ? file->layout.neuron_count : ROWS;
     flin_sketch_maker maker;
-    int code = flin_sketch_maker_open(&maker, file->layout.width, file->layout.sketch_bits, NULL,
-                                      NULL, 1.0f, error);
+    int code = flin_sketch_maker_open(&maker, file->layout.width, file->layout.choices.sketch_bits,
+                                      NULL, NULL, 1.0f, error);
 
     if (code != 0) return code;
     synth_layer(&file->weights, 0);
@@ -395,7 +396,7 @@ static int allocate(synth_file *file, flashinfer_error *error)
     const flin_layout *layout = &file->layout;
     size_t neurons = layout->neuron_count, width = layout->width, threads = file->options->threads;
     size_t sketch_bytes =
-        (size_t)flin_sketch_bytes(layout->neuron_count, layout->width, layout->sketch_bits);
+        (size_t)flin_sketch_bytes(layout->neuron_count, layout->width, layout->choices.sketch_bits);
 
     file->batch_tiles = (uint32_t)threads * TILES_PER_THREAD;
     file->makers = calloc(threads, sizeof *file->makers);
@@ -420,20 +421,22 @@ static int open_makers(synth_file *file, flashinfer_error *error)
 
     for (uint32_t i = 0; i < file->options->threads && code == 0; i++)
         code = flin_sketch_maker_open(&file->makers[i], file->layout.width,
-                                      file->layout.sketch_bits, NULL, NULL, file->margin, error);
+                                      file->layout.choices.sketch_bits, NULL, NULL, file->margin,
+                                      error);
     return code;
 }
 
 static int lay_out(synth_file *file, const char *path, flashinfer_error *error)
 {
     const synth_options *options = file->options;
-    uint32_t type = options->single ? FLIN_GGUF_F32 : FLIN_GGUF_F16;
+    const flin_layout_choices choices = {options->single ? FLIN_GGUF_F32 : FLIN_GGUF_F16,
+                                         options->sketch_bits, NULL};
     int code = describe(file, error);
 
     configure(file);
     if (code == 0)
-        code = flin_opt_lay_out(&file->layout, &file->config, &file->set, type,
-                                options->sketch_bits, &file->writer, error);
+        code = flin_opt_lay_out(&file->layout, &file->config, &file->set, &choices, &file->writer,
+                                error);
     if (code != 0) return code;
     flin_opt_put_keys(&file->layout, &file->config, &file->writer);
     flin_gguf_put_string(&file->writer, "general.description", options->description);

@@ -1,6 +1,7 @@
 /*
  * test_bitwise.c - the second promise: the logits depend on the model file and the tokens alone, bit for bit; never on
- * budget, cache policy, window, storage backend, merging, thread count, KV place, audit, or what else ran before.
+ * budget, cache policy, window, storage backend, merging, order of bundles, thread count, KV place, audit, or what else
+ * ran before.
  */
 #include "support.h"
 
@@ -15,7 +16,7 @@ typedef struct way {
     enum { EVERYTHING, HALF, SMALLEST } budget;
 } way;
 
-static const char *model_path;
+static const char *model_path, *checkpoint_path;
 static size_t vocab;
 
 /* NULL where this system has no io_uring. */
@@ -197,6 +198,77 @@ static void changing_the_budget_changes_no_bit(void **state)
     }
 }
 
+static void learn(const flashinfer_trace *trace, void *user)
+{
+    assert_int_equal(flashinfer_order_add(user, trace, NULL), 0);
+}
+
+/* The model packed again in the order that its own tokens suggest. */
+static void pack_ordered(const char *path)
+{
+    flashinfer_info info = {.size = sizeof info};
+    flashinfer_pack_options packing;
+    flashinfer_order *order = NULL;
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    flashinfer_pack_options_init(&packing, sizeof packing);
+    assert_ok(flashinfer_model_open(model_path, &options, &model, &error));
+    assert_int_equal(flashinfer_model_info(model, &info), 0);
+    assert_int_equal(info.ordered, 0);
+    assert_ok(flashinfer_order_create(info.layer_count, info.ffn_length, &order, &error));
+    assert_int_equal(flashinfer_model_close(model), 0);
+    options.trace = learn;
+    options.trace_user = order;
+    options.context_tokens = 32;
+    assert_ok(flashinfer_model_open(model_path, &options, &model, &error));
+    free(run_session(model));
+    assert_int_equal(flashinfer_model_close(model), 0);
+    packing.order = order;
+    assert_ok(flashinfer_pack(checkpoint_path, path, &packing, &error));
+    flashinfer_order_destroy(order);
+}
+
+static void order_of_bundles_changes_no_bit(void **state)
+{
+    const way ways[] = {
+        {.predictor = FLASHINFER_PREDICTOR_SKETCH},
+        {.predictor = FLASHINFER_PREDICTOR_EXACT, .budget = HALF},
+        {.predictor = FLASHINFER_PREDICTOR_ALL, .threads = 2},
+        {.predictor = FLASHINFER_PREDICTOR_SKETCH, .budget = SMALLEST, .gap = 65536, .threads = 2},
+        {.predictor = FLASHINFER_PREDICTOR_SKETCH, .budget = HALF, .gap = 1, .audit = 1},
+        {.predictor = FLASHINFER_PREDICTOR_EXACT,
+         .budget = SMALLEST,
+         .storage = FLASHINFER_STORAGE_PREAD},
+        {.predictor = FLASHINFER_PREDICTOR_SKETCH,
+         .budget = SMALLEST,
+         .storage = FLASHINFER_STORAGE_URING,
+         .policy = FLASHINFER_CACHE_FREQUENCY},
+        {.predictor = FLASHINFER_PREDICTOR_SKETCH,
+         .budget = HALF,
+         .storage = FLASHINFER_STORAGE_BUFFERED,
+         .window = 2},
+    };
+    const char *plain_path = model_path;
+    char ordered_path[512];
+
+    (void)state;
+    (void)snprintf(ordered_path, sizeof ordered_path, "%.480s.ordered", model_path);
+    pack_ordered(ordered_path);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        const way reference = {.predictor = ways[i].predictor};
+        float *expected = run_way(&reference);
+        model_path = ordered_path;
+        assert_same_bits(expected, run_way(&ways[i]));
+        model_path = plain_path;
+        free(expected);
+    }
+    assert_int_equal(remove(ordered_path), 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -206,9 +278,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(sketch_differs_from_exact),
         cmocka_unit_test(history_of_the_cache_does_not_matter),
         cmocka_unit_test(changing_the_budget_changes_no_bit),
+        cmocka_unit_test(order_of_bundles_changes_no_bit),
     };
 
     if (argc != 2) return 2;
     model_path = argv[1];
+    checkpoint_path = environment("FLASHINFER_TEST_CHECKPOINT", "examples/models/fable-14m");
     return cmocka_run_group_tests_name("bitwise", tests, NULL, NULL);
 }

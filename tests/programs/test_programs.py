@@ -6,6 +6,7 @@ usage: test_programs.py PROGRAMS_DIR MODEL.gguf CHECKPOINT
 import array
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -383,6 +384,28 @@ class Pack(Case):
                              CARD["greedy"][PROMPT].removeprefix("</s>"))
             self.assert_fails(run("generate", out, "--prompt", "x", "--predictor", "sketch"), "sketch")
 
+    def test_order_of_a_trace_changes_no_token(self):
+        with tempfile.TemporaryDirectory() as folder:
+            trace, out = os.path.join(folder, "trace"), os.path.join(folder, "out.gguf")
+            plain = generate("--prompt", PROMPT, "--tokens", 24, "--trace", trace)
+            self.assertEqual(run("pack", CHECKPOINT, out, "--order", trace).returncode, 0)
+            self.assertIn("bundles in a learned order", run("inspect", out).stdout)
+            done = run("generate", out, "--json", "--prompt", PROMPT, "--tokens", 24)
+            self.assertEqual(json.loads(done.stdout)["token_ids"], plain["token_ids"])
+            with open(trace, "r+b") as file:
+                file.truncate(os.path.getsize(trace) - 1)
+            os.remove(out)
+            self.assert_fails(run("pack", CHECKPOINT, out, "--order", trace), "not a whole trace")
+            with open(trace, "r+b") as file:
+                file.seek(12)
+                file.write(b"\0\x10\0\0")  # more neurons than the model has
+                file.truncate(24 + len(MODEL))
+                file.seek(0, os.SEEK_END)
+                layers = json.loads(run("inspect", MODEL, "--json").stdout)["layers"]
+                file.write(b"".join(struct.pack("<IIQ", layer, 0, 0) for layer in range(layers)))
+            self.assert_fails(run("pack", CHECKPOINT, out, "--order", trace), "other dimensions")
+            self.assertEqual(os.listdir(folder), ["trace"])
+
     def test_failures(self):
         with tempfile.TemporaryDirectory() as folder:
             self.assert_fails(run("pack", folder, os.path.join(folder, "out.gguf")), "config.json")
@@ -391,7 +414,7 @@ class Pack(Case):
 
     def test_wrong_usage(self):
         for arguments in ([], [CHECKPOINT], [CHECKPOINT, "a", "b"], [CHECKPOINT, "a", "--dtype", "f8"],
-                          [CHECKPOINT, "a", "--sketch-bits", "5"]):
+                          [CHECKPOINT, "a", "--sketch-bits", "5"], [CHECKPOINT, "a", "--order"]):
             self.assert_usage("pack", *arguments)
 
 

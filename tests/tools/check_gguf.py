@@ -14,8 +14,8 @@ import struct
 import sys
 
 ALIGNMENT = 4096
-F32, F16, I8, I64 = 0, 1, 24, 27
-ELEMENT_BYTES = {F32: 4, F16: 2, I8: 1, I64: 8}
+F32, F16, I8, I32, I64 = 0, 1, 24, 26, 27
+ELEMENT_BYTES = {F32: 4, F16: 2, I8: 1, I32: 4, I64: 8}
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
@@ -183,7 +183,7 @@ def check_keys(model, config):
         "opt.vocab_size": config["vocab_size"],
         "opt.word_embed_proj_dim": config.get("word_embed_proj_dim", width),
         "opt.norm_before": config.get("do_layer_norm_before", True),
-        "flashinfer.version": 1,
+        "flashinfer.version": 2 if "blk.0.ffn_bundle.rows" in model.tensors else 1,
         "flashinfer.ffn.parts": ["up", "down"],
         "flashinfer.ffn.activation": "relu",
     }
@@ -242,13 +242,24 @@ class Comparer:
         for i in range(width):
             expected[i::step] = up[i::width]
             expected[width + i::step] = down[i * neurons:(i + 1) * neurons]
-        data = self.model.data(name)
-        if data != expected.tobytes():
-            wrong = next(i for i, byte in enumerate(expected.tobytes()) if byte != data[i])
-            raise Mismatch("%s: row %d differs at byte %d" % (name, wrong // stride, wrong % stride))
+        data, expected, rows = self.model.data(name), expected.tobytes(), self.rows(layer, neurons)
+        for neuron, row in enumerate(rows):
+            require(data[row * stride:(row + 1) * stride] == expected[neuron * stride:(neuron + 1) * stride],
+                    "%s: row %d differs from neuron %d" % (name, row, neuron))
         sums = "blk.%d.ffn_bundle.xxh3" % layer
         require(self.model.tensors[sums][:2] == (I64, [2, neurons]), "%s has a wrong type or shape" % sums)
         self.seen.update((name, sums))
+
+    def rows(self, layer, neurons):
+        """The row of each neuron's bundle."""
+        name = "blk.%d.ffn_bundle.rows" % layer
+        if self.model.values["flashinfer.version"] == 1:
+            return range(neurons)
+        require(self.model.tensors[name][:2] == (I32, [neurons]), "%s has a wrong type or shape" % name)
+        self.seen.add(name)
+        rows = struct.unpack("<%di" % neurons, self.model.data(name))
+        require(sorted(rows) == list(range(neurons)), "%s is no permutation" % name)
+        return rows
 
     def sketch(self, layer, neurons, width):
         stem = "blk.%d.ffn_sketch." % layer

@@ -269,6 +269,40 @@ static void test_tiles(void **state)
     check_all(made);
 }
 
+/* Bundles in a learned order, in models of several tiles too. */
+static void test_order(void **state)
+{
+    const recipe recipes[] = {{0},
+                              {.width = 400, .neurons = 700, .heads = 4, .source = SOURCE_F32}};
+    const workspace *made = *state;
+
+    for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) {
+        recipe whole = complete(&recipes[i]);
+        flashinfer_pack_options options = plain;
+        flashinfer_order *order = NULL;
+        uint64_t random = 7;
+
+        assert_int_equal(flashinfer_order_create(whole.layers, whole.neurons, &order, NULL), 0);
+        for (uint32_t record = 0; record < 200 * whole.layers; record++) {
+            uint32_t ids[8] = {0};
+            flashinfer_trace asked = {.size = sizeof asked,
+                                      .layer = record % whole.layers,
+                                      .layer_count = whole.layers,
+                                      .ffn_length = whole.neurons,
+                                      .count = 8,
+                                      .ids = ids};
+            for (int at = 0; at < 8; at++)
+                ids[at] = (uint32_t)((random = mix(random)) % whole.neurons);
+            assert_int_equal(flashinfer_order_add(order, &asked, NULL), 0);
+        }
+        options.order = order;
+        cook(made, &recipes[i]);
+        pack_well(made, &options);
+        check_all(made);
+        flashinfer_order_destroy(order);
+    }
+}
+
 static void test_keys(void **state)
 {
     const workspace *made = *state;
@@ -616,7 +650,7 @@ int main(void)
         IN_WORKSPACE(test_bos),         IN_WORKSPACE(test_overflow),
         IN_WORKSPACE(test_arguments),   IN_WORKSPACE(test_replacement),
         IN_WORKSPACE(test_no_room),     IN_WORKSPACE(test_progress),
-        IN_WORKSPACE(test_log),
+        IN_WORKSPACE(test_log),         IN_WORKSPACE(test_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@ static int get(FILE *file, void *data, size_t bytes)
     return bytes == 0 || fread(data, bytes, 1, file) == 1 ? 0 : -1;
 }
 
-static int read_head(FILE *file, bench_trace *trace)
+static int read_head(FILE *file, recorded_trace *trace)
 {
     char magic[8];
     uint32_t head[4];
@@ -47,7 +47,7 @@ static int grow(void *array, size_t *room, size_t wanted, size_t unit)
     return 0;
 }
 
-uint32_t *bench_trace_append(bench_trace *trace, uint32_t count)
+uint32_t *recorded_trace_append(recorded_trace *trace, uint32_t count)
 {
     size_t begin = trace->records != 0 ? trace->first[trace->records] : 0;
 
@@ -61,7 +61,7 @@ uint32_t *bench_trace_append(bench_trace *trace, uint32_t count)
 }
 
 /* 1: read, 0: the end, -1: damaged */
-static int read_record(FILE *file, bench_trace *trace)
+static int read_record(FILE *file, recorded_trace *trace)
 {
     uint32_t head[2], *ids;
     uint64_t offset;
@@ -70,14 +70,14 @@ static int read_record(FILE *file, bench_trace *trace)
     if (head[0] != trace->records % trace->layers || head[1] > trace->neurons) return -1;
     if (get(file, &offset, sizeof offset) != 0) return -1;
     trace->bundle_offset[head[0]] = offset;
-    ids = bench_trace_append(trace, head[1]);
+    ids = recorded_trace_append(trace, head[1]);
     if (ids == NULL || get(file, ids, head[1] * sizeof *ids) != 0) return -1;
     for (uint32_t i = 0; i < head[1]; i++)
         if (ids[i] >= trace->neurons || (i != 0 && ids[i] <= ids[i - 1])) return -1;
     return 1;
 }
 
-int bench_trace_read(bench_trace *trace, const char *path, char *problem, size_t capacity)
+int recorded_trace_read(recorded_trace *trace, const char *path, char *problem, size_t capacity)
 {
     FILE *file = fopen(path, "rb");
     int more;
@@ -93,11 +93,11 @@ int bench_trace_read(bench_trace *trace, const char *path, char *problem, size_t
     if (more == 0 && trace->tokens != 0) return 0;
     (void)snprintf(problem, capacity, "%s is not a whole trace, or there is no memory for it",
                    path);
-    bench_trace_close(trace);
+    recorded_trace_close(trace);
     return -1;
 }
 
-void bench_trace_close(bench_trace *trace)
+void recorded_trace_close(recorded_trace *trace)
 {
     free(trace->model_path);
     free(trace->bundle_offset);

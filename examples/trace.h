@@ -3,13 +3,13 @@
  *
  * Owns: the file's format (examples/program.h) and its checks. Refuses: policies, timing.
  */
-#ifndef BENCH_TRACE_H
-#define BENCH_TRACE_H
+#ifndef EXAMPLES_TRACE_H
+#define EXAMPLES_TRACE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct bench_trace {
+typedef struct recorded_trace {
     char *model_path;
     uint32_t layers, neurons, stride_bytes;
     uint32_t tokens;         /* whole ones: all layers recorded */
@@ -19,16 +19,16 @@ typedef struct bench_trace {
         first; /* (tokens * layers + 1) record r, token by token, is ids [first[r], first[r + 1]) */
     size_t records;              /* so far, of those begun tokens too */
     size_t record_room, id_room; /* allocated */
-} bench_trace;
+} recorded_trace;
 
 /* 0, or -1 with one line in problem. */
-int bench_trace_read(bench_trace *trace, const char *path, char *problem, size_t capacity);
+int recorded_trace_read(recorded_trace *trace, const char *path, char *problem, size_t capacity);
 /* Another record of count ids, which the caller fills in; layers must be set. NULL: no memory. */
-uint32_t *bench_trace_append(bench_trace *trace, uint32_t count);
+uint32_t *recorded_trace_append(recorded_trace *trace, uint32_t count);
 
-void bench_trace_close(bench_trace *trace);
+void recorded_trace_close(recorded_trace *trace);
 
-static inline uint32_t bench_trace_count(const bench_trace *trace, size_t record)
+static inline uint32_t recorded_trace_count(const recorded_trace *trace, size_t record)
 {
     return (uint32_t)(trace->first[record + 1] - trace->first[record]);
 }

@@ -7,14 +7,17 @@
 #include <string.h>
 
 static const char usage[] =
-    "ablation --model FILE [--budget 50%|BYTES] [--tokens N] [--json] [options]\n"
+    "ablation --model FILE [--budget 50%|BYTES] [--tokens N] [--json] [options] [FILE...]\n"
     "  runs a model in flash layout over a fixed Zipf sequence, without the page cache's help, "
     "and\n"
     "  prints what every technique of the paper, and ours, take off a token's bytes and time\n"
     "  --tokens N      measured (default 48); --skip N before them fill the cache (default 48)\n"
     "  --dense N       measured of naive and hybrid (default 3)\n"
     "  --sweep KIND    instead: budget, window, policy, depth or storage varied, everything else "
-    "equal\n"
+    "equal;\n"
+    "                  file: the model and the other FILEs, packed otherwise, within the same "
+    "bytes\n"
+    "  --text FILE     over a text instead, its beginning in the model's tokens\n"
     "  --plot FILE     also draw the rows (SVG)\n"
     "  --threads N  --kv f32|f16 (default f16)";
 
@@ -130,20 +133,24 @@ int main(int argc, char **argv)
     static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
     const char *budget = "50%", *tokens = NULL, *skip = NULL, *dense = NULL, *sweep = NULL;
     const char *plot_path = NULL, *threads = NULL, *kv = NULL;
-    ablation of = {.tokens = 48, .skip = 48, .dense_tokens = 3};
+    const char *files[ABLATION_FILES_MAX] = {NULL};
+    ablation of = {.tokens = 48, .skip = 48, .dense_tokens = 3, .files = files};
     int json = 0, code;
-    const program_option known[] = {{"--model", &of.path, NULL},   {"--budget", &budget, NULL},
-                                    {"--tokens", &tokens, NULL},   {"--skip", &skip, NULL},
-                                    {"--dense", &dense, NULL},     {"--sweep", &sweep, NULL},
-                                    {"--plot", &plot_path, NULL},  {"--json", NULL, &json},
-                                    {"--threads", &threads, NULL}, {"--kv", &kv, NULL}};
+    const program_option known[] = {
+        {"--model", &of.path, NULL},  {"--budget", &budget, NULL},    {"--tokens", &tokens, NULL},
+        {"--skip", &skip, NULL},      {"--dense", &dense, NULL},      {"--sweep", &sweep, NULL},
+        {"--plot", &plot_path, NULL}, {"--json", NULL, &json},        {"--threads", &threads, NULL},
+        {"--kv", &kv, NULL},          {"--text", &of.text_path, NULL}};
 
     flashinfer_options_init(&of.options, sizeof of.options);
     of.options.kv_type = FLASHINFER_KV_F16;
-    code = program_parse(argc, argv, known, sizeof known / sizeof *known, NULL, 0, usage);
+    code = program_parse_some(argc, argv, known, sizeof known / sizeof *known, files, 0,
+                              ABLATION_FILES_MAX, usage);
     if (code == 0 && of.path == NULL) code = program_usage("--model is missing", usage);
     if (code == 0 && sweep != NULL && (plot_path != NULL || dense != NULL))
         code = program_usage("a --sweep has neither --plot nor --dense", usage);
+    if (code == 0 && (sweep != NULL && strcmp(sweep, "file") == 0) != (files[0] != NULL))
+        code = program_usage("--sweep file, and only that, takes other FILEs", usage);
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1u << 20, &of.tokens);
     if (code == 0) code = program_u32("--skip", skip, 1, 1u << 20, &of.skip);
     if (code == 0) code = program_u32("--dense", dense, 1, 1000, &of.dense_tokens);

@@ -39,8 +39,12 @@ typedef struct ablation_row {
         limit_ms; /* the larger of bytes by the device's rate and touched_bytes by the memory's */
 } ablation_row;
 
+#define ABLATION_FILES_MAX 7u
+
 typedef struct ablation {
     const char *path;
+    const char *text_path;    /* NULL: a Zipf sequence */
+    const char *const *files; /* (ABLATION_FILES_MAX) to sweep over besides path, then NULL */
     uint64_t budget_bytes;
     uint32_t tokens;       /* measured */
     uint32_t skip;         /* before them, to fill the cache */
@@ -66,9 +70,9 @@ typedef struct ablation_run {
     double seconds; /* of the measured tokens */
 } ablation_run;
 
-/* Open with options, run skip tokens, then `tokens` that count. */
-int ablation_run_model(const ablation *of, const flashinfer_options *options, uint32_t skip,
-                       uint32_t tokens, ablation_run *run, flashinfer_error *error);
+/* Open a file with options, run skip tokens, then `tokens` that count. */
+int ablation_run_model(const ablation *of, const char *path, const flashinfer_options *options,
+                       uint32_t skip, uint32_t tokens, ablation_run *run, flashinfer_error *error);
 
 /* Look into the model file, make the tokens, complete the options. */
 int ablation_describe(ablation *of, flashinfer_error *error);
@@ -80,7 +84,7 @@ void ablation_release(ablation *of);
 /* The device's rate at a read size, from the probe. */
 double ablation_device_rate(const flashinfer_probe_result *probe, double read_bytes);
 
-/* kind: "budget", "window", "policy", "depth", "storage". 0, an error code, or 2 for an unknown kind. */
+/* kind: "budget", "window", "policy", "depth", "storage", "file". 0, an error code, or 2 for an unknown kind. */
 int ablation_sweep(ablation *of, const char *kind, int json, flashinfer_error *error);
 
 int ablation_plot(const ablation *of, FILE *file);

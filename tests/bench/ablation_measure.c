@@ -28,13 +28,13 @@ static double per_token_ms(uint64_t ns, uint64_t tokens)
 
 /* ------------------------------------------------------------------------------------ running the model */
 
-int ablation_run_model(const ablation *of, const flashinfer_options *options, uint32_t skip,
-                       uint32_t tokens, ablation_run *run, flashinfer_error *error)
+int ablation_run_model(const ablation *of, const char *path, const flashinfer_options *options,
+                       uint32_t skip, uint32_t tokens, ablation_run *run, flashinfer_error *error)
 {
     flashinfer_model *model = NULL;
     flashinfer_session *session = NULL;
     uint64_t started_ns = 0;
-    int code = flashinfer_model_open(of->path, options, &model, error);
+    int code = flashinfer_model_open(path, options, &model, error);
 
     memset(run, 0, sizeof *run);
     run->plan.size = sizeof run->plan;
@@ -96,7 +96,7 @@ static int run_ours(ablation *of, flashinfer_error *error)
 
     options.trace = record;
     options.trace_user = &recording;
-    code = ablation_run_model(of, &options, of->skip, of->tokens, &run, error);
+    code = ablation_run_model(of, of->path, &options, of->skip, of->tokens, &run, error);
     if (code == 0 && recording.failed) code = no_memory(error);
     if (code != 0) return code;
     of->plan = run.plan;
@@ -248,7 +248,7 @@ static int measure_dense(ablation *of, flashinfer_error *error)
 
     options.predictor = FLASHINFER_PREDICTOR_ALL;
     options.memory_budget = 0;
-    code = ablation_run_model(of, &options, 1, of->dense_tokens, &run, error);
+    code = ablation_run_model(of, of->path, &options, 1, of->dense_tokens, &run, error);
     if (code != 0) return code;
     resident = (double)run.plan.resident_bytes;
     of->weight_bytes = run.plan.resident_bytes + of->info.ffn_bytes;
@@ -335,6 +335,45 @@ static int ours_row(ablation *of, flashinfer_error *error)
     return 0;
 }
 
+/* The text's first tokens. */
+static int read_text(ablation *of, const flashinfer_model *model, uint32_t count,
+                     flashinfer_error *error)
+{
+    size_t bytes = 0, found = 0;
+    char *text = program_read_file(of->text_path, &bytes);
+    int32_t *ids = text != NULL ? malloc((bytes + 2) * sizeof *ids) : NULL;
+    int code = 0;
+
+    if (text == NULL)
+        code = flin_fail(error, FLASHINFER_EIO, "cannot read %s", of->text_path);
+    else if (ids == NULL)
+        code = no_memory(error);
+    else
+        code = flashinfer_tokenize(model, text, bytes, 0, ids, bytes + 2, &found, error);
+    if (code == 0 && found < count)
+        code = flin_fail(error, FLASHINFER_EINVAL, "%s has %zu tokens, %u are needed",
+                         of->text_path, found, count);
+    if (code == 0) memcpy(of->token_ids, ids, count * sizeof *ids);
+    free(ids);
+    free(text);
+    return code;
+}
+
+static int make_tokens(ablation *of, const flashinfer_model *model, flashinfer_error *error)
+{
+    uint32_t count = of->skip + of->tokens;
+
+    if (count > of->info.context_tokens)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "the model has %u positions: ask for fewer tokens",
+                         of->info.context_tokens);
+    of->token_ids = malloc((count + 1u) * sizeof *of->token_ids);
+    if (of->token_ids == NULL) return no_memory(error);
+    if (of->text_path != NULL) return read_text(of, model, count, error);
+    return bench_zipf_tokens(of->info.vocab_count, 1, of->token_ids, count) == 0 ? 0
+                                                                                 : no_memory(error);
+}
+
 int ablation_describe(ablation *of, flashinfer_error *error)
 {
     flashinfer_options options;
@@ -346,17 +385,10 @@ int ablation_describe(ablation *of, flashinfer_error *error)
     of->info.size = sizeof of->info;
     code = flashinfer_model_open(of->path, &options, &model, error);
     if (code == 0) code = flashinfer_model_info(model, &of->info);
+    if (code == 0) code = make_tokens(of, model, error);
     of->info.name = of->info.architecture = of->info.predictors = ""; /* the model's own */
     (void)flashinfer_model_close(model);
     if (code != 0) return code;
-    if (of->skip + of->tokens > of->info.context_tokens)
-        return flin_fail(error, FLASHINFER_EINVAL,
-                         "the model has %u positions: ask for fewer tokens",
-                         of->info.context_tokens);
-    of->token_ids = malloc((of->skip + of->tokens + 1u) * sizeof *of->token_ids);
-    if (of->token_ids == NULL ||
-        bench_zipf_tokens(of->info.vocab_count, 1, of->token_ids, of->skip + of->tokens) != 0)
-        return no_memory(error);
     of->options.context_tokens = of->skip + of->tokens;
     of->options.memory_budget = of->budget_bytes;
     of->options.predictor = FLASHINFER_PREDICTOR_SKETCH;

@@ -8,10 +8,11 @@
 
 #include "zipf.h"
 
-#define POINTS_MAX 8u
+#define POINTS_MAX (ABLATION_FILES_MAX + 1)
 
 typedef struct point {
     char name[48];
+    const char *path;
     flashinfer_options options;
     ablation_run run;
     uint64_t peak_bytes; /* of the process so far: points go up in memory */
@@ -23,6 +24,7 @@ static point *add(point *points, uint32_t *count, const ablation *of, const char
 
     memset(at, 0, sizeof *at);
     (void)snprintf(at->name, sizeof at->name, "%s", name);
+    at->path = of->path;
     at->options = of->options;
     return at;
 }
@@ -82,6 +84,20 @@ static void add_storage(point *points, uint32_t *count, const ablation *of)
     add(points, count, of, "pread")->options.storage = FLASHINFER_STORAGE_PREAD;
 }
 
+static const char *last_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
+static void add_files(point *points, uint32_t *count, const ablation *of)
+{
+    add(points, count, of, last_of(of->path));
+    for (uint32_t i = 0; i < ABLATION_FILES_MAX && of->files[i] != NULL; i++)
+        add(points, count, of, last_of(of->files[i]))->path = of->files[i];
+}
+
 static double per_token(uint64_t value, const point *at)
 {
     return (double)value / (double)at->run.stats.tokens;
@@ -91,22 +107,26 @@ static void print_point(const point *at, int json, int first)
 {
     const flashinfer_stats *stats = &at->run.stats;
     double rate = (double)stats->tokens / at->run.seconds;
+    double predicted = (double)stats->predicted / (double)stats->neurons;
     double hits = stats->predicted != 0 ? (double)stats->resident / (double)stats->predicted : 0;
 
     if (json)
         (void)printf("%s{\"name\": \"%s\", \"budget_bytes\": %llu, \"planned_bytes\": %llu, "
                      "\"peak_rss_bytes\": %llu, \"slots\": %u, \"hit_rate\": %.5f, "
-                     "\"bytes_per_token\": %.1f, \"stall_ms\": %.3f, \"memory_ms\": %.3f, "
+                     "\"predicted\": %.5f, \"bytes_per_token\": %.1f, \"reads_per_token\": %.1f, "
+                     "\"stall_ms\": %.3f, \"memory_ms\": %.3f, "
                      "\"tokens_per_second\": %.4f}",
                      first ? "" : ", ", at->name, (unsigned long long)at->run.plan.budget_bytes,
                      (unsigned long long)at->run.plan.planned_bytes,
-                     (unsigned long long)at->peak_bytes, at->run.plan.slots, hits,
-                     per_token(stats->flash_bytes, at), per_token(stats->io_wait_ns, at) / 1e6,
-                     per_token(stats->memory_ns, at) / 1e6, rate);
+                     (unsigned long long)at->peak_bytes, at->run.plan.slots, hits, predicted,
+                     per_token(stats->flash_bytes, at), per_token(stats->flash_reads, at),
+                     per_token(stats->io_wait_ns, at) / 1e6, per_token(stats->memory_ns, at) / 1e6,
+                     rate);
     else
-        (void)printf("%-14s %10.1f %10.1f %9u %7.2f%% %10.3f %9.1f %8.2f %9.3f\n", at->name,
-                     (double)at->run.plan.planned_bytes / 1e6, (double)at->peak_bytes / 1e6,
-                     at->run.plan.slots, 100 * hits, per_token(stats->flash_bytes, at) / 1e6,
+        (void)printf("%-20s %10.1f %10.1f %9u %8.2f%% %7.2f%% %10.3f %10.1f %9.1f %8.2f %9.3f\n",
+                     at->name, (double)at->run.plan.planned_bytes / 1e6,
+                     (double)at->peak_bytes / 1e6, at->run.plan.slots, 100 * predicted, 100 * hits,
+                     per_token(stats->flash_bytes, at) / 1e6, per_token(stats->flash_reads, at),
                      per_token(stats->io_wait_ns, at) / 1e6, per_token(stats->memory_ns, at) / 1e6,
                      rate);
     (void)fflush(stdout);
@@ -124,6 +144,8 @@ static int list_points(point *points, uint32_t *count, const ablation *of, const
         add_depths(points, count, of);
     else if (strcmp(kind, "storage") == 0)
         add_storage(points, count, of);
+    else if (strcmp(kind, "file") == 0)
+        add_files(points, count, of);
     else
         return 2;
     return 0;
@@ -140,11 +162,12 @@ int ablation_sweep(ablation *of, const char *kind, int json, flashinfer_error *e
     if (json)
         (void)printf("{\"sweep\": \"%s\", \"points\": [", kind);
     else
-        (void)printf("%-14s %10s %10s %9s %8s %10s %9s %8s %9s\n", kind, "planned MB", "peak MB",
-                     "slots", "hits", "MB/token", "stall ms", "mem ms", "tokens/s");
+        (void)printf("%-20s %10s %10s %9s %9s %8s %10s %10s %9s %8s %9s\n", kind, "planned MB",
+                     "peak MB", "slots", "predicted", "hits", "MB/token", "reads", "stall ms",
+                     "mem ms", "tokens/s");
     for (uint32_t i = 0; i < count && code == 0; i++) {
-        code =
-            ablation_run_model(of, &points[i].options, of->skip, of->tokens, &points[i].run, error);
+        code = ablation_run_model(of, points[i].path, &points[i].options, of->skip, of->tokens,
+                                  &points[i].run, error);
         points[i].peak_bytes = program_peak_rss_bytes();
         if (code == 0) print_point(&points[i], json, i == 0);
     }

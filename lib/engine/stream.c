@@ -106,18 +106,37 @@ static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_erro
     return code;
 }
 
+/* Say which neuron a read that failed was for; of a piece of many, the one it begins in. */
+static int lost_read(const flashinfer_model *model, const chunk *at, uint32_t failed, int code,
+                     flashinfer_error *error)
+{
+    const flin_scratch *scratch = &model->scratch;
+    uint64_t first = flin_bundle_begin(model, at->layer, at->first);
+    uint64_t offset = scratch->fetches[failed].offset;
+    uint32_t neuron = at->first;
+
+    if (model->shape.ordered)
+        neuron += scratch->missing[failed];
+    else if (offset > first)
+        neuron += (uint32_t)((offset - first) / model->shape.stride_bytes);
+    if (error != NULL && error->size >= sizeof *error) {
+        error->layer = (int32_t)at->layer;
+        error->neuron = neuron;
+    }
+    return code;
+}
+
 /* Wait until the chunk is there. */
 static int finish_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
 {
     uint64_t started_ns = flin_now_ns();
-    uint32_t landed, failed;
+    uint32_t landed, failed = 0;
     int code;
 
     do {
         code = flin_batch_collect(model->batch, 1, model->scratch.landed, model->shape.ffn, &landed,
                                   &failed, error);
-        if (code != 0 && error != NULL && error->size >= sizeof *error)
-            error->layer = (int32_t)at->layer;
+        if (code != 0) code = lost_read(model, at, failed, code, error);
     } while (code == 0 && landed != 0);
     model->stats.io_wait_ns += flin_now_ns() - started_ns;
     return code;

@@ -5,6 +5,7 @@
 #define TESTS_FAULT_HOST_FILE_H
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 
 #include "flashinfer_backend.h"
@@ -16,7 +17,11 @@ typedef struct host_file {
     uint64_t bytes;
     _Atomic uint64_t reads;      /* so far */
     uint64_t fail_from, fail_to; /* reads numbered in [from, to) fail with EIO; from 0: none */
-    uint64_t spoil_at;           /* read number that comes back with a flipped bit; 0: none */
+    uint64_t
+        spoil_from; /* reads numbered from here on come back with a flipped bit in each KiB; 0: none */
+    uint64_t spoil_at; /* read number that comes back with a flipped bit; 0: none */
+    uint64_t hang_at;  /* read number that does not come back while hung is set; 0: none */
+    _Atomic int hung;
     uint32_t alignment;          /* of every read, bytes; 0: any */
     _Atomic uint32_t violations; /* reads that were not aligned */
 } host_file;
@@ -42,7 +47,12 @@ static inline int64_t host_read(void *user, uint64_t offset, void *data, size_t 
     if (file->fail_from != 0 && number >= file->fail_from && number < file->fail_to) return -EIO;
     if (offset >= file->bytes) return 0;
     if (bytes > file->bytes - offset) bytes = (size_t)(file->bytes - offset);
+    for (int ms = 0; number == file->hang_at && atomic_load(&file->hung) && ms < 20000; ms++)
+        (void)poll(NULL, 0, 1);
     memcpy(data, file->data + offset, bytes);
+    for (size_t at = 0; file->spoil_from != 0 && number >= file->spoil_from && at < bytes;
+         at += 1024)
+        ((unsigned char *)data)[at] ^= 1;
     if (number == file->spoil_at) ((unsigned char *)data)[bytes / 2] ^= 1;
     return (int64_t)bytes;
 }

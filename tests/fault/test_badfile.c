@@ -405,6 +405,107 @@ static void spoilt_reads_are_read_again(void **state)
 }
 
 /* Saved state names the file it belongs to by all of its contents, not by its header. */
+enum { FAILING, CORRUPT, HANGING, TROUBLES };
+
+/* From the next read on, or until make_good(). */
+static void make_trouble(host_file *file, int kind)
+{
+    uint64_t next = file->reads + 3;
+
+    if (kind == FAILING) {
+        file->fail_from = next;
+        file->fail_to = UINT64_MAX;
+    }
+    if (kind == CORRUPT) file->spoil_from = next;
+    if (kind == HANGING) {
+        atomic_store(&file->hung, 1);
+        file->hang_at = next;
+    }
+}
+
+static void make_good(host_file *file)
+{
+    atomic_store(&file->hung, 0);
+    file->fail_from = file->spoil_from = file->hang_at = 0;
+}
+
+/* After a time-out steps are refused until the read that hung has come back. */
+static int step_again(flashinfer_session *session, int32_t token, flashinfer_error *error)
+{
+    int code = FLASHINFER_ETIMEDOUT;
+
+    for (int i = 0; i < 10000 && code == FLASHINFER_ETIMEDOUT; i++) {
+        if (i != 0) (void)poll(NULL, 0, 1);
+        code = flashinfer_step(session, token, error);
+    }
+    return code;
+}
+
+/* A step in the middle of a sequence meets trouble: one error that says where; the same session then goes on as if nothing
+   had been. */
+static void check_trouble(uint32_t predictor, int kind, const float *expected)
+{
+    static const int codes[TROUBLES] = {FLASHINFER_EIO, FLASHINFER_ECORRUPT, FLASHINFER_ETIMEDOUT};
+    flashinfer_options options = host_options(predictor);
+    host_file file = good;
+    flashinfer_model *model;
+    flashinfer_session *session;
+    flashinfer_error error;
+    size_t vocab;
+
+    options.io_timeout_ms = kind == HANGING ? 100 : 20000;
+    options.io_gap_bytes = 1;
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(host_open(&file, &options, &model, &error));
+    assert_ok(flashinfer_session_create(model, &session, &error));
+    assert_ok(flashinfer_step(session, 2, &error));
+    make_trouble(&file, kind);
+    assert_int_equal(flashinfer_step(session, 300, &error), codes[kind]);
+    assert_int_equal(error.code, codes[kind]);
+    assert_true(error.layer >= 0 && error.layer < 8);
+    assert_true(error.neuron >= 0 && error.neuron < 2560);
+    assert_true(error.offset > 0 && (uint64_t)error.offset < file.bytes);
+    assert_int_equal(flashinfer_session_position(session), 1);
+    make_good(&file);
+    assert_ok(step_again(session, 300, &error));
+    assert_memory_equal(expected, flashinfer_logits(session, &vocab), 4096 * sizeof *expected);
+    assert_ok(flashinfer_step(session, 7, &error));
+    assert_memory_equal(expected + 4096, flashinfer_logits(session, &vocab),
+                        4096 * sizeof *expected);
+    flashinfer_session_destroy(session);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+static void sessions_survive_a_step_that_failed(void **state)
+{
+    const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT,
+                                   FLASHINFER_PREDICTOR_ALL};
+    static const int32_t ids[] = {2, 300, 7};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof predictors / sizeof predictors[0]; i++) {
+        flashinfer_options options = host_options(predictors[i]);
+        host_file file = good;
+        flashinfer_model *model;
+        flashinfer_session *session;
+        flashinfer_error error;
+        float expected[2 * 4096];
+        size_t vocab;
+        flashinfer_error_init(&error, sizeof error);
+        assert_ok(host_open(&file, &options, &model, &error));
+        assert_ok(flashinfer_session_create(model, &session, &error));
+        for (int t = 0; t < 3; t++) {
+            assert_ok(flashinfer_step(session, ids[t], &error));
+            if (t != 0)
+                memcpy(expected + (t - 1) * 4096, flashinfer_logits(session, &vocab),
+                       4096 * sizeof *expected);
+        }
+        flashinfer_session_destroy(session);
+        assert_int_equal(flashinfer_model_close(model), 0);
+        for (int kind = 0; kind < TROUBLES; kind++) check_trouble(predictors[i], kind, expected);
+    }
+}
+
 static void state_of_another_file_is_refused(void **state)
 {
     flashinfer_options options = host_options(FLASHINFER_PREDICTOR_SKETCH);
@@ -492,6 +593,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(coarse_alignment_changes_nothing),
         cmocka_unit_test(failing_reads_are_retried_then_reported),
         cmocka_unit_test(spoilt_reads_are_read_again),
+        cmocka_unit_test(sessions_survive_a_step_that_failed),
         cmocka_unit_test(state_of_another_file_is_refused),
         cmocka_unit_test(errors_are_one_clean_line),
     };

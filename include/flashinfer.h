@@ -432,6 +432,7 @@ typedef struct flashinfer_stats {
     uint64_t memory_ns;      /* time in cache bookkeeping */
     uint64_t compute_ns;     /* time in attention, FFN and logits kernels */
     uint64_t total_ns;       /* time in step and eval */
+    uint64_t io_submit_ns;   /* time in handing reads over, beside computing or not */
 } flashinfer_stats;
 
 /**

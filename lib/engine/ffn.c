@@ -150,6 +150,21 @@ static void forget_missing(wave *at)
                         at->neurons.ids[at->model->scratch.missing[i]]);
 }
 
+/* Hand the reads over and meanwhile compute what is at hand. */
+static void begin_reading(wave *at)
+{
+    flashinfer_model *model = at->model;
+    uint64_t started_ns = flin_now_ns();
+
+    if (at->x != NULL) {
+        model->stats.io_wait_ns += flin_neurons_activate_reading(
+            model, &at->neurons, model->scratch.present, at->present, at->x);
+        return;
+    }
+    flin_batch_push(model->batch);
+    model->stats.io_wait_ns += flin_now_ns() - started_ns;
+}
+
 static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_error *error)
 {
     flashinfer_model *model = at->model;
@@ -158,13 +173,9 @@ static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_
 
     look_up(at);
     model->stats.memory_ns += flin_now_ns() - started_ns;
-    started_ns = flin_now_ns();
-    code = flin_batch_begin(model->batch, model->scratch.fetches, at->missing, error);
-    model->stats.io_wait_ns += flin_now_ns() - started_ns;
+    code = flin_batch_prepare(model->batch, model->scratch.fetches, at->missing, error);
     if (code == 0) {
-        if (at->x != NULL)
-            (void)flin_neurons_activate(model, &at->neurons, model->scratch.present, at->present,
-                                        at->x, 0);
+        begin_reading(at);
         code = drain(at, session, error);
     }
     if (code != 0) {
@@ -264,6 +275,7 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     model->stats.flash_reads += after.reads - before.reads;
     model->stats.flash_bytes += after.bytes - before.bytes;
     model->stats.read_retries += after.retries - before.retries;
+    model->stats.io_submit_ns += after.submit_ns - before.submit_ns;
     if (code != 0 || !audit_is_due(model, layer)) return code;
 
     code = flin_stream(session, layer, 0, input, NULL, error);

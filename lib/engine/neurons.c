@@ -3,10 +3,14 @@
  * the sum runs over the list in its order with the threads sharing the columns, so neither arrival order nor thread
  * count can change a bit of the result.
  */
+#include <stdatomic.h>
+
 #include "engine/model.h"
+#include "util/clock.h"
 #include "util/hash.h"
 
-#define GROUP 32u        /* neurons handed to a kernel at once */
+#define GROUP 32u /* neurons handed to a kernel at once */
+#define GROUP_MIN 4u
 #define COLUMN_GRAIN 64u /* columns: what kernels ask of a split */
 #define PARALLEL_MIN 8u  /* lists shorter than this are not worth waking threads for */
 
@@ -15,8 +19,13 @@ typedef struct activate_task {
     const flin_neurons *neurons;
     const uint32_t *list;
     uint32_t count;
+    uint32_t group; /* neurons a thread takes at once */
     const float *x; /* NULL: only verify */
     int verify;
+    flin_batch *reads;     /* handed over by the caller's thread beside the computing; NULL: none */
+    _Atomic uint32_t next; /* of list, not taken by any thread yet */
+    _Atomic uint64_t exhausted_ns; /* when a thread first found nothing to take; 0: none has */
+    uint64_t handed_over_ns;       /* when all reads the queue took at first were in it */
 } activate_task;
 
 int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neurons, uint32_t index)
@@ -43,7 +52,7 @@ static void activate_group(const activate_task *task, const uint32_t *list, uint
     const flin_neurons *neurons = task->neurons;
     const flin_part *up = &model->shape.parts[FLIN_PART_UP];
     const float *bias = model->weights.layers[neurons->layer].up_bias;
-    const void *rows[GROUP];
+    const void *rows[GROUP] = {NULL};
     float sums[GROUP];
 
     for (uint32_t i = 0; i < count; i++) rows[i] = neurons->rows[list[i]] + up->offset_bytes;
@@ -54,28 +63,43 @@ static void activate_group(const activate_task *task, const uint32_t *list, uint
     }
 }
 
+static void run_group(const activate_task *task, uint32_t at, uint32_t count)
+{
+    for (uint32_t i = at; task->verify && i < at + count; i++)
+        task->neurons->damaged[task->list[i]] =
+            (uint8_t)!flin_neuron_intact(task->model, task->neurons, task->list[i]);
+    if (task->x != NULL) activate_group(task, task->list + at, count);
+}
+
+/* Threads take groups as they come: one of them may be busy with reads. */
 static void run_activate(void *context, uint32_t index, uint32_t count)
 {
-    const activate_task *task = context;
-    uint32_t begin, end;
+    activate_task *task = context;
+    flin_batch *reads = index == 0 ? task->reads : NULL;
+    uint64_t none = 0;
+    uint32_t at;
 
-    flin_pool_share(task->count, 1, index, count, &begin, &end);
-    for (uint32_t at = begin; at < end; at += GROUP) {
-        uint32_t group = end - at < GROUP ? end - at : GROUP;
-        if (task->verify) {
-            for (uint32_t i = at; i < at + group; i++)
-                task->neurons->damaged[task->list[i]] =
-                    (uint8_t)!flin_neuron_intact(task->model, task->neurons, task->list[i]);
-        }
-        if (task->x != NULL) activate_group(task, task->list + at, group);
+    (void)count;
+    if (reads != NULL) {
+        flin_batch_push(reads);
+        task->handed_over_ns = flin_now_ns();
     }
+    while ((at = atomic_fetch_add(&task->next, task->group)) < task->count) {
+        run_group(task, at, task->count - at < task->group ? task->count - at : task->group);
+        if (reads != NULL) flin_batch_push(reads);
+    }
+    if (task->reads != NULL)
+        (void)atomic_compare_exchange_strong(&task->exhausted_ns, &none, flin_now_ns());
 }
 
 static uint32_t run(flashinfer_model *model, activate_task *task)
 {
-    uint32_t damaged = 0;
+    uint32_t threads = task->count < PARALLEL_MIN ? 1 : model->pool.count, damaged = 0;
 
-    if (task->count < PARALLEL_MIN)
+    task->group = task->count / (threads * 2);
+    if (task->group < GROUP_MIN) task->group = GROUP_MIN;
+    if (task->group > GROUP) task->group = GROUP;
+    if (threads <= 1)
         run_activate(task, 0, 1);
     else
         flin_pool_run(&model->pool, run_activate, task);
@@ -87,14 +111,34 @@ static uint32_t run(flashinfer_model *model, activate_task *task)
 uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
                                const uint32_t *list, uint32_t count, const float *x, int verify)
 {
-    activate_task task = {model, neurons, list, count, x, verify};
+    activate_task task = {
+        .model = model, .neurons = neurons, .list = list, .count = count, .x = x, .verify = verify};
     return run(model, &task);
+}
+
+uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
+                                       const uint32_t *list, uint32_t count, const float *x)
+{
+    activate_task task = {.model = model,
+                          .neurons = neurons,
+                          .list = list,
+                          .count = count,
+                          .x = x,
+                          .reads = model->batch};
+    uint64_t started_ns = flin_now_ns(), beside_ns;
+
+    (void)run(model, &task);
+    /* a lone thread computes nothing while it hands over; several do until there is nothing left */
+    beside_ns = model->pool.count <= 1 || count < PARALLEL_MIN ? started_ns
+                                                               : atomic_load(&task.exhausted_ns);
+    return task.handed_over_ns > beside_ns ? task.handed_over_ns - beside_ns : 0;
 }
 
 uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,
                              const uint32_t *list, uint32_t count)
 {
-    activate_task task = {model, neurons, list, count, NULL, 1};
+    activate_task task = {
+        .model = model, .neurons = neurons, .list = list, .count = count, .verify = 1};
     return run(model, &task);
 }
 

@@ -17,6 +17,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "util/clock.h"
+
 #define DEPTH_MAX 256u
 #define SEGMENTS_MAX 64u
 #define GAPS_MAX 32u              /* of the longest kind, read at a time */
@@ -347,6 +349,10 @@ static int submit_some(flin_batch *batch)
 
 static void fill(flin_batch *batch)
 {
+    uint64_t started_ns;
+
+    if (batch->next == batch->count && batch->pending_count == 0) return;
+    started_ns = flin_now_ns();
     do {
         while (batch->failure.code == 0 && batch->next < batch->count && batch->free_count != 0) {
             uint32_t index = batch->free_requests[--batch->free_count];
@@ -355,6 +361,7 @@ static void fill(flin_batch *batch)
             push_pending(batch, index);
         }
     } while (batch->failure.code == 0 && submit_some(batch));
+    batch->counts.submit_ns += flin_now_ns() - started_ns;
 }
 
 /* --------------------------------------------------------------------------------------- ending */
@@ -454,8 +461,8 @@ static int check_fetches(const flin_batch *batch, const flin_fetch *fetches, uin
     return 0;
 }
 
-int flin_batch_begin(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
-                     flashinfer_error *error)
+int flin_batch_prepare(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
+                       flashinfer_error *error)
 {
     const flin_storage_owner owner = {request_landed, batch};
     int status;
@@ -471,8 +478,24 @@ int flin_batch_begin(flin_batch *batch, const flin_fetch *fetches, uint32_t coun
     batch->fetches = fetches;
     batch->count = count;
     batch->next = batch->ready_first = batch->ready_end = 0;
-    fill(batch);
     return 0;
+}
+
+void flin_batch_push(flin_batch *batch)
+{
+    int came = batch->out != 0 ? flin_storage_pump(batch->storage, 0) : 0;
+
+    if (came < 0) give_up(batch, came);
+    fill(batch);
+}
+
+int flin_batch_begin(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
+                     flashinfer_error *error)
+{
+    int status = flin_batch_prepare(batch, fetches, count, error);
+
+    if (status == 0) fill(batch);
+    return status;
 }
 
 static uint32_t hand_on(flin_batch *batch, uint32_t *indices, uint32_t capacity)

@@ -49,6 +49,12 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
 int flin_batch_begin(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
                      flashinfer_error *error);
 
+/* The two halves of it. Prepare submits nothing; push takes in what has landed and submits as much as the queue then takes:
+   call it now and again while computing, so that the queue stays full. What fails shows in collect. */
+int flin_batch_prepare(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
+                       flashinfer_error *error);
+void flin_batch_push(flin_batch *batch);
+
 /* Collect fetches that have landed: indices into fetches, (capacity). With wait != 0 blocks until
    at least one landed unless none is outstanding. *landed 0 means: nothing yet (wait == 0) or the
    batch has ended. Submits further reads as the queue empties.
@@ -75,6 +81,7 @@ typedef struct flin_batch_counts {
     uint64_t reads; /* requests completed, failed ones too */
     uint64_t bytes; /* bytes they moved, gaps included */
     uint64_t retries;
+    uint64_t submit_ns; /* time spent handing reads to the backend */
 } flin_batch_counts;
 
 flin_batch_counts flin_batch_read_counts(const flin_batch *batch); /* since layout */

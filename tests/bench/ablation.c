@@ -17,6 +17,9 @@ static const char usage[] =
     "equal;\n"
     "                  file: the model and the other FILEs, packed otherwise, within the same "
     "bytes\n"
+    "  --in-turns      the sweep's points are open together and take turns token by token: ratios "
+    "that a\n"
+    "                  machine changing its speed does not spoil, for their memory added up\n"
     "  --text FILE     over a text instead, its beginning in the model's tokens\n"
     "  --plot FILE     also draw the rows (SVG)\n"
     "  --threads N  --kv f32|f16 (default f16)";
@@ -71,6 +74,10 @@ static void print_table(const ablation *of)
         "naive, hybrid: all bytes at the rate in order, or a dense token's computing, whichever "
         "is longer\n(predictor all took %.1f ms, %.1f of them waiting)\n",
         of->dense_total_ms, of->dense_stall_ms);
+    (void)printf("ours: %.0f reads a token, handing them over takes %.1f ms of one thread, the "
+                 "others computing meanwhile\n",
+                 (double)of->stats.flash_reads / (double)of->stats.tokens,
+                 of->rows[ABLATION_OURS].submit_ms);
     (void)printf("+predictor to +bundling: reads replayed alone, times added up; ours ran\n");
 }
 
@@ -89,14 +96,15 @@ static void print_json(const ablation *of)
                  of->sequential_bytes_per_s / 1e9, (double)of->probe.dram_bytes_per_s / 1e9);
     for (int i = 0; i < ABLATION_ROWS; i++) {
         const ablation_row *row = &of->rows[i];
-        (void)printf("%s{\"name\": \"%s\", \"dram_bytes\": %llu, \"bytes_per_token\": %.1f, "
-                     "\"read_bytes\": %.1f, \"io_ms\": %.3f, \"memory_ms\": %.3f, "
-                     "\"compute_ms\": %.3f, \"stall_ms\": %.3f, \"total_ms\": %.3f, "
-                     "\"ratio_to_naive\": %.4f, \"percent_of_limit\": %.2f}",
-                     i != 0 ? ", " : "", row->name, (unsigned long long)row->dram_bytes, row->bytes,
-                     row->read_bytes, row->io_ms, row->memory_ms, row->compute_ms, row->stall_ms,
-                     row->total_ms, naive_of(of)->total_ms / row->total_ms,
-                     100 * row->limit_ms / row->total_ms);
+        (void)printf(
+            "%s{\"name\": \"%s\", \"dram_bytes\": %llu, \"bytes_per_token\": %.1f, "
+            "\"read_bytes\": %.1f, \"io_ms\": %.3f, \"memory_ms\": %.3f, "
+            "\"compute_ms\": %.3f, \"stall_ms\": %.3f, \"submit_ms\": %.3f, \"total_ms\": %.3f, "
+            "\"ratio_to_naive\": %.4f, \"percent_of_limit\": %.2f}",
+            i != 0 ? ", " : "", row->name, (unsigned long long)row->dram_bytes, row->bytes,
+            row->read_bytes, row->io_ms, row->memory_ms, row->compute_ms, row->stall_ms,
+            row->submit_ms, row->total_ms, naive_of(of)->total_ms / row->total_ms,
+            100 * row->limit_ms / row->total_ms);
     }
     (void)printf("]}\n");
 }
@@ -137,10 +145,12 @@ int main(int argc, char **argv)
     ablation of = {.tokens = 48, .skip = 48, .dense_tokens = 3, .files = files};
     int json = 0, code;
     const program_option known[] = {
-        {"--model", &of.path, NULL},  {"--budget", &budget, NULL},    {"--tokens", &tokens, NULL},
-        {"--skip", &skip, NULL},      {"--dense", &dense, NULL},      {"--sweep", &sweep, NULL},
-        {"--plot", &plot_path, NULL}, {"--json", NULL, &json},        {"--threads", &threads, NULL},
-        {"--kv", &kv, NULL},          {"--text", &of.text_path, NULL}};
+        {"--model", &of.path, NULL},     {"--budget", &budget, NULL},
+        {"--tokens", &tokens, NULL},     {"--skip", &skip, NULL},
+        {"--dense", &dense, NULL},       {"--sweep", &sweep, NULL},
+        {"--plot", &plot_path, NULL},    {"--json", NULL, &json},
+        {"--threads", &threads, NULL},   {"--kv", &kv, NULL},
+        {"--text", &of.text_path, NULL}, {"--in-turns", NULL, &of.in_turns}};
 
     flashinfer_options_init(&of.options, sizeof of.options);
     of.options.kv_type = FLASHINFER_KV_F16;
@@ -151,6 +161,8 @@ int main(int argc, char **argv)
         code = program_usage("a --sweep has neither --plot nor --dense", usage);
     if (code == 0 && (sweep != NULL && strcmp(sweep, "file") == 0) != (files[0] != NULL))
         code = program_usage("--sweep file, and only that, takes other FILEs", usage);
+    if (code == 0 && of.in_turns && sweep == NULL)
+        code = program_usage("--in-turns is for a --sweep", usage);
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1u << 20, &of.tokens);
     if (code == 0) code = program_u32("--skip", skip, 1, 1u << 20, &of.skip);
     if (code == 0) code = program_u32("--dense", dense, 1, 1000, &of.dense_tokens);

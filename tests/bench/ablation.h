@@ -33,6 +33,7 @@ typedef struct ablation_row {
     double memory_ms;  /* cache bookkeeping */
     double compute_ms; /* predictor included */
     double stall_ms;   /* time a token waits for flash: all of io_ms where nothing overlaps */
+    double submit_ms;  /* in handing reads over to the kernel; 0 where it was not measured */
     double total_ms;
     double touched_bytes; /* read from memory for a token */
     double
@@ -49,6 +50,7 @@ typedef struct ablation {
     uint32_t tokens;       /* measured */
     uint32_t skip;         /* before them, to fill the cache */
     uint32_t dense_tokens; /* measured of naive and hybrid */
+    int in_turns;          /* a sweep's points are open together and take turns, token by token */
     flashinfer_options options;
     flashinfer_info info;
     flashinfer_plan plan;
@@ -68,7 +70,17 @@ typedef struct ablation_run {
     flashinfer_plan plan;
     flashinfer_stats stats;
     double seconds; /* of the measured tokens */
+    flashinfer_model *model;
+    flashinfer_session *session;
 } ablation_run;
+
+/* The same in pieces: open; step the tokens one after the other, the first `skip` of them uncounted; close, whatever came
+   before, which fills in plan and stats and returns code or its own failure. */
+int ablation_run_open(ablation_run *run, const char *path, const flashinfer_options *options,
+                      flashinfer_error *error);
+int ablation_run_step(ablation_run *run, const ablation *of, uint32_t skip, uint32_t index,
+                      flashinfer_error *error);
+int ablation_run_close(ablation_run *run, int code);
 
 /* Open a file with options, run skip tokens, then `tokens` that count. */
 int ablation_run_model(const ablation *of, const char *path, const flashinfer_options *options,

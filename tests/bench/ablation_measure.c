@@ -28,31 +28,49 @@ static double per_token_ms(uint64_t ns, uint64_t tokens)
 
 /* ------------------------------------------------------------------------------------ running the model */
 
-int ablation_run_model(const ablation *of, const char *path, const flashinfer_options *options,
-                       uint32_t skip, uint32_t tokens, ablation_run *run, flashinfer_error *error)
+int ablation_run_open(ablation_run *run, const char *path, const flashinfer_options *options,
+                      flashinfer_error *error)
 {
-    flashinfer_model *model = NULL;
-    flashinfer_session *session = NULL;
-    uint64_t started_ns = 0;
-    int code = flashinfer_model_open(path, options, &model, error);
+    int code;
 
     memset(run, 0, sizeof *run);
     run->plan.size = sizeof run->plan;
     run->stats.size = sizeof run->stats;
-    if (code == 0) code = flashinfer_session_create(model, &session, error);
-    for (uint32_t t = 0; t < skip + tokens && code == 0; t++) {
-        if (t == skip) {
-            (void)flashinfer_model_reset_stats(model);
-            started_ns = flin_now_ns();
-        }
-        code = flashinfer_step(session, of->token_ids[t], error);
-    }
-    run->seconds = (double)(flin_now_ns() - started_ns) / 1e9;
-    if (code == 0) code = flashinfer_model_plan(model, &run->plan);
-    if (code == 0) code = flashinfer_model_stats(model, &run->stats);
-    flashinfer_session_destroy(session);
-    (void)flashinfer_model_close(model);
+    code = flashinfer_model_open(path, options, &run->model, error);
+    return code != 0 ? code : flashinfer_session_create(run->model, &run->session, error);
+}
+
+int ablation_run_step(ablation_run *run, const ablation *of, uint32_t skip, uint32_t index,
+                      flashinfer_error *error)
+{
+    uint64_t started_ns = flin_now_ns();
+    int code;
+
+    if (index == skip) (void)flashinfer_model_reset_stats(run->model);
+    code = flashinfer_step(run->session, of->token_ids[index], error);
+    if (index >= skip) run->seconds += (double)(flin_now_ns() - started_ns) / 1e9;
     return code;
+}
+
+int ablation_run_close(ablation_run *run, int code)
+{
+    if (code == 0) code = flashinfer_model_plan(run->model, &run->plan);
+    if (code == 0) code = flashinfer_model_stats(run->model, &run->stats);
+    flashinfer_session_destroy(run->session);
+    (void)flashinfer_model_close(run->model);
+    run->session = NULL;
+    run->model = NULL;
+    return code;
+}
+
+int ablation_run_model(const ablation *of, const char *path, const flashinfer_options *options,
+                       uint32_t skip, uint32_t tokens, ablation_run *run, flashinfer_error *error)
+{
+    int code = ablation_run_open(run, path, options, error);
+
+    for (uint32_t t = 0; t < skip + tokens && code == 0; t++)
+        code = ablation_run_step(run, of, skip, t, error);
+    return ablation_run_close(run, code);
 }
 
 /* ------------------------------------------------------------------------------------------- recording */
@@ -330,6 +348,7 @@ static int ours_row(ablation *of, flashinfer_error *error)
     row->read_bytes = (double)stats->flash_bytes / (double)stats->flash_reads;
     row->memory_ms = per_token_ms(stats->memory_ns, stats->tokens);
     row->stall_ms = per_token_ms(stats->io_wait_ns, stats->tokens);
+    row->submit_ms = per_token_ms(stats->io_submit_ns, stats->tokens);
     row->total_ms = per_token_ms(stats->total_ns, stats->tokens);
     finish_row(of, row, ablation_device_rate(&of->probe, row->read_bytes));
     return 0;

@@ -15,7 +15,9 @@ typedef struct point {
     const char *path;
     flashinfer_options options;
     ablation_run run;
-    uint64_t peak_bytes; /* of the process so far: points go up in memory */
+    uint64_t peak_bytes;   /* of the process so far: points go up in memory */
+    double to_first;       /* time of a token, over the first point's */
+    double *token_seconds; /* (tokens) when they take turns */
 } point;
 
 static point *add(point *points, uint32_t *count, const ablation *of, const char *name)
@@ -109,26 +111,28 @@ static void print_point(const point *at, int json, int first)
     double rate = (double)stats->tokens / at->run.seconds;
     double predicted = (double)stats->predicted / (double)stats->neurons;
     double hits = stats->predicted != 0 ? (double)stats->resident / (double)stats->predicted : 0;
+    double bytes = per_token(stats->flash_bytes, at), reads = per_token(stats->flash_reads, at);
+    double stall = per_token(stats->io_wait_ns, at) / 1e6;
+    double submit = per_token(stats->io_submit_ns, at) / 1e6;
+    double memory = per_token(stats->memory_ns, at) / 1e6;
 
     if (json)
         (void)printf("%s{\"name\": \"%s\", \"budget_bytes\": %llu, \"planned_bytes\": %llu, "
-                     "\"peak_rss_bytes\": %llu, \"slots\": %u, \"hit_rate\": %.5f, "
-                     "\"predicted\": %.5f, \"bytes_per_token\": %.1f, \"reads_per_token\": %.1f, "
-                     "\"stall_ms\": %.3f, \"memory_ms\": %.3f, "
-                     "\"tokens_per_second\": %.4f}",
+                     "\"peak_rss_bytes\": %llu, \"slots\": %u, \"predicted\": %.5f, "
+                     "\"hit_rate\": %.5f, \"bytes_per_token\": %.1f, \"reads_per_token\": %.1f, "
+                     "\"stall_ms\": %.3f, \"submit_ms\": %.3f, \"memory_ms\": %.3f, "
+                     "\"tokens_per_second\": %.4f, \"to_first\": %.4f}",
                      first ? "" : ", ", at->name, (unsigned long long)at->run.plan.budget_bytes,
                      (unsigned long long)at->run.plan.planned_bytes,
-                     (unsigned long long)at->peak_bytes, at->run.plan.slots, hits, predicted,
-                     per_token(stats->flash_bytes, at), per_token(stats->flash_reads, at),
-                     per_token(stats->io_wait_ns, at) / 1e6, per_token(stats->memory_ns, at) / 1e6,
-                     rate);
+                     (unsigned long long)at->peak_bytes, at->run.plan.slots, predicted, hits, bytes,
+                     reads, stall, submit, memory, rate, at->to_first);
     else
-        (void)printf("%-20s %10.1f %10.1f %9u %8.2f%% %7.2f%% %10.3f %10.1f %9.1f %8.2f %9.3f\n",
-                     at->name, (double)at->run.plan.planned_bytes / 1e6,
-                     (double)at->peak_bytes / 1e6, at->run.plan.slots, 100 * predicted, 100 * hits,
-                     per_token(stats->flash_bytes, at) / 1e6, per_token(stats->flash_reads, at),
-                     per_token(stats->io_wait_ns, at) / 1e6, per_token(stats->memory_ns, at) / 1e6,
-                     rate);
+        (void)printf(
+            "%-20s %10.1f %10.1f %9u %8.2f%% %7.2f%% %10.3f %10.1f %9.1f %9.1f %8.2f %9.3f "
+            "%8.3f\n",
+            at->name, (double)at->run.plan.planned_bytes / 1e6, (double)at->peak_bytes / 1e6,
+            at->run.plan.slots, 100 * predicted, 100 * hits, bytes / 1e6, reads, stall, submit,
+            memory, rate, at->to_first);
     (void)fflush(stdout);
 }
 
@@ -151,6 +155,77 @@ static int list_points(point *points, uint32_t *count, const ablation *of, const
     return 0;
 }
 
+static int run_alone(const ablation *of, point *at, flashinfer_error *error)
+{
+    int code =
+        ablation_run_model(of, at->path, &at->options, of->skip, of->tokens, &at->run, error);
+
+    at->peak_bytes = program_peak_rss_bytes();
+    return code;
+}
+
+static int by_value(const void *left, const void *right)
+{
+    double first = *(const double *)left, second = *(const double *)right;
+    return (first > second) - (first < second);
+}
+
+/* Of a point's tokens over the first point's, each against the one of the same turn. */
+static double median_ratio(const point *at, const point *first, uint32_t tokens, double *ratios)
+{
+    for (uint32_t t = 0; t < tokens; t++)
+        ratios[t] = at->token_seconds[t] / first->token_seconds[t];
+    qsort(ratios, tokens, sizeof *ratios, by_value);
+    return tokens % 2 == 1 ? ratios[tokens / 2] : (ratios[tokens / 2 - 1] + ratios[tokens / 2]) / 2;
+}
+
+static int step_point(const ablation *of, point *at, uint32_t token, flashinfer_error *error)
+{
+    double before = at->run.seconds;
+    int code = ablation_run_step(&at->run, of, of->skip, token, error);
+
+    if (token >= of->skip) at->token_seconds[token - of->skip] = at->run.seconds - before;
+    return code;
+}
+
+/* All points open at once; who begins a turn rotates. */
+static int run_in_turns(const ablation *of, point *points, uint32_t count, flashinfer_error *error)
+{
+    uint32_t open = 0;
+    double *ratios = malloc(of->tokens * sizeof *ratios);
+    int code = ratios != NULL ? 0 : FLASHINFER_ENOMEM;
+
+    for (; open < count && code == 0; open++) {
+        points[open].token_seconds = calloc(of->tokens, sizeof(double));
+        if (points[open].token_seconds == NULL) code = FLASHINFER_ENOMEM;
+        if (code == 0)
+            code = ablation_run_open(&points[open].run, points[open].path, &points[open].options,
+                                     error);
+    }
+    for (uint32_t t = 0; t < of->skip + of->tokens && code == 0; t++)
+        for (uint32_t i = 0; i < count && code == 0; i++)
+            code = step_point(of, &points[(t + i) % count], t, error);
+    for (uint32_t i = 0; i < open; i++) {
+        code = ablation_run_close(&points[i].run, code);
+        points[i].peak_bytes = program_peak_rss_bytes();
+    }
+    for (uint32_t i = 0; i < count && code == 0; i++)
+        points[i].to_first = median_ratio(&points[i], &points[0], of->tokens, ratios);
+    for (uint32_t i = 0; i < open; i++) free(points[i].token_seconds);
+    free(ratios);
+    return code;
+}
+
+static void print_sweep_head(const char *kind, int json)
+{
+    if (json)
+        (void)printf("{\"sweep\": \"%s\", \"points\": [", kind);
+    else
+        (void)printf("%-20s %10s %10s %9s %9s %8s %10s %10s %9s %9s %8s %9s %8s\n", kind,
+                     "planned MB", "peak MB", "slots", "predicted", "hits", "MB/token", "reads",
+                     "stall ms", "submit ms", "mem ms", "tokens/s", "to first");
+}
+
 int ablation_sweep(ablation *of, const char *kind, int json, flashinfer_error *error)
 {
     point points[POINTS_MAX];
@@ -158,17 +233,12 @@ int ablation_sweep(ablation *of, const char *kind, int json, flashinfer_error *e
     int code = ablation_describe(of, error);
 
     if (code == 0) code = list_points(points, &count, of, kind, error);
+    if (code == 0 && of->in_turns) code = run_in_turns(of, points, count, error);
     if (code != 0) return code;
-    if (json)
-        (void)printf("{\"sweep\": \"%s\", \"points\": [", kind);
-    else
-        (void)printf("%-20s %10s %10s %9s %9s %8s %10s %10s %9s %8s %9s\n", kind, "planned MB",
-                     "peak MB", "slots", "predicted", "hits", "MB/token", "reads", "stall ms",
-                     "mem ms", "tokens/s");
+    print_sweep_head(kind, json);
     for (uint32_t i = 0; i < count && code == 0; i++) {
-        code = ablation_run_model(of, points[i].path, &points[i].options, of->skip, of->tokens,
-                                  &points[i].run, error);
-        points[i].peak_bytes = program_peak_rss_bytes();
+        if (!of->in_turns) code = run_alone(of, &points[i], error);
+        if (!of->in_turns) points[i].to_first = points[i].run.seconds / points[0].run.seconds;
         if (code == 0) print_point(&points[i], json, i == 0);
     }
     if (json) (void)printf("]}\n");

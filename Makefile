@@ -10,7 +10,8 @@ help:
 	@echo "make demo       pack the bundled model and tell a story within half of its size"
 	@echo "make check      install what is missing, build with warnings as errors, run all tests"
 	@echo "make check-golden   all golden windows of all models (long)"
-	@echo "make bench      short benchmarks"
+	@echo "make bench      short benchmarks and the ablation on a small synthetic model (0.9 GB in $(BUILD)/)"
+	@echo "make ablation   the paper's tables at OPT-6.7B's shape, budgets in control groups (14 GB in $(BUILD)/, long)"
 	@echo "make install    install library, headers and pkg-config file (PREFIX=$(PREFIX), DESTDIR)"
 	@echo "make clean      remove $(BUILD)/ and the other build folders"
 
@@ -40,6 +41,18 @@ check-golden:
 
 bench: library
 	@meson test -C $(BUILD) --benchmark --suite bench --verbose
+	@test -e $(BUILD)/bench.gguf || $(BUILD)/tests/bench/synth --layers 8 --d 2048 --heads 32 --ffn 8192 --vocab 8192 \
+	    $(BUILD)/bench.gguf
+	@$(BUILD)/tests/bench/ablation --model $(BUILD)/bench.gguf
+
+ablation: $(BUILD)/opt-6.7b.gguf
+	@.ci/setup bench
+	@$(BUILD)/tests/bench/ablation --model $< --tokens 48 --skip 96 --plot $(BUILD)/ablation-opt-6.7b.svg
+	@python3 tests/bench/fio.py $(BUILD)/tests/bench/reads $<
+	@python3 tests/bench/budgets.py $(BUILD)/tests/bench/ablation $<
+
+$(BUILD)/opt-6.7b.gguf: | library
+	@$(BUILD)/tests/bench/synth --shape opt-6.7b $@
 
 install: library
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)) && ninja -C $(BUILD) --quiet
@@ -48,4 +61,4 @@ install: library
 clean:
 	rm -rf build build-*
 
-.PHONY: all help setup library demo check check-golden bench install clean
+.PHONY: all help setup library demo check check-golden bench ablation install clean

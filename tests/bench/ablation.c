@@ -159,8 +159,8 @@ int main(int argc, char **argv)
     if (code == 0 && of.path == NULL) code = program_usage("--model is missing", usage);
     if (code == 0 && sweep != NULL && (plot_path != NULL || dense != NULL))
         code = program_usage("a --sweep has neither --plot nor --dense", usage);
-    if (code == 0 && (sweep != NULL && strcmp(sweep, "file") == 0) != (files[0] != NULL))
-        code = program_usage("--sweep file, and only that, takes other FILEs", usage);
+    if (code == 0 && files[0] != NULL && (sweep == NULL || strcmp(sweep, "file") != 0))
+        code = program_usage("other FILEs are for --sweep file", usage);
     if (code == 0 && of.in_turns && sweep == NULL)
         code = program_usage("--in-turns is for a --sweep", usage);
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1u << 20, &of.tokens);

@@ -8,46 +8,10 @@ import os
 import subprocess
 import sys
 
-V1, V2 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup"
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tools"))
+from memory_group import Group  # noqa: E402
+
 PROCESS_BYTES = 8 * 2**20
-
-
-class Group:
-    """A memory control group below the machine's, of either version."""
-
-    def __init__(self):
-        self.v2 = os.path.exists(f"{V2}/cgroup.controllers")
-        self.path = f"{V2 if self.v2 else V1}/flashinfer-test-{os.getpid()}"
-        os.mkdir(self.path)
-
-    def write(self, name, value):
-        with open(f"{self.path}/{name}", "w", encoding="ascii") as file:
-            file.write(str(value))
-
-    def read(self, name):
-        with open(f"{self.path}/{name}", encoding="ascii") as file:
-            return file.read()
-
-    def limit(self, limit_bytes):
-        if self.v2:
-            self.write("memory.swap.max", 0)
-            self.write("memory.max", limit_bytes)
-        else:
-            self.write("memory.limit_in_bytes", limit_bytes)
-
-    def run(self, command):
-        def enter():
-            self.write("cgroup.procs", os.getpid())
-        return subprocess.run(command, preexec_fn=enter, capture_output=True, text=True, check=False, timeout=600)
-
-    def peak(self):
-        try:
-            return int(self.read("memory.peak" if self.v2 else "memory.max_usage_in_bytes"))
-        except OSError:
-            return 0
-
-    def close(self):
-        os.rmdir(self.path)
 
 
 def trial(programs, model, predictor, budget):

@@ -45,11 +45,13 @@ bench: library
 	    $(BUILD)/bench.gguf
 	@$(BUILD)/tests/bench/ablation --model $(BUILD)/bench.gguf
 
-ablation: $(BUILD)/opt-6.7b.gguf
-	@.ci/setup bench
-	@$(BUILD)/tests/bench/ablation --model $< --tokens 48 --skip 96 --plot $(BUILD)/ablation-opt-6.7b.svg
-	@python3 tests/bench/fio.py $(BUILD)/tests/bench/reads $<
-	@python3 tests/bench/budgets.py $(BUILD)/tests/bench/ablation $<
+ablation:
+	@.ci/setup build && .ci/setup bench
+	@test ! -e $(BUILD)/build.ninja || meson setup --reconfigure $(BUILD) >/dev/null # finds liburing
+	@$(MAKE) --no-print-directory $(BUILD)/opt-6.7b.gguf
+	@$(BUILD)/tests/bench/ablation --model $(BUILD)/opt-6.7b.gguf --tokens 48 --skip 96 --plot $(BUILD)/ablation-opt-6.7b.svg
+	@python3 tests/bench/fio.py $(BUILD)/tests/bench/reads $(BUILD)/opt-6.7b.gguf
+	@python3 tests/bench/budgets.py $(BUILD)/tests/bench/ablation $(BUILD)/opt-6.7b.gguf
 
 $(BUILD)/opt-6.7b.gguf: | library
 	@$(BUILD)/tests/bench/synth --shape opt-6.7b $@

@@ -65,8 +65,9 @@ static int read_record(FILE *file, recorded_trace *trace)
 {
     uint32_t head[2], *ids;
     uint64_t offset;
+    size_t got = fread(head, 1, sizeof head, file);
 
-    if (get(file, head, sizeof head) != 0) return feof(file) ? 0 : -1;
+    if (got != sizeof head) return got == 0 && feof(file) ? 0 : -1;
     if (head[0] != trace->records % trace->layers || head[1] > trace->neurons) return -1;
     if (get(file, &offset, sizeof offset) != 0) return -1;
     trace->bundle_offset[head[0]] = offset;

@@ -197,9 +197,10 @@ typedef struct flashinfer_trace {
     uint32_t ffn_length;          /* neurons per layer */
     uint32_t bundle_stride_bytes; /* distance between two bundles in the file */
     uint32_t count;               /* of ids */
-    uint64_t bundle_offset; /* of the layer's first bundle: bytes from the start of the model */
-    uint64_t step;          /* steps of the model since it was opened, from 1 */
-    const uint32_t *ids;    /* (count) ascending */
+    /* of the layer's first bundle, bytes from the start of the model; neuron i's is bundle i, but not with info.ordered */
+    uint64_t bundle_offset;
+    uint64_t step;       /* steps of the model since it was opened, from 1 */
+    const uint32_t *ids; /* (count) ascending */
 } flashinfer_trace;
 
 /* Called from the thread that steps, for every layer of every step. It may ask the model for its stats and plan only. */
@@ -755,7 +756,8 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  *        too, is replaced, but never a file of the checkpoint
  * @options: NULL for defaults
  *
- * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the model. NaN and
+ * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the model; with an order
+ * also lists of what it recorded of one layer, at most 1 byte for each of its neurons and steps. NaN and
  * infinite weights, and weights the dtype cannot hold, are refused with tensor and element.
  */
 FLASHINFER_API int flashinfer_pack(const char *checkpoint, const char *path,

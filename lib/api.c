@@ -594,6 +594,7 @@ int flashinfer_order_create(uint32_t layers, uint32_t neurons, flashinfer_order 
                             flashinfer_error *error)
 {
     NEED(order);
+    *order = NULL;
     return flin_order_create(layers, neurons, order, error);
 }
 

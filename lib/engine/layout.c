@@ -65,7 +65,6 @@ static void layout_scratch(flashinfer_model *model, flin_arena *arena)
     scratch->rows = FLIN_TAKE(arena, const uint8_t *, shape->ffn);
     scratch->present = FLIN_TAKE(arena, uint32_t, shape->ffn);
     scratch->missing = FLIN_TAKE(arena, uint32_t, shape->ffn);
-    scratch->landed = FLIN_TAKE(arena, uint32_t, shape->ffn);
     scratch->damaged = FLIN_TAKE(arena, uint8_t, shape->ffn);
     scratch->firing_rows = FLIN_TAKE(arena, const void *, shape->ffn);
     scratch->firing = FLIN_TAKE(arena, float, shape->ffn);
@@ -79,9 +78,11 @@ void flin_layout_verify(flashinfer_model *model, flin_arena *arena)
 
 static void layout_io(flashinfer_model *model, flin_arena *arena)
 {
-    flin_batch_limits limits = {model->shape.ffn, READ_BYTES_MAX, model->config.gap_bytes, 0};
+    uint32_t fetches_max = flin_stream_fetches(model);
+    flin_batch_limits limits = {fetches_max, READ_BYTES_MAX, model->config.gap_bytes, 0};
 
-    model->scratch.fetches = FLIN_TAKE(arena, flin_fetch, model->shape.ffn);
+    model->scratch.fetches = FLIN_TAKE(arena, flin_fetch, fetches_max);
+    model->scratch.landed = FLIN_TAKE(arena, uint32_t, fetches_max);
     if (model->shape.ordered) {
         model->scratch.wanted_rows = FLIN_TAKE(arena, uint64_t, (model->shape.ffn + 63) / 64);
         model->scratch.at_row = FLIN_TAKE(arena, uint32_t, model->shape.ffn);

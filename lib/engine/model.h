@@ -61,16 +61,16 @@ typedef struct flin_scratch {
     float *token;     /* (token_width) */
     float *scores;    /* (threads, context) */
 
-    uint32_t *ids;            /* (ffn) predicted neurons, ascending */
-    float *activations;       /* (ffn) of ids */
-    const uint8_t **rows;     /* (ffn) payload of ids in slots */
-    uint32_t *present;        /* (ffn) indices into ids found in the cache */
-    uint32_t *missing;        /* (ffn) indices into ids to be read */
-    uint32_t *landed;         /* (ffn) indices handed on by the batch, then into ids */
-    uint8_t *damaged;         /* (ffn) of ids: checksum mismatch seen */
+    uint32_t *ids;        /* (ffn) predicted neurons, ascending */
+    float *activations;   /* (ffn) of ids */
+    const uint8_t **rows; /* (ffn) payload of ids in slots */
+    uint32_t *present;    /* (ffn) indices into ids found in the cache */
+    uint32_t *missing;    /* (ffn) indices into ids to be read */
+    uint32_t *landed; /* (flin_stream_fetches()) indices handed on by the batch, then into ids */
+    uint8_t *damaged; /* (ffn) of ids: checksum mismatch seen */
     const void **firing_rows; /* (ffn) down rows of neurons that fire */
     float *firing;            /* (ffn) their activations */
-    flin_fetch *fetches;      /* (ffn) */
+    flin_fetch *fetches;      /* (flin_stream_fetches()) */
     uint64_t *wanted_rows; /* (ffn / 64) a bit per row, all clear; these two only with an order */
     uint32_t *at_row;      /* (ffn) index in a list of the neuron whose bundle is there */
     uint8_t *stream[2];    /* (stream_bytes) chunks of bundles in file order */
@@ -258,7 +258,7 @@ uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neur
                                const uint32_t *list, uint32_t count, const float *x, int verify);
 
 /* The same for neurons at hand while model->batch, prepared, is handed over and pushed on. Returns the nanoseconds in which
-   reads were handed over and no thread computed. */
+   reads were handed over after a thread had found nothing left to compute. */
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
                                        const uint32_t *list, uint32_t count, const float *x);
 
@@ -289,6 +289,9 @@ int flin_rows_check(const flashinfer_model *model, flashinfer_error *error);
 
 /* Bytes of a stream buffer that one bundle takes. */
 uint32_t flin_stream_unit(const flashinfer_model *model);
+
+/* The most fetches that a chunk, or a layer's missing neurons, are. */
+uint32_t flin_stream_fetches(const flashinfer_model *model);
 
 /* y += contribution of neurons [first, ffn), read in order. y NULL: an audit, which only counts. */
 int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,

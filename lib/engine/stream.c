@@ -27,7 +27,14 @@ uint32_t flin_stream_unit(const flashinfer_model *model)
     uint32_t stride = model->shape.stride_bytes, alignment = model->storage.caps.alignment;
 
     if (!model->shape.ordered) return stride;
-    return (uint32_t)flin_round_up(stride, alignment) + (stride % alignment != 0 ? alignment : 0);
+    return (uint32_t)flin_round_up((uint64_t)stride + alignment - 1, alignment);
+}
+
+uint32_t flin_stream_fetches(const flashinfer_model *model)
+{
+    uint32_t pieces = model->stream_bytes / PIECE_BYTES + 1;
+
+    return pieces > model->shape.ffn ? pieces : model->shape.ffn;
 }
 
 /* In an ordered file a chunk's bundles are anywhere: each has a place of one unit in the buffer. */
@@ -134,8 +141,8 @@ static int finish_chunk(flashinfer_model *model, const chunk *at, flashinfer_err
     int code;
 
     do {
-        code = flin_batch_collect(model->batch, 1, model->scratch.landed, model->shape.ffn, &landed,
-                                  &failed, error);
+        code = flin_batch_collect(model->batch, 1, model->scratch.landed,
+                                  flin_stream_fetches(model), &landed, &failed, error);
         if (code != 0) code = lost_read(model, at, failed, code, error);
     } while (code == 0 && landed != 0);
     model->stats.io_wait_ns += flin_now_ns() - started_ns;

@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define TOKENS_MAX 4096u /* of a layer that are learned from */
-#define HOT_SHARE 8u     /* hot: wanted by more than one token in so many */
+#define TICK_NEURONS 64u
+#define HOT_SHARE 8u /* hot: wanted by more than one token in so many */
 
 struct flashinfer_order {
     uint32_t layers;
@@ -120,11 +121,6 @@ static int is_hot(const chain *at, uint32_t neuron)
     return at->uses[neuron] > at->tokens / HOT_SHARE;
 }
 
-static void place(chain *at, uint32_t neuron)
-{
-    at->rows[neuron] = at->placed++;
-}
-
 /* The neuron that most often goes with `last`, or at->neurons if none does. */
 static uint32_t best_friend(chain *at, uint32_t last)
 {
@@ -151,15 +147,30 @@ static uint32_t best_friend(chain *at, uint32_t last)
     return best;
 }
 
-static void run_chain(chain *at)
+/* The next of the chain, or the most wanted of those left. */
+static uint32_t next_of(chain *at, uint32_t last, uint32_t *searched)
 {
-    for (uint32_t i = 0; i < at->neurons; i++) {
-        uint32_t neuron = at->by_use[i];
-        if (at->rows[neuron] != UINT32_MAX) continue;
-        place(at, neuron);
-        while (!is_hot(at, neuron) && (neuron = best_friend(at, neuron)) != at->neurons)
-            place(at, neuron);
+    uint32_t neuron = at->neurons;
+
+    if (last != at->neurons && !is_hot(at, last)) neuron = best_friend(at, last);
+    while (neuron == at->neurons) {
+        uint32_t wanted = at->by_use[(*searched)++];
+        if (at->rows[wanted] == UINT32_MAX) neuron = wanted;
     }
+    return neuron;
+}
+
+static int run_chain(chain *at, flin_order_tick tick, void *user, flashinfer_error *error)
+{
+    uint32_t neuron = at->neurons, searched = 0;
+    int code = 0;
+
+    while (at->placed < at->neurons && code == 0) {
+        neuron = next_of(at, neuron, &searched);
+        at->rows[neuron] = at->placed++;
+        if (tick != NULL && at->placed % TICK_NEURONS == 0) code = tick(user, error);
+    }
+    return code;
 }
 
 /* A counting sort; equals stay in order. counts: (tokens + 2) zeros */
@@ -241,12 +252,12 @@ static int take_lists(chain *at)
 }
 
 int flin_order_learn(const flashinfer_order *order, uint32_t layer, uint32_t *rows,
-                     flashinfer_error *error)
+                     flin_order_tick tick, void *user, flashinfer_error *error)
 {
     const uint64_t *asked = order->asked[layer];
     chain at = {.neurons = order->neurons, .tokens = order->tokens[layer], .rows = rows};
     uint32_t *counts = calloc((size_t)at.tokens + 2, sizeof *counts);
-    int ok = counts != NULL && take_tables(&at);
+    int ok = counts != NULL && take_tables(&at), code = 0;
 
     for (uint32_t i = 0; i < at.neurons; i++) rows[i] = UINT32_MAX;
     if (ok) count_uses(&at, asked, order->words);
@@ -254,11 +265,12 @@ int flin_order_learn(const flashinfer_order *order, uint32_t layer, uint32_t *ro
     if (ok) {
         sort_by_use(&at, counts);
         list_uses(&at, asked, order->words);
-        run_chain(&at);
+        code = run_chain(&at, tick, user, error);
+    } else {
+        code = flin_fail_at(error, FLASHINFER_ENOMEM, (int)layer, -1, -1,
+                            "no memory to learn the order of %u neurons", order->neurons);
     }
     free(counts);
     release(&at);
-    return ok ? 0
-              : flin_fail_at(error, FLASHINFER_ENOMEM, (int)layer, -1, -1,
-                             "no memory to learn the order of %u neurons", order->neurons);
+    return code;
 }

@@ -19,8 +19,12 @@ void flin_order_destroy(flashinfer_order *order);
 /* Does it speak of such a model? */
 int flin_order_fits(const flashinfer_order *order, uint32_t layers, uint32_t neurons);
 
-/* rows: (neurons) the row of the layer's bundle tensor that each neuron's bundle gets. */
+/* Called now and again while an order is learned; not 0 ends that with this code. */
+typedef int (*flin_order_tick)(void *user, flashinfer_error *error);
+
+/* rows: (neurons) the row of the layer's bundle tensor that each neuron's bundle gets. tick may be
+   NULL. Takes memory for at most an eighth of the recorded bits as numbers, twice. */
 int flin_order_learn(const flashinfer_order *order, uint32_t layer, uint32_t *rows,
-                     flashinfer_error *error);
+                     flin_order_tick tick, void *user, flashinfer_error *error);
 
 #endif

@@ -347,6 +347,11 @@ static int write_rows(flin_transfer *transfer, const flin_safetensor *up, uint32
     return 0;
 }
 
+static int learn_tick(void *user, flashinfer_error *error)
+{
+    return flin_transfer_tick(user, 0, error);
+}
+
 /* Which row each neuron's bundle gets; with an order the file says so. */
 static int settle_rows(flin_transfer *transfer, uint32_t layer, flashinfer_error *error)
 {
@@ -357,7 +362,8 @@ static int settle_rows(flin_transfer *transfer, uint32_t layer, flashinfer_error
         for (uint32_t i = 0; i < layout->neuron_count; i++) transfer->rows[i] = i;
         return 0;
     }
-    code = flin_order_learn(layout->choices.order, layer, transfer->rows, error);
+    code =
+        flin_order_learn(layout->choices.order, layer, transfer->rows, learn_tick, transfer, error);
     if (code != 0) return code;
     return write_vector(transfer, layout->ffns[layer].bundle_rows, transfer->rows,
                         layout->neuron_count * sizeof *transfer->rows, error);

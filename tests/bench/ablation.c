@@ -74,8 +74,8 @@ static void print_table(const ablation *of)
         "naive, hybrid: all bytes at the rate in order, or a dense token's computing, whichever "
         "is longer\n(predictor all took %.1f ms, %.1f of them waiting)\n",
         of->dense_total_ms, of->dense_stall_ms);
-    (void)printf("ours: %.0f reads a token, handing them over takes %.1f ms of one thread, the "
-                 "others computing meanwhile\n",
+    (void)printf("ours: %.0f reads a token, handing them over takes %.1f ms of one thread; others, "
+                 "if any, compute meanwhile\n",
                  (double)of->stats.flash_reads / (double)of->stats.tokens,
                  of->rows[ABLATION_OURS].submit_ms);
     (void)printf("+predictor to +bundling: reads replayed alone, times added up; ours ran\n");

@@ -419,6 +419,12 @@ int ablation_measure(ablation *of, flashinfer_error *error)
     uint32_t policy;
     int code = ablation_describe(of, error);
 
+    if (code == 0 && of->info.ordered)
+        code =
+            flin_fail(error, FLASHINFER_EINVAL,
+                      "%s was packed with an order, reads are replayed neuron by neuron: compare "
+                      "orders with --sweep file",
+                      of->path);
     if (code == 0) code = probe_again(of, 1, error);
     if (code == 0) code = run_ours(of, error);
     if (code == 0) code = read_sequentially(of, error);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/error.h"
 #include "zipf.h"
 
 #define POINTS_MAX (ABLATION_FILES_MAX + 1)
@@ -164,6 +165,11 @@ static int run_alone(const ablation *of, point *at, flashinfer_error *error)
     return code;
 }
 
+static int no_memory(flashinfer_error *error)
+{
+    return flin_fail(error, FLASHINFER_ENOMEM, "no memory for the times of every token");
+}
+
 static int by_value(const void *left, const void *right)
 {
     double first = *(const double *)left, second = *(const double *)right;
@@ -193,11 +199,11 @@ static int run_in_turns(const ablation *of, point *points, uint32_t count, flash
 {
     uint32_t open = 0;
     double *ratios = malloc(of->tokens * sizeof *ratios);
-    int code = ratios != NULL ? 0 : FLASHINFER_ENOMEM;
+    int code = ratios != NULL ? 0 : no_memory(error);
 
     for (; open < count && code == 0; open++) {
         points[open].token_seconds = calloc(of->tokens, sizeof(double));
-        if (points[open].token_seconds == NULL) code = FLASHINFER_ENOMEM;
+        if (points[open].token_seconds == NULL) code = no_memory(error);
         if (code == 0)
             code = ablation_run_open(&points[open].run, points[open].path, &points[open].options,
                                      error);

@@ -5,7 +5,7 @@ which counts the page cache too.
 usage: budgets.py ABLATION_PROGRAM MODEL.gguf [--budgets smallest,50,60,75,100] [--tokens 48] [--skip 400] [--threads N]
 
 The smallest is what the library itself says; the others are percent of the model file. Prints a line per budget. Exits
-with 1 if a group's peak passed its budget and 8 MiB, or tokens per second did not rise by each step (3% of noise allowed).
+with 1 if a process passed its budget and 8 MiB, or tokens per second did not rise by each step (3% of noise allowed).
 """
 import argparse
 import json
@@ -40,6 +40,8 @@ def measure(options, budget):
     try:
         group.limit(budget + PROCESS_BYTES)
         done = group.run(command_of(options, budget), timeout=7200)
+        if done.returncode == -9:
+            sys.exit(f"budget {budget}: killed by its control group: TOO MUCH MEMORY")
         if done.returncode != 0:
             sys.exit(f"budget {budget}: exit code {done.returncode}: {done.stderr.strip()}")
         return json.loads(done.stdout)["points"][0], group.peak()
@@ -56,7 +58,11 @@ def main():
     parser.add_argument("--skip", type=int, default=400)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    print(f"{'budget':>9} {'bytes':>14} {'planned':>14} {'peak of group':>14} {'hits':>7} {'MB/token':>9} {'stall ms':>9} "
+    try:
+        Group().close()
+    except OSError as problem:
+        sys.exit(f"budgets.py: no memory control group can be made here (as root it can): {problem}")
+    print(f"{'budget':>9} {'bytes':>14} {'planned':>14} {'peak resident':>14} {'peak of group':>14} {'hits':>7} {'MB/token':>9} {'stall ms':>9} "
           f"{'tokens/s':>9}")
     good, before, least = True, 0.0, smallest(options)
     for name in options.budgets.split(","):
@@ -67,12 +73,13 @@ def main():
         point, peak = measure(options, budget)
         rate = point["tokens_per_second"]
         verdict = ""
-        if peak > budget + PROCESS_BYTES:
+        if point["peak_rss_bytes"] > budget + PROCESS_BYTES:
             verdict += " TOO MUCH MEMORY"
         if rate < before * (1 - NOISE):
             verdict += " SLOWER WITH MORE"
         good, before = good and not verdict, rate
-        print(f"{name + ('' if name == 'smallest' else '%'):>9} {budget:14d} {point['planned_bytes']:14d} {peak:14d} "
+        print(f"{name + ('' if name == 'smallest' else '%'):>9} {budget:14d} {point['planned_bytes']:14d} {point['peak_rss_bytes']:14d} "
+              f"{peak or 'unknown':>14} "
               f"{100 * point['hit_rate']:6.2f}% {point['bytes_per_token'] / 1e6:9.3f} {point['stall_ms']:9.1f} {rate:9.3f}"
               + verdict, flush=True)
     return 0 if good else 1

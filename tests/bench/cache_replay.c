@@ -72,6 +72,28 @@ static int find_slots(const request *asked, const recorded_trace *trace, uint32_
     return 1;
 }
 
+/* Reads are replayed as from a file whose bundles lie neuron by neuron. */
+static int check_order(const char *path)
+{
+    flashinfer_info info = {.size = sizeof info};
+    flashinfer_model *model;
+    flashinfer_options options;
+    flashinfer_error error;
+    int code;
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.flags = FLASHINFER_OPEN_METADATA | FLASHINFER_OPEN_NO_TOKENIZER;
+    code = flashinfer_model_open(path, &options, &model, &error);
+    if (code == 0) code = flashinfer_model_info(model, &info);
+    (void)flashinfer_model_close(model);
+    if (code != 0) return program_fail(&error);
+    if (!info.ordered) return 0;
+    (void)fprintf(stderr, "%s was packed with an order: use --read 0, or --model without one\n",
+                  path);
+    return 1;
+}
+
 static int replay(const request *asked, const recorded_trace *trace, uint32_t slots,
                   uint32_t policy, row *out)
 {
@@ -181,6 +203,8 @@ static int run_trace(const request *asked, const char *path, int is_first)
         return 1;
     }
     code = find_slots(asked, &trace, &slots);
+    if (code == 0 && asked->read != 0)
+        code = check_order(asked->model != NULL ? asked->model : trace.model_path);
     if (code == 0 && asked->skip >= trace.tokens) {
         (void)fprintf(stderr, "%s has %u tokens: --skip fewer\n", path, trace.tokens);
         code = 1;

@@ -15,6 +15,7 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,10 +25,10 @@
 #define WARM_STEPS 6
 #define STEPS 10
 
-/* What a child exits with. */
-enum { FINE, NOT_HERE, FAILED, ALLOCATED, TRAPPED = 16 /* plus the number of the system call */ };
+enum { FINE, NOT_HERE, FAILED, ALLOCATED, TRAPPED }; /* what a child exits with */
 
 static const char *model_path;
+static int nothing_checked; /* no storage here, or no trap: the test is skipped */
 
 /* ------------------------------------------------------------------------------------------ the allocator */
 
@@ -69,7 +70,7 @@ int __wrap_posix_memalign(void **data, size_t alignment, size_t bytes)
 /* ------------------------------------------------------------------------------------------ system calls */
 
 static _Atomic uint32_t trapped;
-static _Atomic int trapped_number;
+static _Atomic int *trapped_number; /* shared with the parent */
 
 /* The call did not happen; its caller is told so. */
 static void on_trap(int signal_number, siginfo_t *info, void *context)
@@ -77,7 +78,7 @@ static void on_trap(int signal_number, siginfo_t *info, void *context)
     ucontext_t *at = context;
 
     (void)signal_number;
-    if (atomic_fetch_add(&trapped, 1) == 0) atomic_store(&trapped_number, info->si_syscall);
+    if (atomic_fetch_add(&trapped, 1) == 0) atomic_store(trapped_number, info->si_syscall);
 #if defined(__x86_64__)
     at->uc_mcontext.gregs[REG_RAX] = -ENOSYS;
 #elif defined(__aarch64__)
@@ -158,11 +159,12 @@ static int run_child(const way *how)
         return FAILED;
     before = atomic_load(&allocations);
     code = steps(session, WARM_STEPS, WARM_STEPS + STEPS);
-    if (atomic_load(&trapped) != 0) return TRAPPED + atomic_load(&trapped_number) % 200;
+    if (atomic_load(&trapped) != 0) return TRAPPED;
     return atomic_load(&allocations) != before ? ALLOCATED : code;
 }
 
-static void check_way(const way *how)
+/* Returns 1 if there was something to check. */
+static int check_way(const way *how)
 {
     pid_t child = fork();
     int status;
@@ -176,7 +178,9 @@ static void check_way(const way *how)
     if (status == FAILED)
         fail_msg("%s: the model does not run, or the trap does not work", how->name);
     if (status == ALLOCATED) fail_msg("%s: a step allocated memory", how->name);
-    if (status >= TRAPPED) fail_msg("%s: a step made system call %d", how->name, status - TRAPPED);
+    if (status == TRAPPED)
+        fail_msg("%s: a step made system call %d", how->name, atomic_load(trapped_number));
+    return status == FINE;
 }
 
 static void steps_only_read_and_wake(void **state)
@@ -191,15 +195,25 @@ static void steps_only_read_and_wake(void **state)
         {"buffered", FLASHINFER_STORAGE_BUFFERED, FLASHINFER_PREDICTOR_SKETCH, 2},
     };
 
+    int checked = 0;
+
     (void)state;
-    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) check_way(&ways[i]);
+    trapped_number = mmap(NULL, sizeof *trapped_number, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true((void *)trapped_number != MAP_FAILED);
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) checked += check_way(&ways[i]);
+    (void)munmap((void *)trapped_number, sizeof *trapped_number);
+    nothing_checked = checked == 0;
+    if (nothing_checked) skip();
 }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(steps_only_read_and_wake)};
+    int code;
 
     if (argc != 2) return 2;
     model_path = argv[1];
-    return cmocka_run_group_tests_name("steady", tests, NULL, NULL);
+    code = cmocka_run_group_tests_name("steady", tests, NULL, NULL);
+    return code == 0 && nothing_checked ? 77 : code;
 }

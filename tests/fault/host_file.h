@@ -19,8 +19,8 @@ typedef struct host_file {
     uint64_t fail_from, fail_to; /* reads numbered in [from, to) fail with EIO; from 0: none */
     uint64_t
         spoil_from; /* reads numbered from here on come back with a flipped bit in each KiB; 0: none */
-    uint64_t spoil_at; /* read number that comes back with a flipped bit; 0: none */
-    uint64_t hang_at;  /* read number that does not come back while hung is set; 0: none */
+    uint64_t spoil_at;        /* read number that comes back with a flipped bit; 0: none */
+    _Atomic uint64_t hang_at; /* read number that does not come back while hung is set; 0: none */
     _Atomic int hung;
     uint32_t alignment;          /* of every read, bytes; 0: any */
     _Atomic uint32_t violations; /* reads that were not aligned */

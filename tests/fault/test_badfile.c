@@ -407,7 +407,7 @@ static void spoilt_reads_are_read_again(void **state)
 /* Saved state names the file it belongs to by all of its contents, not by its header. */
 enum { FAILING, CORRUPT, HANGING, TROUBLES };
 
-/* From the next read on, or until make_good(). */
+/* From the third read from now on, until make_good(). */
 static void make_trouble(host_file *file, int kind)
 {
     uint64_t next = file->reads + 3;
@@ -426,7 +426,9 @@ static void make_trouble(host_file *file, int kind)
 static void make_good(host_file *file)
 {
     atomic_store(&file->hung, 0);
-    file->fail_from = file->spoil_from = file->hang_at = 0;
+    file->fail_from = 0;
+    file->spoil_from = 0;
+    file->hang_at = 0;
 }
 
 /* After a time-out steps are refused until the read that hung has come back. */

@@ -27,6 +27,8 @@ class Group:
             self.write("memory.max", limit_bytes)
         else:
             self.write("memory.limit_in_bytes", limit_bytes)
+            if os.path.exists(f"{self.path}/memory.memsw.limit_in_bytes"):
+                self.write("memory.memsw.limit_in_bytes", limit_bytes)  # no swapping either
 
     def run(self, command, timeout=600):
         def enter():

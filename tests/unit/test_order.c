@@ -5,7 +5,9 @@
 #define _GNU_SOURCE
 #include "pack_fixture.h"
 
-#include "flashinfer.h"
+#include <errno.h>
+
+#include "flashinfer_backend.h"
 #include "model/gguf.h"
 #include "pack/order.h"
 
@@ -82,13 +84,13 @@ static void test_friends_become_neighbours(void **state)
 
     (void)state;
     teach(order, 0);
-    assert_code(flin_order_learn(order, 0, rows, &error), 0);
+    assert_code(flin_order_learn(order, 0, rows, NULL, NULL, &error), 0);
     assert_permutation(rows);
     assert_int_equal(rows[0], 0); /* hot: apart, in front */
     assert_int_equal(spread(rows, first, 4), 3);
     assert_int_equal(spread(rows, second, 3), 2);
     /* of layer 1 nothing is known: it stays as it is */
-    assert_code(flin_order_learn(order, 1, rows, &error), 0);
+    assert_code(flin_order_learn(order, 1, rows, NULL, NULL, &error), 0);
     for (uint32_t i = 0; i < NEURONS; i++) assert_int_equal(rows[i], i);
     flashinfer_order_destroy(order);
 }
@@ -108,8 +110,28 @@ static void test_any_trace_gives_a_permutation(void **state)
         }
         assert_code(add(order, 1, ids, count), 0);
     }
-    assert_code(flin_order_learn(order, 1, rows, &error), 0);
+    assert_code(flin_order_learn(order, 1, rows, NULL, NULL, &error), 0);
     assert_permutation(rows);
+    flashinfer_order_destroy(order);
+}
+
+static int stop(void *user, flashinfer_error *ignored)
+{
+    (void)ignored;
+    return ++*(int *)user == 2 ? FLASHINFER_ECANCELED : 0;
+}
+
+static void test_learning_can_be_stopped(void **state)
+{
+    flashinfer_order *order = make_order(1, 1000);
+    uint32_t *rows = malloc(1000 * sizeof *rows);
+    int ticks = 0;
+
+    (void)state;
+    assert_non_null(rows);
+    assert_code(flin_order_learn(order, 0, rows, stop, &ticks, &error), FLASHINFER_ECANCELED);
+    assert_int_equal(ticks, 2);
+    free(rows);
     flashinfer_order_destroy(order);
 }
 
@@ -127,7 +149,9 @@ static void test_misuse_is_refused(void **state)
     assert_code(flashinfer_order_add(order, &asked, &error), FLASHINFER_EINVAL);
     assert_code(flashinfer_order_add(NULL, &asked, &error), FLASHINFER_EINVAL);
     assert_code(flashinfer_order_add(order, NULL, &error), FLASHINFER_EINVAL);
+    other = order;
     assert_code(flashinfer_order_create(0, 1, &other, &error), FLASHINFER_EINVAL);
+    assert_null(other);
     assert_code(flashinfer_order_create(1, 0, &other, &error), FLASHINFER_EINVAL);
     assert_code(flashinfer_order_create(1, 1, NULL, &error), FLASHINFER_EINVAL);
     flashinfer_order_destroy(order);
@@ -198,6 +222,84 @@ static void test_no_bit_moves(void **state)
     for (int i = 0; i < 3; i++) {
         run(made->path, predictors[i], got);
         assert_memory_equal(got, expected[i], sizeof got);
+    }
+    flashinfer_order_destroy(order);
+}
+
+/* ------------------------------------------------------------------------- devices of any block size */
+
+typedef struct device {
+    FILE *file;
+    uint32_t alignment;
+} device;
+
+static int device_caps(void *user, flashinfer_storage_caps *caps)
+{
+    const device *at = user;
+
+    caps->alignment = at->alignment;
+    caps->depth = 4;
+    caps->segments_max = 1;
+    assert_int_equal(fseek(at->file, 0, SEEK_END), 0);
+    caps->length_bytes = (uint64_t)ftell(at->file);
+    return 0;
+}
+
+/* One lane: no two at a time. */
+static int64_t device_read(void *user, uint64_t offset, void *data, size_t bytes)
+{
+    const device *at = user;
+
+    assert_int_equal((offset | (uintptr_t)data) % at->alignment, 0);
+    if (fseek(at->file, (long)offset, SEEK_SET) != 0) return -EIO;
+    return (int64_t)fread(data, 1, bytes, at->file);
+}
+
+static void run_device(const char *path, uint32_t alignment, uint32_t predictor, float *logits)
+{
+    device at = {fopen(path, "rb"), alignment};
+    flashinfer_storage_ops ops = {
+        .size = sizeof ops, .user = &at, .caps = device_caps, .read = device_read};
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_session *session;
+
+    assert_non_null(at.file);
+    flashinfer_options_init(&options, sizeof options);
+    options.predictor = predictor;
+    options.threads = 1;
+    options.io_lanes = 1;
+    assert_code(flashinfer_model_open_storage(&ops, &options, &model, &error), 0);
+    assert_code(flashinfer_session_create(model, &session, &error), 0);
+    for (int32_t token = 0; token < 3; token++) {
+        assert_code(flashinfer_step(session, token + 4, &error), 0);
+        memcpy(logits + token * 20, flashinfer_logits(session, NULL), 20 * sizeof *logits);
+    }
+    flashinfer_session_destroy(session);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    assert_int_equal(fclose(at.file), 0);
+}
+
+/* Bundles of 192 bytes: some lie across two blocks, many share one. */
+static void test_any_block_size_reads_the_same(void **state)
+{
+    static const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT,
+                                          FLASHINFER_PREDICTOR_ALL};
+    static const uint32_t alignments[] = {512, 4096};
+    const workspace *made = *state;
+    flashinfer_order *order = make_order(2, NEURONS);
+    float expected[3 * 20], got[3 * 20];
+
+    cook(made, &(recipe){.width = 40, .heads = 5});
+    teach(order, 0);
+    teach(order, 1);
+    pack_with(made, order);
+    for (int i = 0; i < 3; i++) {
+        run_device(made->path, 1, predictors[i], expected);
+        for (int j = 0; j < 2; j++) {
+            run_device(made->path, alignments[j], predictors[i], got);
+            assert_memory_equal(got, expected, sizeof got);
+        }
     }
     flashinfer_order_destroy(order);
 }
@@ -279,7 +381,7 @@ static void test_verify_names_the_neuron(void **state)
     cook(made, &(recipe){0});
     teach(order, 0);
     pack_with(made, order);
-    assert_code(flin_order_learn(order, 0, rows, &error), 0);
+    assert_code(flin_order_learn(order, 0, rows, NULL, NULL, &error), 0);
     assert_int_not_equal(rows[25], 25);
     bundle = tensor_offset(made->path, "blk.0.ffn_bundle.weight") + rows[25] * 128u;
     poke(made->path, bundle + 1, "\x5a", 1);
@@ -301,9 +403,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_friends_become_neighbours),
         cmocka_unit_test(test_any_trace_gives_a_permutation),
+        cmocka_unit_test(test_learning_can_be_stopped),
         cmocka_unit_test(test_misuse_is_refused),
         IN_WORKSPACE(test_another_models_order_is_refused),
         IN_WORKSPACE(test_no_bit_moves),
+        IN_WORKSPACE(test_any_block_size_reads_the_same),
         IN_WORKSPACE(test_rows_that_are_no_permutation_are_refused),
         IN_WORKSPACE(test_verify_names_the_neuron),
     };

@@ -381,6 +381,7 @@ typedef struct flashinfer_plan {
     uint32_t cache_policy;  /* the one in force */
     uint32_t slots;         /* bundles cached, over all layers */
     uint32_t reserved;
+    uint64_t page_table_bytes; /* the system's, of all that is mapped: 1/512 with pages of 4 KiB */
 } flashinfer_plan;
 
 /**

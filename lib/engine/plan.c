@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SLOTS_MIN 32u /* for each layer; a token that needs more is computed in waves */
+#define PAGES_PER_TABLE_PAGE 512u /* entries of 8 bytes in a page of 4 KiB */
+#define TABLE_PAGES_SPARE 4u      /* the tables above those, and mappings that begin within one */
+#define SLOTS_MIN 32u             /* for each layer; a token that needs more is computed in waves */
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
@@ -173,6 +175,22 @@ static uint64_t bytes_of(const flashinfer_model *model, flin_share share)
     return slab_bytes(share.slots, model->slot_bytes) + rows_bytes_of(model, share);
 }
 
+/* Whole pages of what is planned, and the system's page tables of them: a control group charges these too, and large
+   pages keep them in reserve. */
+static uint64_t with_page_tables(uint64_t bytes)
+{
+    uint64_t pages = flin_round_up(bytes, FLIN_PAGE_BYTES) / FLIN_PAGE_BYTES;
+    uint64_t tables = (pages + PAGES_PER_TABLE_PAGE - 1) / PAGES_PER_TABLE_PAGE;
+    return (pages + tables + TABLE_PAGES_SPARE) * FLIN_PAGE_BYTES;
+}
+
+/* The most whose with_page_tables() is within `bytes`, which is no less than that of nothing. */
+static uint64_t without_page_tables(uint64_t bytes)
+{
+    uint64_t pages = bytes / FLIN_PAGE_BYTES - TABLE_PAGES_SPARE;
+    return (pages - (pages + PAGES_PER_TABLE_PAGE) / (PAGES_PER_TABLE_PAGE + 1)) * FLIN_PAGE_BYTES;
+}
+
 static void fill_fixed(const flashinfer_model *model, flashinfer_plan *plan)
 {
     const flin_sections *sections = &model->sections;
@@ -221,17 +239,18 @@ void flin_plan_divide(const flashinfer_model *model, uint64_t budget_bytes, flas
     plan->size = sizeof *plan;
     fill_fixed(model, plan);
     fixed_bytes = sum_of(plan);
-    plan->minimum_bytes = fixed_bytes + bytes_of(model, least);
-    plan->maximum_bytes = fixed_bytes + bytes_of(model, most);
+    plan->minimum_bytes = with_page_tables(fixed_bytes + bytes_of(model, least));
+    plan->maximum_bytes = with_page_tables(fixed_bytes + bytes_of(model, most));
     plan->budget_bytes = budget_bytes != 0 ? budget_bytes : plan->maximum_bytes;
     chosen = plan->budget_bytes < plan->minimum_bytes
                  ? least
-                 : divide(model, plan->budget_bytes - fixed_bytes, slots_min);
+                 : divide(model, without_page_tables(plan->budget_bytes) - fixed_bytes, slots_min);
 
     plan->predictor = model->config.predictor;
     plan->cache_bytes += slab_bytes(chosen.slots, model->slot_bytes);
     plan->predictor_bytes += rows_bytes_of(model, chosen);
-    plan->planned_bytes = sum_of(plan);
+    plan->planned_bytes = with_page_tables(sum_of(plan));
+    plan->page_table_bytes = plan->planned_bytes - sum_of(plan);
     plan->file_bytes = model->storage.caps.length_bytes;
     plan->slots_per_layer = chosen.slots / layers;
     plan->slots = chosen.slots;

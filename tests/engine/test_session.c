@@ -61,6 +61,34 @@ static void budgets_below_the_minimum_name_one_that_works(void **state)
     }
 }
 
+/* Whatever the budget, the parts add up, page tables included, and less than a neuron and two pages stay unused. */
+static void plans_fill_budgets(void **state)
+{
+    flashinfer_options options = small_options();
+    flashinfer_plan plan = {.size = sizeof plan};
+    flashinfer_error error;
+    uint64_t minimum, step;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.memory_budget = 1000;
+    assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
+    minimum = plan.minimum_bytes;
+    step = (plan.maximum_bytes - minimum) / 41;
+    for (uint64_t budget = minimum; budget < plan.maximum_bytes; budget += step) {
+        options.memory_budget = budget;
+        assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
+        assert_int_equal(plan.planned_bytes,
+                         plan.metadata_bytes + plan.resident_bytes + plan.predictor_bytes +
+                             plan.cache_bytes + plan.kv_bytes + plan.scratch_bytes + plan.io_bytes +
+                             plan.thread_bytes + plan.page_table_bytes);
+        assert_true(plan.planned_bytes <= budget);
+        assert_true(budget - plan.planned_bytes < plan.slot_bytes + 2 * 4096);
+        assert_true(plan.page_table_bytes * 513 >= plan.planned_bytes);
+        assert_int_equal(plan.minimum_bytes, minimum);
+    }
+}
+
 static void misuse_is_refused(void **state)
 {
     flashinfer_options options = small_options();
@@ -378,6 +406,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(budgets_below_the_minimum_name_one_that_works),
+        cmocka_unit_test(plans_fill_budgets),
         cmocka_unit_test(misuse_is_refused),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(rewind_and_state_restore_the_sequence),

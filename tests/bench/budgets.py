@@ -2,7 +2,7 @@
 """One model at several memory budgets, each in a process of its own inside a memory control group of the budget and 8 MiB,
 which counts the page cache too.
 
-usage: budgets.py ABLATION_PROGRAM MODEL.gguf [--budgets smallest,50,60,75,100] [--tokens 48] [--skip 400] [--threads N]
+usage: budgets.py ABLATION_PROGRAM MODEL.gguf [--budgets smallest,50,60,75,100] [--tokens 48] [--skip 160] [--threads N]
 
 The smallest is what the library itself says; the others are percent of the model file. Prints a line per budget. Exits
 with 1 if a process passed its budget and 8 MiB, or tokens per second did not rise by each step (3% of noise allowed).
@@ -55,7 +55,7 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--budgets", default="smallest,50,60,75,100")
     parser.add_argument("--tokens", type=int, default=48)
-    parser.add_argument("--skip", type=int, default=400)
+    parser.add_argument("--skip", type=int, default=160)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     try:

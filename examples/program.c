@@ -231,9 +231,10 @@ int program_model_options_end(program_model_options *texts, int code)
 int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options)
 {
-    static const char *const predictors[] = {"exact", "sketch", "all", NULL};
+    static const char *const predictors[] = {"exact", "sketch", "lowrank", "mixed", "all", NULL};
     static const uint32_t predictor_numbers[] = {
-        FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_ALL};
+        FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_LOWRANK,
+        FLASHINFER_PREDICTOR_MIXED, FLASHINFER_PREDICTOR_ALL};
     static const char *const policies[] = {"window", "frequency", "balanced", NULL};
     static const uint32_t policy_numbers[] = {FLASHINFER_CACHE_WINDOW, FLASHINFER_CACHE_FREQUENCY,
                                               FLASHINFER_CACHE_BALANCED};
@@ -241,6 +242,7 @@ int program_model_options_read(program_model_options *texts, const char *model_p
     static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
     int code;
 
+    options->predictor_path = texts->predictor_file;
     if ((code = program_choice("--kv", texts->kv, kvs, kv_numbers, &options->kv_type)) != 0 ||
         (code = program_choice("--predictor", texts->predictor, predictors, predictor_numbers,
                                &options->predictor)) != 0 ||

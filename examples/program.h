@@ -59,7 +59,8 @@ typedef struct program_trace {
 
 /* The options that several programs have in common; lives as long as the library options made from it. */
 typedef struct program_model_options {
-    const char *budget, *predictor, *storage, *threads, *policy, *window, *context, *kv, *probe;
+    const char *budget, *predictor, *predictor_file, *storage, *threads, *policy, *window, *context,
+        *kv, *probe;
     const char *trace;
     flashinfer_probe_result measured; /* of the file named by probe */
     program_trace recording;          /* to the file named by trace */
@@ -67,13 +68,15 @@ typedef struct program_model_options {
 
 /* Their part of a program's usage. */
 #define PROGRAM_MODEL_USAGE                                                                        \
-    "       [--budget 50%|BYTES] [--predictor exact|sketch|all] [--context N] [--kv f32|f16]\n"    \
+    "       [--budget 50%|BYTES] [--predictor exact|sketch|lowrank|mixed|all] [--context N]\n"     \
+    "       [--predictor-file FILE] [--kv f32|f16]\n"                                              \
     "       [--policy window|frequency|balanced] [--window K] [--threads N] [--probe FILE]\n"      \
     "       [--storage libaio|io_uring|pread|buffered] [--trace FILE]"
 
 /* Rows of a program's option table for them. */
 #define PROGRAM_MODEL_OPTIONS(texts)                                                               \
     {"--budget", &(texts).budget, NULL}, {"--predictor", &(texts).predictor, NULL},                \
+        {"--predictor-file", &(texts).predictor_file, NULL},                                       \
         {"--storage", &(texts).storage, NULL}, {"--threads", &(texts).threads, NULL},              \
         {"--policy", &(texts).policy, NULL}, {"--window", &(texts).window, NULL},                  \
         {"--kv", &(texts).kv, NULL}, {"--probe", &(texts).probe, NULL},                            \

@@ -124,10 +124,12 @@ typedef struct flashinfer_probe_result flashinfer_probe_result;
 
 /* Which neurons of a layer are computed. exact and all give the dense model's output bit for bit. */
 enum {
-    FLASHINFER_PREDICTOR_DEFAULT = 0, /* sketch if the file has one, else exact */
+    FLASHINFER_PREDICTOR_DEFAULT = 0, /* what there is for every layer: sketch, lowrank, mixed; else exact */
     FLASHINFER_PREDICTOR_EXACT = 1,   /* every pre-activation computed, firing neurons fetched */
     FLASHINFER_PREDICTOR_SKETCH = 2,  /* a few bits of the up (gate) matrix, made at pack time */
-    FLASHINFER_PREDICTOR_ALL = 4      /* dense: every bundle streamed for every token, no cache */
+    FLASHINFER_PREDICTOR_LOWRANK = 3, /* two thin factors, calibrated or trained (paper, 3.1) */
+    FLASHINFER_PREDICTOR_ALL = 4,     /* dense: every bundle streamed for every token, no cache */
+    FLASHINFER_PREDICTOR_MIXED = 5    /* sketch in some layers, lowrank in others */
 };
 
 enum {
@@ -206,6 +208,20 @@ typedef struct flashinfer_trace {
 /* Called from the thread that steps, for every layer of every step. It may ask the model for its stats and plan only. */
 typedef void (*flashinfer_trace_callback)(const flashinfer_trace *trace, void *user);
 
+/* What goes into a layer's FFN in one step: the input its predictor sees. Valid during the callback only. */
+typedef struct flashinfer_ffn_input {
+    uint32_t size;
+    uint32_t layer;
+    uint32_t layer_count;
+    uint32_t width; /* d */
+    uint64_t step;  /* steps of the model since it was opened, from 1 */
+    const float *x; /* (width) */
+} flashinfer_ffn_input;
+
+/* Called from the thread that steps, for every layer of every step, before its FFN. It may ask the model for its stats
+   and plan only. */
+typedef void (*flashinfer_ffn_input_callback)(const flashinfer_ffn_input *input, void *user);
+
 typedef struct flashinfer_options {
     uint32_t size;
     uint32_t flags;         /* FLASHINFER_OPEN_... */
@@ -236,6 +252,11 @@ typedef struct flashinfer_options {
     uint32_t reserved;                    /* must be 0 */
     flashinfer_trace_callback trace;      /* not called in mode all */
     void *trace_user;
+    /* predictor file made for this model, see flashinfer_predictor_save(); NULL: the model file's own. Looked at during
+       the call only */
+    const char *predictor_path;
+    flashinfer_ffn_input_callback ffn_input; /* for calibrating predictors */
+    void *ffn_input_user;
 } flashinfer_options;
 
 /**
@@ -355,6 +376,27 @@ FLASHINFER_API int flashinfer_model_metadata(const flashinfer_model *model, uint
  * callback. The first mismatch is FLASHINFER_ECORRUPT with tensor, neuron and offset.
  */
 FLASHINFER_API int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error);
+
+enum { FLASHINFER_PART_UP = 0, FLASHINFER_PART_DOWN = 1 };
+
+/**
+ * flashinfer_model_ffn_rows - FFN weights of some neurons as floats
+ * @part: FLASHINFER_PART_UP, or FLASHINFER_PART_DOWN: the column of the down projection
+ * @first, @count: neurons of the layer
+ * @rows: receives (count, embedding_length) floats
+ *
+ * Reads them from the file, checked against their checksums, past the neuron cache. Not during a step.
+ */
+FLASHINFER_API int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t part,
+                                             uint32_t first, uint32_t count, float *rows,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_model_ffn_bias - biases of a layer's neurons
+ * @bias: receives (ffn_length) floats: a neuron fires if up . x + bias is above 0
+ */
+FLASHINFER_API int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bias,
+                                             flashinfer_error *error);
 
 /* ---------------------------------------------------------------------------------------------- plan */
 
@@ -763,6 +805,103 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  */
 FLASHINFER_API int flashinfer_pack(const char *checkpoint, const char *path,
                                    const flashinfer_pack_options *options, flashinfer_error *error);
+
+/* A predictor being made or looked at: for every layer a sketch or two low-rank factors. */
+typedef struct flashinfer_predictor flashinfer_predictor;
+
+/**
+ * flashinfer_predictor_create - begin to make a predictor for a model
+ * @model: open with its weights (not FLASHINFER_OPEN_METADATA); it must outlive the predictor
+ * @predictor: receives the handle, every layer still without a kind; NULL on failure
+ *
+ * Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a time.
+ */
+FLASHINFER_API int flashinfer_predictor_create(flashinfer_model *model,
+                                               flashinfer_predictor **predictor,
+                                               flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_copy - take a copy of the predictor that a model runs by
+ * @model: as for flashinfer_predictor_create(), opened with a sketch, low-rank or mixed predictor
+ *
+ * Saved, it is the model file's own predictor as a file, or that of options.predictor_path changed.
+ */
+FLASHINFER_API int flashinfer_predictor_copy(flashinfer_model *model,
+                                             flashinfer_predictor **predictor,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_set_sketch - a low-bit copy of a layer's up matrix
+ * @bits: 1 to 4
+ * @margin: standard deviations of the sketch's expected error that biases are raised by; negative: the default for
+ *          these bits
+ *
+ * Made from the model's weights alone. Replaces what the layer had.
+ */
+FLASHINFER_API int flashinfer_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer,
+                                                   uint32_t bits, float margin,
+                                                   flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_set_lowrank - two factors for a layer: score = up . (down . x), named if score > -bias
+ * @rank: at most 16384
+ * @relu: 1: only the positive part of down . x counts. The same for all layers of a file
+ * @down: (rank, embedding_length)
+ * @up: (ffn_length, rank)
+ * @bias: (ffn_length)
+ *
+ * Factors are kept as float16; numbers it cannot hold are FLASHINFER_EINVAL naming the neuron. Replaces what the layer
+ * had. Source: the paper, section 3.1.
+ */
+FLASHINFER_API int flashinfer_predictor_set_lowrank(flashinfer_predictor *predictor, uint32_t layer,
+                                                    uint32_t rank, uint32_t relu, const float *down,
+                                                    const float *up, const float *bias,
+                                                    flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_bias - read a layer's biases
+ * @bias: receives (ffn_length) floats
+ */
+FLASHINFER_API int flashinfer_predictor_bias(const flashinfer_predictor *predictor, uint32_t layer,
+                                             float *bias, flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_set_bias - set a layer's thresholds: neuron i is named if its score is above -bias[i]
+ * @bias: (ffn_length) finite floats
+ */
+FLASHINFER_API int flashinfer_predictor_set_bias(flashinfer_predictor *predictor, uint32_t layer,
+                                                 const float *bias, flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_scores - what a layer's predictor thinks of an FFN input, biases left out
+ * @x: (embedding_length)
+ * @scores: receives (ffn_length) floats
+ *
+ * The numbers, and so the names, are those a model running on the same CPU gets.
+ */
+FLASHINFER_API int flashinfer_predictor_scores(const flashinfer_predictor *predictor, uint32_t layer,
+                                               const float *x, float *scores,
+                                               flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_bytes - memory that a layer's predictor takes in an open model; 0 without one
+ */
+FLASHINFER_API uint64_t flashinfer_predictor_bytes(const flashinfer_predictor *predictor,
+                                                   uint32_t layer);
+
+/**
+ * flashinfer_predictor_save - write a predictor file
+ * @path: a small GGUF file for options.predictor_path; it appears under this name only when it is complete
+ *
+ * The file says which model's neurons it names and is refused with any other. Every layer needs a kind.
+ */
+FLASHINFER_API int flashinfer_predictor_save(const flashinfer_predictor *predictor, const char *path,
+                                             flashinfer_error *error);
+
+/**
+ * flashinfer_predictor_destroy - forget a predictor; NULL is fine
+ */
+FLASHINFER_API void flashinfer_predictor_destroy(flashinfer_predictor *predictor);
 
 /**
  * flashinfer_order_create - begin to learn in which order a model's bundles should lie

@@ -7,6 +7,7 @@
 #include "engine/model.h"
 #include "pack/order.h"
 #include "pack/pack.h"
+#include "pack/predictor_make.h"
 #include "probe/probe.h"
 #include "text/decoder.h"
 #include "text/sampler.h"
@@ -302,6 +303,48 @@ int flashinfer_plan_file(const char *path, const flashinfer_options *options, fl
         code = flin_fail(error, FLASHINFER_EINVAL, "plan.size is %u: set it to sizeof *plan",
                          plan->size);
     return code;
+}
+
+static int check_layer(const flashinfer_model *model, uint32_t layer, flashinfer_error *error)
+{
+    if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "the model was opened for its metadata only: its weights are not at hand");
+    if (layer < model->shape.layers) return 0;
+    return flin_fail(error, FLASHINFER_EINVAL, "layer %u; the model's are 0 to %u", layer,
+                     model->shape.layers - 1);
+}
+
+int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t part,
+                              uint32_t first, uint32_t count, float *rows, flashinfer_error *error)
+{
+    int code;
+
+    NEED(model);
+    NEED(rows);
+    code = check_layer(model, layer, error);
+    if (code == 0 && part >= model->shape.part_count)
+        code = flin_fail(error, FLASHINFER_EINVAL, "part %u; a bundle's are 0 to %u", part,
+                         model->shape.part_count - 1);
+    if (code == 0 && (first > model->shape.ffn || count > model->shape.ffn - first))
+        code = flin_fail(error, FLASHINFER_EINVAL, "neurons %u to %llu; a layer's are 0 to %u",
+                         first, (unsigned long long)first + count, model->shape.ffn - 1);
+    if (code != 0) return code;
+    ENTER(model);
+    return unlock(model, flin_rows_read(model, layer, part, first, count, rows, error));
+}
+
+int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bias,
+                              flashinfer_error *error)
+{
+    int code;
+
+    NEED(model);
+    NEED(bias);
+    code = check_layer(model, layer, error);
+    if (code != 0) return code;
+    memcpy(bias, model->weights.layers[layer].up_bias, model->shape.ffn * sizeof *bias);
+    return 0;
 }
 
 /* Copy a record of the model's, from a callback of its own too. */
@@ -633,4 +676,136 @@ int flashinfer_pack(const char *checkpoint, const char *path,
     if (options != NULL)
         code = flin_struct_accept(options, &own, sizeof own, "flashinfer_pack_options", error);
     return code != 0 ? code : flin_pack(checkpoint, path, &own, error);
+}
+
+/* predictors ---------------------------------------------------------------------------------------------------- */
+
+static int create_predictor(flashinfer_model *model, int copy, flashinfer_predictor **predictor,
+                            flashinfer_error *error)
+{
+    flashinfer_predictor *made = NULL;
+    int code = check_layer(model, 0, error);
+
+    if (code == 0 && copy && !flin_uses_names(&model->config))
+        code = flin_fail(error, FLASHINFER_EINVAL,
+                         "the model was opened without a sketch or low-rank predictor");
+    if (code == 0) code = flin_predictor_create(model, &made, error);
+    for (uint32_t i = 0; copy && code == 0 && i < model->shape.layers; i++)
+        code = flin_predictor_copy_layer(made, i, error);
+    if (code == 0)
+        *predictor = made;
+    else
+        flin_predictor_destroy(made);
+    return code;
+}
+
+int flashinfer_predictor_create(flashinfer_model *model, flashinfer_predictor **predictor,
+                                flashinfer_error *error)
+{
+    NEED(predictor);
+    *predictor = NULL;
+    NEED(model);
+    return create_predictor(model, 0, predictor, error);
+}
+
+int flashinfer_predictor_copy(flashinfer_model *model, flashinfer_predictor **predictor,
+                              flashinfer_error *error)
+{
+    NEED(predictor);
+    *predictor = NULL;
+    NEED(model);
+    return create_predictor(model, 1, predictor, error);
+}
+
+void flashinfer_predictor_destroy(flashinfer_predictor *predictor)
+{
+    flin_predictor_destroy(predictor);
+}
+
+/* need_kind: the layer must have been set. */
+static int check_made(const flashinfer_predictor *predictor, uint32_t layer, int need_kind,
+                      flashinfer_error *error)
+{
+    if (layer >= predictor->layer_count)
+        return flin_fail(error, FLASHINFER_EINVAL, "layer %u; the predictor's are 0 to %u", layer,
+                         predictor->layer_count - 1);
+    if (!need_kind || predictor->layers[layer].predictor.kind != 0) return 0;
+    return flin_fail(error, FLASHINFER_EINVAL, "layer %u of the predictor has no kind yet", layer);
+}
+
+int flashinfer_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, uint32_t bits,
+                                    float margin, flashinfer_error *error)
+{
+    flashinfer_model *model;
+    int code;
+
+    NEED(predictor);
+    model = predictor->model;
+    if ((code = check_made(predictor, layer, 0, error)) != 0) return code;
+    ENTER(model);
+    return unlock(model, flin_predictor_set_sketch(predictor, layer, bits, margin, error));
+}
+
+int flashinfer_predictor_set_lowrank(flashinfer_predictor *predictor, uint32_t layer, uint32_t rank,
+                                     uint32_t relu, const float *down, const float *up,
+                                     const float *bias, flashinfer_error *error)
+{
+    int code;
+
+    NEED(predictor);
+    NEED(down);
+    NEED(up);
+    NEED(bias);
+    code = check_made(predictor, layer, 0, error);
+    if (code != 0) return code;
+    return flin_predictor_set_lowrank(predictor, layer, rank, relu, down, up, bias, error);
+}
+
+int flashinfer_predictor_bias(const flashinfer_predictor *predictor, uint32_t layer, float *bias,
+                              flashinfer_error *error)
+{
+    int code;
+
+    NEED(predictor);
+    NEED(bias);
+    code = check_made(predictor, layer, 1, error);
+    if (code == 0) memcpy(bias, predictor->layers[layer].bias, predictor->neurons * sizeof *bias);
+    return code;
+}
+
+int flashinfer_predictor_set_bias(flashinfer_predictor *predictor, uint32_t layer,
+                                  const float *bias, flashinfer_error *error)
+{
+    int code;
+
+    NEED(predictor);
+    NEED(bias);
+    code = check_made(predictor, layer, 1, error);
+    return code != 0 ? code : flin_predictor_set_bias(predictor, layer, bias, error);
+}
+
+int flashinfer_predictor_scores(const flashinfer_predictor *predictor, uint32_t layer,
+                                const float *x, float *scores, flashinfer_error *error)
+{
+    int code;
+
+    NEED(predictor);
+    NEED(x);
+    NEED(scores);
+    code = check_made(predictor, layer, 1, error);
+    return code != 0 ? code : flin_predictor_scores(predictor, layer, x, scores, error);
+}
+
+uint64_t flashinfer_predictor_bytes(const flashinfer_predictor *predictor, uint32_t layer)
+{
+    if (predictor == NULL || layer >= predictor->layer_count) return 0;
+    return flin_made_bytes(&predictor->layers[layer].predictor);
+}
+
+int flashinfer_predictor_save(const flashinfer_predictor *predictor, const char *path,
+                              flashinfer_error *error)
+{
+    NEED(predictor);
+    NEED(path);
+    return flin_predictor_save(predictor, path, error);
 }

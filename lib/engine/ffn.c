@@ -216,7 +216,7 @@ static int audit_is_due(const flashinfer_model *model, uint32_t layer)
 {
     uint32_t interval = model->config.audit_interval;
 
-    if (interval == 0 || model->config.predictor != FLASHINFER_PREDICTOR_SKETCH) return 0;
+    if (interval == 0 || !flin_uses_names(&model->config)) return 0;
     return model->token_count % interval == 0 &&
            model->token_count / interval % model->shape.layers == layer;
 }
@@ -237,6 +237,15 @@ static void trace(const flashinfer_model *model, uint32_t layer, uint32_t count)
     if (model->config.trace != NULL) model->config.trace(&asked, model->config.trace_user);
 }
 
+static void show_input(const flashinfer_model *model, uint32_t layer, const float *x)
+{
+    flashinfer_ffn_input input = {
+        sizeof input, layer, model->shape.layers, model->shape.width, model->token_count, x};
+
+    if (model->config.ffn_input != NULL)
+        model->config.ffn_input(&input, model->config.ffn_input_user);
+}
+
 int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
              flashinfer_error *error)
 {
@@ -244,30 +253,26 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     const flin_layer *weights = &model->weights.layers[layer];
     flin_scratch *scratch = &model->scratch;
     flin_batch_counts before = flin_batch_read_counts(model->batch), after;
-    uint64_t started_ns = flin_now_ns();
+    uint64_t started_ns;
     uint32_t count = 0, streamed_from = model->shape.ffn;
     int code = 0;
 
+    show_input(model, layer, input);
+    started_ns = flin_now_ns();
     memcpy(scratch->projected, weights->down_bias, model->shape.width * sizeof(float));
-    switch (model->config.predictor) {
-    case FLASHINFER_PREDICTOR_SKETCH:
-        count = flin_predict_sketch(&model->predictor, &weights->sketch, input, scratch->ids);
-        break;
-    case FLASHINFER_PREDICTOR_EXACT:
-        streamed_from = model->rows[layer].count;
+    if (flin_uses_names(&model->config)) {
+        count = flin_predict_named(&model->predictor, &weights->predictor, input, scratch->ids);
+    } else {
+        streamed_from = flin_uses_rows(&model->config) ? model->rows[layer].count : 0;
         count = flin_predict_exact(&model->predictor, &model->rows[layer], weights->up_bias, input,
                                    scratch->ids, scratch->activations);
-        break;
-    default:
-        streamed_from = 0;
     }
     model->stats.predict_ns += flin_now_ns() - started_ns;
     model->stats.predicted += count;
     if (flin_uses_cache(&model->config)) trace(model, layer, count);
 
     if (count != 0)
-        code = run_waves(session, layer, count,
-                         model->config.predictor == FLASHINFER_PREDICTOR_SKETCH ? input : NULL,
+        code = run_waves(session, layer, count, flin_uses_names(&model->config) ? input : NULL,
                          scratch->projected, error);
     if (code == 0)
         code = flin_stream(session, layer, streamed_from, input, scratch->projected, error);

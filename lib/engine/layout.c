@@ -143,16 +143,18 @@ int flin_layout_tokenizer(flashinfer_model *model, flin_arena *arena, flashinfer
 int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *sections,
                 flashinfer_error *error)
 {
-    int with_sketch = model->config.predictor == FLASHINFER_PREDICTOR_SKETCH;
+    flin_predictor_choice predictors = {
+        flin_predictor_file(model), flin_uses_names(&model->config) ? model->config.predictor : 0,
+        0};
     uint64_t mark = arena->used;
     int code;
 
 #define SECTION(field) (sections->field = arena->used - mark, mark = arena->used)
-    code = flin_weights_layout(&model->weights, arena, &model->gguf, &model->shape, with_sketch,
+    code = flin_weights_layout(&model->weights, arena, &model->gguf, &model->shape, &predictors,
                                error);
     if (code != 0) return code;
     SECTION(resident);
-    sections->resident -= model->weights.sketch_bytes;
+    sections->resident -= model->weights.predictor_bytes;
     code = flin_layout_tokenizer(model, arena, error);
     if (code != 0) return code;
     SECTION(tokenizer);
@@ -161,10 +163,11 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
     layout_scratch(model, arena);
     SECTION(scratch);
     flin_predictor_layout(&model->predictor, arena, flin_kernels_choose(model->config.kernels),
-                          &model->pool, model->shape.width, model->shape.ffn);
+                          &model->pool, model->shape.width, model->shape.ffn,
+                          model->weights.rank_max);
     model->rows = FLIN_TAKE(arena, flin_rows, model->shape.layers);
     SECTION(predictor);
-    sections->predictor += model->weights.sketch_bytes;
+    sections->predictor += model->weights.predictor_bytes;
     size_stream(model);
     layout_io(model, arena);
     SECTION(io);

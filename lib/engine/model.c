@@ -55,13 +55,27 @@ static void count_parameters(flashinfer_model *model)
 
     for (uint32_t i = 0; i < gguf->tensor_count; i++) {
         const flin_gguf_tensor *tensor = &gguf->tensors[i];
-        if (strstr(tensor->name.data, "_sketch.") != NULL)
+        if (strstr(tensor->name.data, "_sketch.") != NULL ||
+            strstr(tensor->name.data, ".fc") != NULL)
             continue; /* made of the weights, not one of them */
         if (tensor->type == FLIN_GGUF_F32 || tensor->type == FLIN_GGUF_F16)
             model->parameter_count += tensor->bytes / (tensor->type == FLIN_GGUF_F16 ? 2 : 4);
     }
     model->parameter_count += (uint64_t)model->shape.layers * model->shape.ffn *
                               model->shape.part_count * model->shape.width;
+}
+
+/* What the files at hand can be run with. */
+static void name_kinds(flashinfer_model *model)
+{
+    const flin_gguf *gguf = flin_predictor_file(model);
+    uint32_t layers = model->shape.layers;
+
+    (void)snprintf(model->kinds, sizeof model->kinds, "exact,%s%s%sall",
+                   flin_weights_have(gguf, layers, FLASHINFER_PREDICTOR_SKETCH) ? "sketch," : "",
+                   flin_weights_have(gguf, layers, FLASHINFER_PREDICTOR_LOWRANK) ? "lowrank," : "",
+                   flin_weights_predictor(gguf, layers) == FLASHINFER_PREDICTOR_MIXED ? "mixed,"
+                                                                                      : "");
 }
 
 static int read_name(flashinfer_model *model, flashinfer_error *error)
@@ -75,6 +89,55 @@ static int read_name(flashinfer_model *model, flashinfer_error *error)
     return code;
 }
 
+/* A predictor file beside the model: its header. */
+static int open_predictors(flashinfer_model *model, const flashinfer_options *options,
+                           flashinfer_error *error)
+{
+    flin_storage_config config = {FLASHINFER_STORAGE_PREAD, 0, 1, 0,
+                                  options->io_timeout_ms * UINT64_C(1000000)};
+    uint64_t version = 0;
+    int code;
+
+    if (options->predictor_path == NULL) return 0;
+    code =
+        flin_storage_open_path(&model->predictor_storage, options->predictor_path, &config, error);
+    if (code != 0) {
+        config.kind = FLASHINFER_STORAGE_BUFFERED;
+        code = flin_storage_open_path(&model->predictor_storage, options->predictor_path, &config,
+                                      error);
+    }
+    if (code != 0) return code;
+    code = flin_gguf_open(&model->predictor_gguf, &model->predictor_storage,
+                          options->verify != FLASHINFER_VERIFY_NONE, error);
+    if (code != 0) return code;
+    code = flin_gguf_u64_or(&model->predictor_gguf, "flashinfer.predictor.version", 0, &version,
+                            error);
+    if (code == 0 && version != FLIN_PREDICTOR_VERSION)
+        code = flin_fail(error, version == 0 ? FLASHINFER_EFORMAT : FLASHINFER_EUNSUPPORTED,
+                         "%s is no predictor file of version %u (flashinfer.predictor.version)",
+                         options->predictor_path, FLIN_PREDICTOR_VERSION);
+    return code;
+}
+
+/* A predictor knows another model's neurons by the same numbers: using it would be wrong without a sign. */
+static int check_identity(const flashinfer_model *model, flashinfer_error *error)
+{
+    uint64_t made_for;
+    int code;
+
+    if (model->predictor_gguf.header == NULL) return 0;
+    code = flin_gguf_u64(&model->predictor_gguf, "flashinfer.predictor.model", &made_for, error);
+    if (code != 0 || made_for == flin_weights_identity(&model->weights, &model->shape)) return code;
+    return flin_fail(error, FLASHINFER_EFORMAT,
+                     "the predictor file was made for another model; make one from this model");
+}
+
+static void close_predictors(flashinfer_model *model)
+{
+    flin_gguf_close(&model->predictor_gguf);
+    flin_storage_close(&model->predictor_storage);
+}
+
 /* Header, shape, configuration. */
 static int open_metadata(flashinfer_model *model, const flashinfer_options *options,
                          flashinfer_error *error)
@@ -84,11 +147,13 @@ static int open_metadata(flashinfer_model *model, const flashinfer_options *opti
 
     if (code != 0) return code;
     if ((code = flin_shape_read(&model->gguf, &model->shape, error)) != 0) return code;
-    if ((code = flin_config_resolve(&model->config, options, &model->gguf, &model->shape, error)) !=
-        0)
-        return code;
+    if ((code = open_predictors(model, options, error)) != 0) return code;
+    code = flin_config_resolve(&model->config, options, flin_predictor_file(model), &model->shape,
+                               error);
+    if (code != 0) return code;
     model->kernels = flin_kernels_choose(model->config.kernels);
     count_parameters(model);
+    name_kinds(model);
     return read_name(model, error);
 }
 
@@ -114,19 +179,21 @@ static int open_fixed(flashinfer_model *model, flashinfer_error *error)
     code = flin_arena_open(&model->fixed, bytes, "weights and buffers", error);
     if (code != 0) return code;
     if ((code = flin_layout(model, &model->fixed, &sections, error)) != 0) return code;
-    return flin_weights_load(&model->weights, &model->storage,
+    code = flin_weights_load(&model->weights, &model->storage, &model->predictor_storage,
                              model->config.verify != FLASHINFER_VERIFY_NONE, error,
                              weights_progress, model);
+    return code != 0 ? code : check_identity(model, error);
 }
 
-static int check_sketches(const flashinfer_model *model, flashinfer_error *error)
+static int check_predictors(const flashinfer_model *model, flashinfer_error *error)
 {
-    if (model->config.predictor != FLASHINFER_PREDICTOR_SKETCH) return 0;
-    for (uint32_t i = 0; i < model->shape.layers; i++) {
-        int code = flin_sketch_check(&model->weights.layers[i].sketch, (int)i, error);
-        if (code != 0) return code;
-    }
-    return 0;
+    int code = 0;
+
+    if (!flin_uses_names(&model->config)) return 0;
+    for (uint32_t i = 0; i < model->shape.layers && code == 0; i++)
+        code = flin_layer_predictor_check(&model->weights.layers[i].predictor, model->kernels,
+                                          (int)i, error);
+    return code;
 }
 
 /* Exact mode: keep `count` up rows of a layer; new ones are read from their bundles. */
@@ -194,7 +261,8 @@ int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
     } else {
         code = open_fixed(model, error);
         if (code == 0) code = flin_rows_check(model, error);
-        if (code == 0) code = check_sketches(model, error);
+        if (code == 0) code = check_predictors(model, error);
+        close_predictors(model);
         if (code == 0) code = flin_pool_open(&model->pool, model->config.threads, error);
         if (code == 0) code = apply_share(model, model->share, error);
         if (code == 0) log_plan(model);
@@ -232,6 +300,8 @@ int flin_model_create(const flashinfer_options *options, flashinfer_model **crea
     model->config.progress_user = options->progress_user;
     model->config.trace = options->trace;
     model->config.trace_user = options->trace_user;
+    model->config.ffn_input = options->ffn_input;
+    model->config.ffn_input_user = options->ffn_input_user;
     *created = model;
     return 0;
 }
@@ -249,6 +319,7 @@ int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *opti
 void flin_model_close(flashinfer_model *model)
 {
     flin_pool_close(&model->pool);
+    close_predictors(model);
     flin_storage_close(&model->storage); /* before memory that reads may still land in */
     flin_cache_close(&model->cache);
     for (uint32_t i = 0;
@@ -308,6 +379,6 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->payload_bytes;
     info->architecture = shape->architecture;
     info->name = model->name;
-    info->predictors = flin_weights_have_sketch(&model->gguf) ? "exact,sketch,all" : "exact,all";
+    info->predictors = model->kinds;
     info->ordered = shape->ordered;
 }

@@ -45,6 +45,8 @@ typedef struct flin_config {
     void *progress_user;
     flashinfer_trace_callback trace;
     void *trace_user;
+    flashinfer_ffn_input_callback ffn_input;
+    void *ffn_input_user;
 } flin_config;
 
 #define FLIN_VERIFY_READ 3u
@@ -105,9 +107,12 @@ struct flashinfer_model {
     flin_config config;
     flin_storage storage;
     flin_gguf gguf;
+    flin_storage predictor_storage; /* of a predictor file, while the model is opened */
+    flin_gguf predictor_gguf;
     flin_shape shape;
     uint64_t parameter_count;
     char name[128]; /* general.name, cut to fit */
+    char kinds[40]; /* predictors that the files at hand have */
 
     flin_arena fixed; /* everything but slots and rows */
     flin_weights weights;
@@ -135,9 +140,10 @@ struct flashinfer_model {
 
 /* plan.c -------------------------------------------------------------------------------------------------------- */
 
-/* Check options and resolve defaults against the file. */
+/* Check options and resolve defaults against the file; predictors: the one that holds the predictors. */
 int flin_config_resolve(flin_config *config, const flashinfer_options *options,
-                        const flin_gguf *gguf, const flin_shape *shape, flashinfer_error *error);
+                        const flin_gguf *predictors, const flin_shape *shape,
+                        flashinfer_error *error);
 
 /* Add up everything that does not move with the budget, into model->sections. model needs config, storage, gguf and
    shape; nothing is allocated. */
@@ -172,9 +178,16 @@ static inline int flin_uses_rows(const flin_config *config)
     return config->predictor == FLASHINFER_PREDICTOR_EXACT;
 }
 
+/* Does a loaded predictor name the neurons, so that it may miss some? */
+static inline int flin_uses_names(const flin_config *config)
+{
+    return config->predictor != FLASHINFER_PREDICTOR_EXACT &&
+           config->predictor != FLASHINFER_PREDICTOR_ALL;
+}
+
 static inline int flin_uses_stream(const flin_config *config)
 {
-    return config->predictor != FLASHINFER_PREDICTOR_SKETCH || config->audit_interval != 0;
+    return !flin_uses_names(config) || config->audit_interval != 0;
 }
 
 /* Which bytes of a bundle a slot holds for this configuration. */
@@ -193,6 +206,12 @@ int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *opti
 void flin_model_close(flashinfer_model *model);
 int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashinfer_error *error);
 void flin_model_info(const flashinfer_model *model, flashinfer_info *info);
+
+/* Where the predictors are: a predictor file while there is one, else the model. */
+static inline const flin_gguf *flin_predictor_file(const flashinfer_model *model)
+{
+    return model->predictor_gguf.header != NULL ? &model->predictor_gguf : &model->gguf;
+}
 
 /* Report progress; FLASHINFER_ECANCELED with an error text if the host wants to stop. */
 int flin_model_progress(flashinfer_model *model, const char *stage, uint64_t done, uint64_t total,
@@ -281,6 +300,10 @@ uint64_t flin_bundle_begin(const flashinfer_model *model, uint32_t layer, uint32
 /* Sort a list (count) of indices into ids, which ascends, by where the neurons' bundles lie. */
 void flin_rows_sort(flashinfer_model *model, uint32_t layer, const uint32_t *ids, uint32_t *list,
                     uint32_t count);
+
+/* Parts of neurons [first, first + count) from the file as floats: (count, width). */
+int flin_rows_read(flashinfer_model *model, uint32_t layer, uint32_t part, uint32_t first,
+                   uint32_t count, float *rows, flashinfer_error *error);
 
 /* Does every neuron have a row of its own? The file may say anything. */
 int flin_rows_check(const flashinfer_model *model, flashinfer_error *error);

@@ -22,29 +22,42 @@ static int out_of_range(const char *field, uint32_t value, flashinfer_error *err
                      field, value);
 }
 
-static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gguf *gguf,
-                             flashinfer_error *error)
+static const char *kind_name(uint32_t kind)
 {
-    int have_sketch = flin_weights_have_sketch(gguf);
+    return kind == FLASHINFER_PREDICTOR_SKETCH    ? "sketch"
+           : kind == FLASHINFER_PREDICTOR_LOWRANK ? "low-rank"
+                                                  : "sketch or low-rank";
+}
+
+static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gguf *gguf,
+                             const flin_shape *shape, flashinfer_error *error)
+{
+    uint32_t found = flin_weights_predictor(gguf, shape->layers);
 
     switch (wanted) {
     case FLASHINFER_PREDICTOR_DEFAULT:
-        config->predictor = have_sketch ? FLASHINFER_PREDICTOR_SKETCH : FLASHINFER_PREDICTOR_EXACT;
+        config->predictor = found != 0 ? found : FLASHINFER_PREDICTOR_EXACT;
         return 0;
     case FLASHINFER_PREDICTOR_SKETCH:
-        if (!have_sketch)
-            return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                             "the file has no sketch predictor; use the exact "
-                             "predictor or pack it again with one");
-        break;
+    case FLASHINFER_PREDICTOR_LOWRANK:
+        if (!flin_weights_have(gguf, shape->layers, wanted)) break;
+        config->predictor = wanted;
+        return 0;
+    case FLASHINFER_PREDICTOR_MIXED:
+        if (found == 0) break;
+        config->predictor = found;
+        return 0;
     case FLASHINFER_PREDICTOR_EXACT:
     case FLASHINFER_PREDICTOR_ALL:
-        break;
+        config->predictor = wanted;
+        return 0;
     default:
         return out_of_range("predictor", wanted, error);
     }
-    config->predictor = wanted;
-    return 0;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "the file has no %s predictor for every layer; use the exact predictor, give "
+                     "a predictor file or pack the model again with one",
+                     kind_name(wanted));
 }
 
 static uint32_t threads_default(const flin_shape *shape)
@@ -102,13 +115,15 @@ static int resolve_kinds(flin_config *config, const flashinfer_options *options,
 }
 
 int flin_config_resolve(flin_config *config, const flashinfer_options *options,
-                        const flin_gguf *gguf, const flin_shape *shape, flashinfer_error *error)
+                        const flin_gguf *predictors, const flin_shape *shape,
+                        flashinfer_error *error)
 {
     int code;
 
     config->budget_bytes = options->memory_budget;
     config->flags = options->flags;
-    if ((code = resolve_predictor(config, options->predictor, gguf, error)) != 0) return code;
+    code = resolve_predictor(config, options->predictor, predictors, shape, error);
+    if (code != 0) return code;
     if ((code = resolve_numbers(config, options, shape, error)) != 0) return code;
     code = flin_policy_resolve(&config->cache_policy, options->cache_policy, options->window_tokens,
                                error);
@@ -195,13 +210,14 @@ static void fill_fixed(const flashinfer_model *model, flashinfer_plan *plan)
 {
     const flin_sections *sections = &model->sections;
 
-    plan->metadata_bytes = sizeof *model + model->gguf.arena.capacity + sections->tokenizer;
+    plan->metadata_bytes = sizeof *model + model->gguf.arena.capacity +
+                           model->predictor_gguf.arena.capacity + sections->tokenizer;
     plan->resident_bytes = sections->resident;
     plan->predictor_bytes = sections->predictor;
     plan->cache_bytes = sections->cache;
     plan->kv_bytes = sections->kv;
     plan->scratch_bytes = sections->scratch;
-    plan->io_bytes = sections->io + model->storage.held_bytes;
+    plan->io_bytes = sections->io + model->storage.held_bytes + model->predictor_storage.held_bytes;
     plan->thread_bytes = (uint64_t)(model->config.threads - 1) * FLIN_POOL_STACK_BYTES;
 }
 

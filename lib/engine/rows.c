@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/model.h"
+#include "util/hash.h"
 
 uint64_t flin_bundle_begin(const flashinfer_model *model, uint32_t layer, uint32_t neuron)
 {
@@ -51,4 +52,51 @@ int flin_rows_check(const flashinfer_model *model, flashinfer_error *error)
         }
     }
     return 0;
+}
+
+static int row_damaged(const flashinfer_model *model, uint32_t layer, uint32_t neuron,
+                       flashinfer_error *error)
+{
+    uint64_t begin = flin_bundle_begin(model, layer, neuron);
+
+    return flin_fail_at(
+        error, FLASHINFER_ECORRUPT, (int)layer, neuron, (int64_t)begin,
+        "layer %u neuron %u at byte %llu does not match its checksum: the file or drive is damaged",
+        layer, neuron, (unsigned long long)begin);
+}
+
+/* One neuron's part, from the file. */
+static int read_row(flashinfer_model *model, uint32_t layer, const flin_part *part, uint64_t sum,
+                    uint32_t neuron, float *row, flashinfer_error *error)
+{
+    uint64_t offset = flin_bundle_begin(model, layer, neuron) + part->offset_bytes;
+    uint8_t *bytes = model->scratch.verify;
+    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
+    int code = flin_storage_read(&model->storage, offset, bytes, part->bytes, "a bundle", error);
+
+    if (code != 0) return code;
+    if (verify && flin_hash(bytes, part->bytes) != sum) {
+        model->stats.read_retries++;
+        code = flin_storage_read(&model->storage, offset, bytes, part->bytes, "a bundle", error);
+        if (code != 0) return code;
+        if (flin_hash(bytes, part->bytes) != sum) return row_damaged(model, layer, neuron, error);
+    }
+    model->kernels->to_float[part->type](bytes, model->shape.width, row);
+    return 0;
+}
+
+int flin_rows_read(flashinfer_model *model, uint32_t layer, uint32_t part, uint32_t first,
+                   uint32_t count, float *rows, flashinfer_error *error)
+{
+    const flin_shape *shape = &model->shape;
+    const flin_layer *weights = &model->weights.layers[layer];
+    int code = 0;
+
+    for (uint32_t i = 0; i < count && code == 0; i++) {
+        uint64_t row = flin_layer_row(weights, first + i);
+        code = read_row(model, layer, &shape->parts[part],
+                        weights->part_sums[row * shape->part_count + part], first + i,
+                        rows + (uint64_t)i * shape->width, error);
+    }
+    return code;
 }

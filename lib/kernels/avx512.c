@@ -445,4 +445,5 @@ const flin_kernels flin_kernels_avx512 = {
     .layer_norm = layer_norm,
     .attend = {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16},
     .sketch_mask = flin_sketch_mask_avx512,
+    .sketch_scores = flin_sketch_scores_avx512,
 };

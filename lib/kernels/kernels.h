@@ -20,6 +20,11 @@
 
 enum flin_type { FLIN_F32 = 0, FLIN_F16 = 1, FLIN_TYPE_COUNT = 2 }; /* storage types of matrices */
 
+static inline uint32_t flin_type_bytes(enum flin_type type, uint32_t elements)
+{
+    return elements * (type == FLIN_F16 ? 2u : 4u);
+}
+
 /* Sketch matrices: see predictor/sketch.h for the layout of tiles. */
 struct flin_sketch;
 
@@ -64,6 +69,11 @@ typedef struct flin_kernels {
        multiples of 64 or the row count. levels: the input quantised by flin_sketch_input(). */
     void (*sketch_mask)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                         uint32_t begin, uint32_t end, uint64_t *mask);
+
+    /* scores[i] of rows [begin, end), begin a multiple of 16, for calibrating: a row is named if
+       scores[i] > -bias[i] */
+    void (*sketch_scores)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                          uint32_t begin, uint32_t end, float *scores);
 } flin_kernels;
 
 /* wanted: FLASHINFER_KERNELS_...; NULL if this CPU or build cannot. DEFAULT never gives NULL. */
@@ -78,6 +88,12 @@ extern const flin_kernels flin_kernels_avx512;
 /* Integer sums, so every table's sketch_mask gives the same mask; predictor/sketch.c. */
 void flin_sketch_mask_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                           uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_scores_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                            uint32_t begin, uint32_t end, float *scores);
+void flin_sketch_scores_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                             uint32_t begin, uint32_t end, float *scores);
+void flin_sketch_scores_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                               uint32_t begin, uint32_t end, float *scores);
 
 /* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The last
    takes VNNI where the CPU has it, as _vnni does always and _bw never. */

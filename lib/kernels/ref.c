@@ -193,4 +193,5 @@ const flin_kernels flin_kernels_ref = {
     .layer_norm = layer_norm,
     .attend = {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16},
     .sketch_mask = flin_sketch_mask_ref,
+    .sketch_scores = flin_sketch_scores_ref,
 };

@@ -109,3 +109,11 @@ void flin_sketch_mask_avx2(const flin_sketch *sketch, const int8_t *levels, floa
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
+
+void flin_sketch_scores_avx2(const flin_sketch *sketch, const int8_t *levels, float scale,
+                             uint32_t begin, uint32_t end, float *scores)
+{
+    static const flin_sketch_tile_sum sums[4] = {sum_1, sum_2, sum_3, sum_4};
+
+    flin_sketch_scores_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
+}

@@ -144,3 +144,15 @@ void flin_sketch_mask_avx512(const flin_sketch *sketch, const int8_t *levels, fl
     else
         flin_sketch_mask_avx512_bw(sketch, levels, scale, begin, end, mask);
 }
+
+void flin_sketch_scores_avx512(const flin_sketch *sketch, const int8_t *levels, float scale,
+                               uint32_t begin, uint32_t end, float *scores)
+{
+    static const flin_sketch_tile_sum bw[4] = {bw_1, bw_2, bw_3, bw_4};
+    static const flin_sketch_tile_sum vnni[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
+    uint32_t kind = sketch->bits - 1;
+
+    __builtin_cpu_init();
+    flin_sketch_scores_by(__builtin_cpu_supports("avx512vnni") ? vnni[kind] : bw[kind], sketch,
+                          levels, scale, begin, end, scores);
+}

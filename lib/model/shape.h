@@ -58,9 +58,4 @@ int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, ui
 int flin_type_from_gguf(uint64_t gguf_type, const char *what, enum flin_type *type,
                         flashinfer_error *error);
 
-static inline uint32_t flin_type_bytes(enum flin_type type, uint32_t elements)
-{
-    return elements * (type == FLIN_F16 ? 2u : 4u);
-}
-
 #endif

@@ -17,8 +17,10 @@
 typedef struct layout {
     flin_weights *weights;
     flin_arena *arena;
-    const flin_gguf *gguf;
+    const flin_gguf *gguf; /* tensors are looked for here: the model, or a predictor file */
+    const flin_gguf *model;
     const flin_shape *shape;
+    const flin_predictor_choice *predictors;
     flashinfer_error *error;
     int code;
 } layout;
@@ -31,9 +33,30 @@ static const flin_gguf_tensor *find_layer_tensor(const flin_gguf *gguf, uint32_t
     return flin_gguf_find_tensor(gguf, name);
 }
 
-int flin_weights_have_sketch(const flin_gguf *gguf)
+static const char *tensor_of_kind(uint32_t kind)
 {
-    return find_layer_tensor(gguf, 0, "ffn_sketch.weight") != NULL;
+    return kind == FLASHINFER_PREDICTOR_SKETCH ? "ffn_sketch.weight" : "fc1.weight";
+}
+
+int flin_weights_have(const flin_gguf *gguf, uint32_t layers, uint32_t kind)
+{
+    for (uint32_t i = 0; i < layers; i++)
+        if (find_layer_tensor(gguf, i, tensor_of_kind(kind)) == NULL) return 0;
+    return 1;
+}
+
+uint32_t flin_weights_predictor(const flin_gguf *gguf, uint32_t layers)
+{
+    int sketches = 0, lowranks = 0;
+
+    for (uint32_t i = 0; i < layers; i++) {
+        if (find_layer_tensor(gguf, i, tensor_of_kind(FLASHINFER_PREDICTOR_SKETCH)) != NULL)
+            sketches++;
+        else if (find_layer_tensor(gguf, i, tensor_of_kind(FLASHINFER_PREDICTOR_LOWRANK)) != NULL)
+            lowranks++;
+    }
+    if (lowranks == 0) return sketches != 0 ? FLASHINFER_PREDICTOR_SKETCH : 0;
+    return sketches != 0 ? FLASHINFER_PREDICTOR_MIXED : FLASHINFER_PREDICTOR_LOWRANK;
 }
 
 /* Give a tensor its place in memory and note it for loading. */
@@ -47,6 +70,7 @@ static void *place(layout *in, const flin_gguf_tensor *tensor)
     if (weights->loads != NULL && weights->load_count < weights->loads_max) {
         weights->loads[weights->load_count].tensor = tensor;
         weights->loads[weights->load_count].data = data;
+        weights->loads[weights->load_count].from_predictors = in->gguf != in->model;
     }
     weights->load_count++;
     return data;
@@ -182,13 +206,13 @@ static void layout_ffn(layout *in, flin_layer *layer, uint32_t index)
     layer->bundle_offset = bundles->offset;
 }
 
-static void layout_sketch(layout *in, flin_layer *layer, uint32_t index)
+static void layout_sketch(layout *in, flin_sketch *sketch, uint32_t index)
 {
     const flin_shape *shape = in->shape;
     const flin_gguf_value *bits = flin_gguf_find(in->gguf, "flashinfer.sketch.bits");
     const flin_gguf_tensor *tiles;
     char name[NAME_BYTES];
-    uint64_t layer_bits = 0, before = in->arena->used;
+    uint64_t layer_bits = 0;
 
     if (bits != NULL && bits->type == FLIN_GGUF_VALUE_U32 &&
         (!bits->is_array || bits->count == shape->layers))
@@ -198,21 +222,81 @@ static void layout_sketch(layout *in, flin_layer *layer, uint32_t index)
                "flashinfer.sketch.bits must give 1 to 4 bits for every layer");
         return;
     }
-    layer->sketch.rows = shape->ffn;
-    layer->sketch.cols = shape->width;
-    layer->sketch.bits = (uint32_t)layer_bits;
+    sketch->rows = shape->ffn;
+    sketch->cols = shape->width;
+    sketch->bits = (uint32_t)layer_bits;
     (void)snprintf(name, sizeof name, "blk.%u.ffn_sketch.weight", index);
-    tiles = want(in, name, flin_sketch_tile_bytes(shape->width, layer->sketch.bits),
+    tiles = want(in, name, flin_sketch_tile_bytes(shape->width, sketch->bits),
                  (shape->ffn + FLIN_SKETCH_TILE_ROWS - 1) / FLIN_SKETCH_TILE_ROWS);
     if (tiles != NULL && tiles->type != FLIN_GGUF_I8)
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I8", name);
     if (in->code != 0) return;
-    layer->sketch.tiles = place(in, tiles);
+    sketch->tiles = place(in, tiles);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_sketch.bias", index);
-    layer->sketch.bias = vector(in, name, shape->ffn);
+    sketch->bias = vector(in, name, shape->ffn);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_sketch.scale", index);
-    layer->sketch.column_scale = vector(in, name, shape->width);
-    in->weights->sketch_bytes += in->arena->used - before;
+    sketch->column_scale = vector(in, name, shape->width);
+}
+
+/* A factor of a low-rank predictor: (rows, cols) of either type. */
+static const void *factor(layout *in, uint32_t index, const char *suffix, uint32_t rows,
+                          uint32_t cols, enum flin_type *type)
+{
+    char name[NAME_BYTES];
+    flin_matrix found;
+
+    (void)snprintf(name, sizeof name, "blk.%u.%s", index, suffix);
+    found = matrix(in, name, rows, cols);
+    *type = found.type;
+    return found.data;
+}
+
+static void layout_lowrank(layout *in, flin_lowrank *lowrank, uint32_t index)
+{
+    const flin_shape *shape = in->shape;
+    const flin_gguf_tensor *down = find_layer_tensor(in->gguf, index, "fc1.weight");
+    const flin_gguf_value *relu = flin_gguf_find(in->gguf, "flashinfer.lowrank.relu");
+    uint64_t rank = down != NULL ? down->dimensions[1] : 1;
+    enum flin_type up_type;
+    char name[NAME_BYTES];
+
+    if (rank < 1 || rank > FLIN_LOWRANK_RANK_MAX) {
+        refuse(in, FLASHINFER_EFORMAT, "tensor blk.%u.fc1.weight has rank %llu; 1 to %u are known",
+               index, (unsigned long long)rank, FLIN_LOWRANK_RANK_MAX);
+        return;
+    }
+    lowrank->rows = shape->ffn;
+    lowrank->cols = shape->width;
+    lowrank->rank = (uint32_t)rank;
+    lowrank->relu = relu != NULL && relu->type == FLIN_GGUF_VALUE_BOOL && relu->data[0] != 0;
+    lowrank->down = factor(in, index, "fc1.weight", lowrank->rank, shape->width, &lowrank->type);
+    lowrank->up = factor(in, index, "fc2.weight", shape->ffn, lowrank->rank, &up_type);
+    (void)snprintf(name, sizeof name, "blk.%u.fc2.bias", index);
+    lowrank->bias = vector(in, name, shape->ffn);
+    if (in->code == 0 && up_type != lowrank->type)
+        refuse(in, FLASHINFER_EFORMAT, "the two factors blk.%u.fc1 and fc2 differ in type", index);
+    if (lowrank->rank > in->weights->rank_max) in->weights->rank_max = lowrank->rank;
+}
+
+/* What names a layer's neurons, from whichever file it is in. */
+static void layout_predictor(layout *in, flin_layer_predictor *predictor, uint32_t index)
+{
+    uint64_t before = in->arena->used;
+    uint32_t kind = in->predictors->kind;
+
+    in->gguf = in->predictors->gguf;
+    if (kind == FLASHINFER_PREDICTOR_MIXED)
+        kind =
+            find_layer_tensor(in->gguf, index, tensor_of_kind(FLASHINFER_PREDICTOR_SKETCH)) != NULL
+                ? FLASHINFER_PREDICTOR_SKETCH
+                : FLASHINFER_PREDICTOR_LOWRANK;
+    predictor->kind = kind;
+    if (kind == FLASHINFER_PREDICTOR_SKETCH)
+        layout_sketch(in, &predictor->sketch, index);
+    else
+        layout_lowrank(in, &predictor->lowrank, index);
+    in->gguf = in->model;
+    in->weights->predictor_bytes += in->arena->used - before;
 }
 
 static void layout_ends(layout *in)
@@ -234,13 +318,15 @@ static void layout_ends(layout *in)
 }
 
 int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_gguf *gguf,
-                        const flin_shape *shape, int with_sketch, flashinfer_error *error)
+                        const flin_shape *shape, const flin_predictor_choice *predictors,
+                        flashinfer_error *error)
 {
-    layout in = {weights, arena, gguf, shape, error, 0};
+    layout in = {weights, arena, gguf, gguf, shape, predictors, error, 0};
     flin_layer unplaced;
 
     memset(weights, 0, sizeof *weights);
     weights->loads_max = gguf->tensor_count;
+    if (predictors->gguf != gguf) weights->loads_max += predictors->gguf->tensor_count;
     weights->loads = FLIN_TAKE(arena, flin_load, weights->loads_max);
     weights->layers = FLIN_TAKE(arena, flin_layer, shape->layers);
     layout_ends(&in);
@@ -249,13 +335,30 @@ int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_ggu
         memset(layer, 0, sizeof *layer);
         layout_attention(&in, layer, i);
         layout_ffn(&in, layer, i);
-        if (with_sketch && in.code == 0) layout_sketch(&in, layer, i);
+        if (predictors->kind != 0 && in.code == 0) layout_predictor(&in, &layer->predictor, i);
     }
     return in.code;
 }
 
-int flin_weights_load(flin_weights *weights, flin_storage *storage, int verify,
-                      flashinfer_error *error, flin_load_progress progress, void *user)
+uint64_t flin_weights_identity(const flin_weights *weights, const flin_shape *shape)
+{
+    flin_hash_stream stream;
+
+    flin_hash_begin(&stream);
+    for (uint32_t i = 0; i < shape->layers; i++) {
+        const flin_layer *layer = &weights->layers[i];
+        for (uint32_t neuron = 0; neuron < shape->ffn; neuron++) {
+            uint64_t row = flin_layer_row(layer, neuron);
+            flin_hash_add(&stream, &layer->part_sums[row * shape->part_count + FLIN_PART_UP],
+                          sizeof(uint64_t));
+        }
+        flin_hash_add(&stream, layer->up_bias, shape->ffn * sizeof(float));
+    }
+    return flin_hash_end(&stream);
+}
+
+int flin_weights_load(flin_weights *weights, flin_storage *storage, flin_storage *predictors,
+                      int verify, flashinfer_error *error, flin_load_progress progress, void *user)
 {
     uint64_t done = 0;
 
@@ -265,8 +368,9 @@ int flin_weights_load(flin_weights *weights, flin_storage *storage, int verify,
         int code;
 
         (void)snprintf(name, sizeof name, "%.*s", (int)tensor->name.bytes, tensor->name.data);
-        code = flin_storage_read(storage, tensor->offset, weights->loads[i].data, tensor->bytes,
-                                 name, error);
+        code =
+            flin_storage_read(weights->loads[i].from_predictors ? predictors : storage,
+                              tensor->offset, weights->loads[i].data, tensor->bytes, name, error);
         if (code != 0) return code;
         if (verify && flin_hash(weights->loads[i].data, tensor->bytes) != tensor->sum)
             return flin_fail_at(

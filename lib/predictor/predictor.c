@@ -4,10 +4,11 @@
 #include "predictor/predictor.h"
 
 #define SHARE_GRAIN 64u /* neurons: one word of the mask */
+#define RANK_GRAIN 16u  /* rows of a low-rank predictor's first factor */
 
 void flin_predictor_layout(flin_predictor *predictor, flin_arena *arena,
                            const flin_kernels *kernels, flin_pool *pool, uint32_t width,
-                           uint32_t neurons)
+                           uint32_t neurons, uint32_t rank_max)
 {
     predictor->kernels = kernels;
     predictor->pool = pool;
@@ -15,7 +16,16 @@ void flin_predictor_layout(flin_predictor *predictor, flin_arena *arena,
     predictor->neurons = neurons;
     predictor->levels = FLIN_TAKE(arena, int8_t, flin_round_up(width, FLIN_SKETCH_BLOCK));
     predictor->mask = FLIN_TAKE(arena, uint64_t, (neurons + 63) / 64);
+    predictor->hidden = FLIN_TAKE(arena, float, rank_max);
     predictor->activation = FLIN_TAKE(arena, float, neurons);
+}
+
+int flin_layer_predictor_check(const flin_layer_predictor *layer, const flin_kernels *kernels,
+                               int index, flashinfer_error *error)
+{
+    if (layer->kind == FLASHINFER_PREDICTOR_SKETCH)
+        return flin_sketch_check(&layer->sketch, index, error);
+    return flin_lowrank_check(&layer->lowrank, kernels, index, error);
 }
 
 typedef struct sketch_task {
@@ -36,13 +46,66 @@ static void run_sketch(void *context, uint32_t index, uint32_t count)
                                     predictor->mask);
 }
 
-uint32_t flin_predict_sketch(flin_predictor *predictor, const flin_sketch *sketch, const float *x,
-                             uint32_t *ids)
+static void mask_by_sketch(flin_predictor *predictor, const flin_sketch *sketch, const float *x)
 {
     sketch_task task = {predictor, sketch, flin_sketch_input(sketch, x, predictor->levels)};
-    uint32_t count = 0;
 
     flin_pool_run(predictor->pool, run_sketch, &task);
+}
+
+typedef struct lowrank_task {
+    flin_predictor *predictor;
+    const flin_lowrank *lowrank;
+    const float *x;
+} lowrank_task;
+
+static void run_hidden(void *context, uint32_t index, uint32_t count)
+{
+    const lowrank_task *task = context;
+    uint32_t begin, end;
+
+    flin_pool_share(task->lowrank->rank, RANK_GRAIN, index, count, &begin, &end);
+    if (begin != end)
+        flin_lowrank_hidden(task->lowrank, task->predictor->kernels, task->x, begin, end,
+                            task->predictor->hidden);
+}
+
+static void run_scores(void *context, uint32_t index, uint32_t count)
+{
+    const lowrank_task *task = context;
+    flin_predictor *predictor = task->predictor;
+    uint32_t begin, end;
+
+    flin_pool_share(predictor->neurons, SHARE_GRAIN, index, count, &begin, &end);
+    if (begin == end) return;
+    flin_lowrank_scores(task->lowrank, predictor->kernels, predictor->hidden, begin, end,
+                        predictor->activation);
+    for (uint32_t first = begin; first < end; first += 64) {
+        uint32_t words = end - first < 64 ? end - first : 64;
+        uint64_t word = 0;
+        for (uint32_t i = 0; i < words; i++)
+            word |= (uint64_t)(predictor->activation[first + i] > 0) << i;
+        predictor->mask[first / 64] = word;
+    }
+}
+
+static void mask_by_lowrank(flin_predictor *predictor, const flin_lowrank *lowrank, const float *x)
+{
+    lowrank_task task = {predictor, lowrank, x};
+
+    flin_pool_run(predictor->pool, run_hidden, &task);
+    flin_pool_run(predictor->pool, run_scores, &task);
+}
+
+uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
+                            const float *x, uint32_t *ids)
+{
+    uint32_t count = 0;
+
+    if (layer->kind == FLASHINFER_PREDICTOR_SKETCH)
+        mask_by_sketch(predictor, &layer->sketch, x);
+    else
+        mask_by_lowrank(predictor, &layer->lowrank, x);
     for (uint32_t word = 0; word < (predictor->neurons + 63) / 64; word++) {
         for (uint64_t bits = predictor->mask[word]; bits != 0; bits &= bits - 1)
             ids[count++] = word * 64 + (uint32_t)__builtin_ctzll(bits);

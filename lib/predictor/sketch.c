@@ -175,7 +175,13 @@ float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *level
 
 /* --------------------------------------------------------------------------------------- score */
 
-/* Bits of the tile's rows that are predicted. A product compared, and no sum: nothing to fuse. */
+/* A product, and no sum: nothing to fuse. */
+static float score_of(int32_t sum, float row_scale, float scale)
+{
+    return (float)sum * (row_scale * scale);
+}
+
+/* Bits of the tile's rows that are predicted. */
 static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t first,
                       uint32_t count, const int32_t *sums, float scale)
 {
@@ -183,11 +189,20 @@ static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t f
     float row_scale[ROWS];
 
     memcpy(row_scale, tile, sizeof row_scale);
-    for (uint32_t r = 0; r < count; r++) {
-        float score = (float)sums[r] * (row_scale[r] * scale);
-        bits |= (uint32_t)(score > -sketch->bias[first + r]) << r;
-    }
+    for (uint32_t r = 0; r < count; r++)
+        bits |= (uint32_t)(score_of(sums[r], row_scale[r], scale) > -sketch->bias[first + r]) << r;
     return bits;
+}
+
+/* start: (blocks), see flin_sketch_tile_sum */
+static void make_start(const flin_sketch *sketch, uint32_t blocks, const int8_t *levels,
+                       int32_t *start)
+{
+    for (uint32_t block = 0; block < blocks; block++) {
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < BLOCK; i++) sum += levels[block * BLOCK + i];
+        start[block] = -sum * flin_sketch_zero[sketch->bits - 1];
+    }
 }
 
 void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
@@ -196,14 +211,10 @@ void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketc
 {
     uint32_t blocks = flin_sketch_blocks(sketch->cols);
     uint64_t tile_bytes = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
-    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK]; /* (blocks) */
+    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK];
     int32_t sums[ROWS];
 
-    for (uint32_t block = 0; block < blocks; block++) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < BLOCK; i++) sum += levels[block * BLOCK + i];
-        start[block] = -sum * flin_sketch_zero[sketch->bits - 1];
-    }
+    make_start(sketch, blocks, levels, start);
     for (uint32_t row = begin; row < end; row += ROWS) {
         const uint8_t *tile = sketch->tiles + row / ROWS * tile_bytes;
         uint32_t count = end - row < ROWS ? end - row : ROWS;
@@ -213,6 +224,27 @@ void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketc
         bits = fired(sketch, tile, row, count, sums, scale);
         if (row % 64 == 0) mask[row / 64] = 0;
         mask[row / 64] |= bits << row % 64;
+    }
+}
+
+void flin_sketch_scores_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+                           const int8_t *levels, float scale, uint32_t begin, uint32_t end,
+                           float *scores)
+{
+    uint32_t blocks = flin_sketch_blocks(sketch->cols);
+    uint64_t tile_bytes = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
+    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK];
+    int32_t sums[ROWS];
+
+    make_start(sketch, blocks, levels, start);
+    for (uint32_t row = begin; row < end; row += ROWS) {
+        const uint8_t *tile = sketch->tiles + row / ROWS * tile_bytes;
+        float row_scale[ROWS];
+
+        tile_sum(tile, blocks, levels, start, sums);
+        memcpy(row_scale, tile, sizeof row_scale);
+        for (uint32_t r = 0; r < ROWS && row + r < end; r++)
+            scores[row + r] = score_of(sums[r], row_scale[r], scale);
     }
 }
 
@@ -256,4 +288,12 @@ void flin_sketch_mask_ref(const flin_sketch *sketch, const int8_t *levels, float
     static const flin_sketch_tile_sum sums[4] = {tile_sum_1, tile_sum_2, tile_sum_3, tile_sum_4};
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
+}
+
+void flin_sketch_scores_ref(const flin_sketch *sketch, const int8_t *levels, float scale,
+                            uint32_t begin, uint32_t end, float *scores)
+{
+    static const flin_sketch_tile_sum sums[4] = {tile_sum_1, tile_sum_2, tile_sum_3, tile_sum_4};
+
+    flin_sketch_scores_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
 }

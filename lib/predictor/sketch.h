@@ -88,4 +88,9 @@ void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketc
                          const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                          uint64_t *mask);
 
+/* The scores of rows [begin, end), see flin_kernels.sketch_scores, likewise. */
+void flin_sketch_scores_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+                           const int8_t *levels, float scale, uint32_t begin, uint32_t end,
+                           float *scores);
+
 #endif

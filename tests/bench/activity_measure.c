@@ -61,8 +61,8 @@ static void name_by_sketch(measuring *run, uint32_t layer, uint32_t t)
 
     if (!run->has_sketch) return;
     memset(named, 0, words * sizeof *named);
-    count = flin_predict_sketch(&model->predictor, &model->weights.layers[layer].sketch,
-                                run->input + (size_t)t * model->shape.width, run->ids);
+    count = flin_predict_named(&model->predictor, &model->weights.layers[layer].predictor,
+                               run->input + (size_t)t * model->shape.width, run->ids);
     for (uint32_t i = 0; i < count; i++) named[run->ids[i] / 64] |= 1ull << run->ids[i] % 64;
 }
 

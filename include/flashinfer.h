@@ -222,6 +222,25 @@ typedef struct flashinfer_ffn_input {
    and plan only. */
 typedef void (*flashinfer_ffn_input_callback)(const flashinfer_ffn_input *input, void *user);
 
+/* What a predictor missed in a layer of one step, found by computing all neurons beside those it named. Norms are of
+   vectors of embedding_length. Valid during the callback only. */
+typedef struct flashinfer_audit {
+    uint32_t size;
+    uint32_t layer;
+    uint32_t layer_count;
+    uint32_t ffn_length; /* neurons per layer */
+    uint64_t step;       /* steps of the model since it was opened, from 1 */
+    uint32_t predicted;  /* neurons named */
+    uint32_t active;     /* neurons that fire */
+    uint32_t missed;     /* of those, not named: false negatives */
+    uint32_t reserved;
+    double output_norm; /* of what all firing neurons add up to, bias left out */
+    double missed_norm; /* of what the missed ones add up to */
+} flashinfer_audit;
+
+/* Called from the thread that steps, after the layer's FFN. It may ask the model for its stats and plan only. */
+typedef void (*flashinfer_audit_callback)(const flashinfer_audit *audit, void *user);
+
 typedef struct flashinfer_options {
     uint32_t size;
     uint32_t flags;         /* FLASHINFER_OPEN_... */
@@ -240,7 +259,7 @@ typedef struct flashinfer_options {
     uint32_t io_depth;       /* reads in flight (libaio, io_uring); 0: the probe's, else 64 */
     uint32_t io_lanes;       /* reading threads (pread, buffered); 0: the probe's, else 4 */
     uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
-    uint32_t audit_interval; /* every nth token one layer is also computed densely; 0: never */
+    uint32_t audit_interval; /* every nth token some layers are also computed densely; 0: never */
     /* reads at most this far apart become one, gap included; 1: none; 0: the probe's, else 4096 */
     uint32_t io_gap_bytes;
     flashinfer_log_callback log;
@@ -249,7 +268,7 @@ typedef struct flashinfer_options {
     void *progress_user;
     const flashinfer_probe_result *probe; /* NULL: not measured; looked at during the call only */
     uint32_t cache_policy;                /* FLASHINFER_CACHE_... */
-    uint32_t reserved;                    /* must be 0 */
+    uint32_t audit_layers;                /* how many, in turn; 0: 1 */
     flashinfer_trace_callback trace;      /* not called in mode all */
     void *trace_user;
     /* predictor file made for this model, see flashinfer_predictor_save(); NULL: the model file's own. Looked at during
@@ -257,6 +276,8 @@ typedef struct flashinfer_options {
     const char *predictor_path;
     flashinfer_ffn_input_callback ffn_input; /* for calibrating predictors */
     void *ffn_input_user;
+    flashinfer_audit_callback audit; /* for every audited layer; looking changes no output */
+    void *audit_user;
 } flashinfer_options;
 
 /**

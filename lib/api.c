@@ -130,8 +130,6 @@ static int accept_options(const flashinfer_options *options, flashinfer_options 
     if ((own->flags & ~flags) != 0)
         return flin_fail(error, FLASHINFER_EINVAL, "options.flags has unknown bits %#x",
                          own->flags & ~flags);
-    if (own->reserved != 0)
-        return flin_fail(error, FLASHINFER_EINVAL, "options.reserved must be 0");
     return flin_probe_apply(own, error);
 }
 

@@ -211,16 +211,6 @@ static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count
     return 0;
 }
 
-/* Is it this layer's turn to be computed densely, to count what the predictor missed? */
-static int audit_is_due(const flashinfer_model *model, uint32_t layer)
-{
-    uint32_t interval = model->config.audit_interval;
-
-    if (interval == 0 || !flin_uses_names(&model->config)) return 0;
-    return model->token_count % interval == 0 &&
-           model->token_count / interval % model->shape.layers == layer;
-}
-
 static void trace(const flashinfer_model *model, uint32_t layer, uint32_t count)
 {
     const flin_shape *shape = &model->shape;
@@ -281,9 +271,5 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     model->stats.flash_bytes += after.bytes - before.bytes;
     model->stats.read_retries += after.retries - before.retries;
     model->stats.io_submit_ns += after.submit_ns - before.submit_ns;
-    if (code != 0 || !audit_is_due(model, layer)) return code;
-
-    code = flin_stream(session, layer, 0, input, NULL, error);
-    model->stats.audit_bytes += flin_batch_read_counts(model->batch).bytes - after.bytes;
-    return code;
+    return code != 0 ? code : flin_audit(session, layer, input, count, error);
 }

@@ -68,6 +68,8 @@ static void layout_scratch(flashinfer_model *model, flin_arena *arena)
     scratch->damaged = FLIN_TAKE(arena, uint8_t, shape->ffn);
     scratch->firing_rows = FLIN_TAKE(arena, const void *, shape->ffn);
     scratch->firing = FLIN_TAKE(arena, float, shape->ffn);
+    for (uint32_t i = 0; model->config.audit_interval != 0 && i < 2; i++)
+        scratch->audit[i] = FLIN_TAKE(arena, float, shape->width);
 }
 
 void flin_layout_verify(flashinfer_model *model, flin_arena *arena)

@@ -302,6 +302,8 @@ int flin_model_create(const flashinfer_options *options, flashinfer_model **crea
     model->config.trace_user = options->trace_user;
     model->config.ffn_input = options->ffn_input;
     model->config.ffn_input_user = options->ffn_input_user;
+    model->config.audit = options->audit;
+    model->config.audit_user = options->audit_user;
     *created = model;
     return 0;
 }

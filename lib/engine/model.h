@@ -37,6 +37,7 @@ typedef struct flin_config {
     uint32_t verify; /* FLASHINFER_VERIFY_..., never DEFAULT: 3 stands for "on read" */
     uint32_t kernels;
     uint32_t audit_interval;
+    uint32_t audit_layers; /* at an audited token: 1 to all */
     uint32_t gap_bytes; /* between reads that are merged */
     flin_storage_config storage;
     flashinfer_log_callback log;
@@ -47,6 +48,8 @@ typedef struct flin_config {
     void *trace_user;
     flashinfer_ffn_input_callback ffn_input;
     void *ffn_input_user;
+    flashinfer_audit_callback audit;
+    void *audit_user;
 } flin_config;
 
 #define FLIN_VERIFY_READ 3u
@@ -72,6 +75,7 @@ typedef struct flin_scratch {
     uint8_t *damaged; /* (ffn) of ids: checksum mismatch seen */
     const void **firing_rows; /* (ffn) down rows of neurons that fire */
     float *firing;            /* (ffn) their activations */
+    float *audit[2];          /* (width) audit: what found and missed neurons add */
     flin_fetch *fetches;      /* (flin_stream_fetches()) */
     uint64_t *wanted_rows; /* (ffn / 64) a bit per row, all clear; these two only with an order */
     uint32_t *at_row;      /* (ffn) index in a list of the neuron whose bundle is there */
@@ -253,6 +257,12 @@ void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const
 /* projected = attention(input) for the session's next position, which it adds to the KV cache */
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input);
 
+/* audit.c ------------------------------------------------------------------------------------------------------- */
+
+/* If it is the layer's turn, count what its predictor, which just named `predicted` neurons for x, has missed. */
+int flin_audit(flashinfer_session *session, uint32_t layer, const float *x, uint32_t predicted,
+               flashinfer_error *error);
+
 /* ffn.c --------------------------------------------------------------------------------------------------------- */
 
 /* projected = FFN(input) over exactly the predicted neurons */
@@ -316,9 +326,21 @@ uint32_t flin_stream_unit(const flashinfer_model *model);
 /* The most fetches that a chunk, or a layer's missing neurons, are. */
 uint32_t flin_stream_fetches(const flashinfer_model *model);
 
-/* y += contribution of neurons [first, ffn), read in order. y NULL: an audit, which only counts. */
+/* y += contribution of neurons [first, ffn), read in order. */
 int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,
                 float *y, flashinfer_error *error);
+
+/* Of the neurons that fire: how many the predictor just named and how many it did not, and what they add. */
+typedef struct flin_audit_sums {
+    uint32_t found_count;
+    uint32_t missed_count;
+    float *found;  /* (width) */
+    float *missed; /* (width) */
+} flin_audit_sums;
+
+/* sums += all neurons of a layer */
+int flin_stream_audit(flashinfer_session *session, uint32_t layer, const float *x,
+                      flin_audit_sums *sums, flashinfer_error *error);
 
 /* Fill rows[layer] with the up rows of neurons [from, to). */
 int flin_stream_rows(flashinfer_model *model, uint32_t layer, uint32_t from, uint32_t to,

@@ -77,6 +77,8 @@ static int resolve_numbers(flin_config *config, const flashinfer_options *option
     config->sessions = options->session_count != 0 ? options->session_count : 1;
     config->window_tokens = options->window_tokens;
     config->audit_interval = options->audit_interval;
+    config->audit_layers = options->audit_layers != 0 ? options->audit_layers : 1;
+    if (config->audit_layers > shape->layers) config->audit_layers = shape->layers;
     config->gap_bytes = options->io_gap_bytes != 0 ? options->io_gap_bytes : GAP_DEFAULT_BYTES;
     if (config->threads > FLIN_POOL_THREADS_MAX)
         return flin_fail(error, FLASHINFER_EINVAL, "options.threads is %u; the most is %u",

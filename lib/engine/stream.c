@@ -224,9 +224,23 @@ static int mend(flashinfer_model *model, const flin_neurons *neurons, uint32_t c
     return 0;
 }
 
+/* Activations of a chunk's neurons, damaged ones read again. */
+static int activate_chunk(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
+                          const float *x, flashinfer_error *error)
+{
+    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
+    int code;
+
+    if (flin_neurons_activate(model, neurons, model->scratch.present, count, x, verify) == 0)
+        return 0;
+    if ((code = mend(model, neurons, count, error)) != 0) return code;
+    (void)flin_neurons_activate(model, neurons, model->scratch.present, count, x, 0);
+    return 0;
+}
+
 typedef struct dense_context {
     const float *x;
-    float *y; /* NULL: audit */
+    float *y;
 } dense_context;
 
 static int compute_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
@@ -234,26 +248,13 @@ static int compute_chunk(flashinfer_session *session, flashinfer_model *model, c
 {
     const dense_context *dense = context;
     flin_neurons neurons = list_chunk(model, at);
-    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
+    int code;
 
     if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
-    if (flin_neurons_activate(model, &neurons, model->scratch.present, at->count, dense->x,
-                              verify) != 0) {
-        int code = mend(model, &neurons, at->count, error);
-        if (code != 0) return code;
-        (void)flin_neurons_activate(model, &neurons, model->scratch.present, at->count, dense->x,
-                                    0);
-    }
-    if (dense->y != NULL) {
-        model->stats.streamed += at->count;
-        model->stats.active += flin_neurons_sum(model, &neurons, at->count, dense->y);
-        return 0;
-    }
-    for (uint32_t i = 0; i < at->count; i++) {
-        if (!(neurons.activations[i] > 0)) continue;
-        model->stats.audited_active++;
-        model->stats.audited_missed += !flin_predictor_named(&model->predictor, neurons.ids[i]);
-    }
+    code = activate_chunk(model, &neurons, at->count, dense->x, error);
+    if (code != 0) return code;
+    model->stats.streamed += at->count;
+    model->stats.active += flin_neurons_sum(model, &neurons, at->count, dense->y);
     return 0;
 }
 
@@ -265,6 +266,40 @@ int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, con
 
     return run_chunks(session, model, layer, first, model->shape.ffn, compute_chunk, &context,
                       error);
+}
+
+typedef struct audit_context {
+    const float *x;
+    flin_audit_sums *sums;
+} audit_context;
+
+static int audit_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
+                       void *context, flashinfer_error *error)
+{
+    const audit_context *audit = context;
+    flin_audit_sums *sums = audit->sums;
+    flin_neurons neurons = list_chunk(model, at);
+    int code;
+
+    if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
+    code = activate_chunk(model, &neurons, at->count, audit->x, error);
+    if (code != 0) return code;
+    for (uint32_t i = 0; i < at->count; i++) /* negative ones are not summed */
+        if (flin_predictor_named(&model->predictor, neurons.ids[i]))
+            neurons.activations[i] = -neurons.activations[i];
+    sums->missed_count += flin_neurons_sum(model, &neurons, at->count, sums->missed);
+    for (uint32_t i = 0; i < at->count; i++) neurons.activations[i] = -neurons.activations[i];
+    sums->found_count += flin_neurons_sum(model, &neurons, at->count, sums->found);
+    return 0;
+}
+
+int flin_stream_audit(flashinfer_session *session, uint32_t layer, const float *x,
+                      flin_audit_sums *sums, flashinfer_error *error)
+{
+    audit_context context = {x, sums};
+
+    return run_chunks(session, session->model, layer, 0, session->model->shape.ffn, audit_chunk,
+                      &context, error);
 }
 
 static int keep_rows(flashinfer_session *session, flashinfer_model *model, const chunk *at,

@@ -5,9 +5,9 @@
  */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "program.h"
+#include "windows.h"
 
 #define AUDIT_INTERVAL 7u /* tokens; with one layer a time, coprime to most layer counts */
 
@@ -28,17 +28,6 @@ typedef struct score {
     uint64_t tokens;
 } score;
 
-/* -log softmax(logits)[token] */
-static double surprise(const float *logits, size_t vocab, int32_t token)
-{
-    double most = (double)logits[0], sum = 0;
-
-    for (size_t i = 1; i < vocab; i++)
-        if ((double)logits[i] > most) most = (double)logits[i];
-    for (size_t i = 0; i < vocab; i++) sum += exp((double)logits[i] - most);
-    return most + log(sum) - (double)logits[token];
-}
-
 /* Every token but the first, each from those before it. */
 static int score_window(flashinfer_session *session, const int32_t *ids, size_t count, score *total,
                         flashinfer_error *error)
@@ -53,36 +42,9 @@ static int score_window(flashinfer_session *session, const int32_t *ids, size_t 
         logits = flashinfer_logits(session, &vocab);
         if (ids[i + 1] < 0 || (size_t)ids[i + 1] >= vocab)
             return flashinfer_step(session, ids[i + 1], error);
-        total->nll += surprise(logits, vocab, ids[i + 1]);
+        total->nll += windows_surprise(logits, vocab, ids[i + 1]);
         total->tokens++;
     }
-    return code;
-}
-
-/* The ids of a file: int32 as they are, or a text tokenized. Free *ids. */
-static int load_ids(const flashinfer_model *model, const request *asked, int32_t **ids,
-                    size_t *count, flashinfer_error *error)
-{
-    const char *path = asked->text_path != NULL ? asked->text_path : asked->ids_path;
-    size_t bytes;
-    char *data = program_read_file(path, &bytes);
-    int code = 0;
-
-    if (data == NULL) return 1;
-    if (asked->text_path == NULL) {
-        *ids = (int32_t *)(void *)data;
-        *count = bytes / sizeof **ids;
-        if (bytes % sizeof **ids == 0) return 0;
-        (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", path, bytes);
-        return 1;
-    }
-    *ids = malloc((bytes + 1) * sizeof **ids);
-    if (*ids == NULL)
-        code = FLASHINFER_ENOMEM;
-    else
-        code = flashinfer_tokenize(model, data, bytes, FLASHINFER_TOKENIZE_BOS, *ids, bytes + 1,
-                                   count, error);
-    free(data);
     return code;
 }
 
@@ -117,7 +79,7 @@ static int run(flashinfer_model *model, const request *asked, flashinfer_error *
     int32_t *ids = NULL;
     size_t count = 0, window = asked->window_tokens;
     score total = {0, 0};
-    int code = load_ids(model, asked, &ids, &count, error);
+    int code = windows_ids(model, asked->text_path, asked->ids_path, &ids, &count, error);
 
     if (code == 0) code = flashinfer_session_create(model, &session, error);
     for (size_t at = 0; at + 1 < count && code == 0 && at / window < asked->windows; at += window)

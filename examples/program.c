@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 int program_usage(const char *problem, const char *usage)
 {
@@ -385,6 +386,13 @@ uint64_t program_peak_rss_bytes(void)
     struct rusage usage;
 
     return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
+uint32_t program_cpus(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return count > 0 ? (uint32_t)count : 1;
 }
 
 double program_seconds(void)

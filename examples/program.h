@@ -115,6 +115,9 @@ void program_json_string(FILE *file, const char *text, size_t bytes);
 uint64_t program_peak_rss_bytes(void);
 double program_seconds(void);
 
+/* Processors this process may run on. */
+uint32_t program_cpus(void);
+
 /* A whole file into memory (free it), or NULL after one line on stderr. */
 char *program_read_file(const char *path, size_t *bytes);
 

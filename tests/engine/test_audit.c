@@ -156,14 +156,14 @@ static truth compute(flashinfer_model *model, const seen *at, uint32_t step, uin
 
     flashinfer_error_init(&error, sizeof error);
     assert_true(up != NULL && down != NULL && bias != NULL && sums != NULL);
-    assert_ok(flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_UP, 0, at->neurons, up,
-                                        &error));
+    assert_ok(
+        flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_UP, 0, at->neurons, up, &error));
     assert_ok(flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_DOWN, 0, at->neurons, down,
                                         &error));
     assert_ok(flashinfer_model_ffn_bias(model, layer, bias, &error));
     for (uint32_t i = 0; i < at->neurons; i++) {
-        double z = dot(up + (size_t)i * at->width, at->x + place * at->width, at->width) +
-                   (double)bias[i];
+        double z =
+            dot(up + (size_t)i * at->width, at->x + place * at->width, at->width) + (double)bias[i];
         found.named += named[i];
         found.unsure += fabs(z) < 1e-4;
         if (!(z > 0)) continue;

@@ -65,38 +65,76 @@ static int row_damaged(const flashinfer_model *model, uint32_t layer, uint32_t n
         layer, neuron, (unsigned long long)begin);
 }
 
-/* One neuron's part, from the file. */
-static int read_row(flashinfer_model *model, uint32_t layer, const flin_part *part, uint64_t sum,
-                    uint32_t neuron, float *row, flashinfer_error *error)
-{
-    uint64_t offset = flin_bundle_begin(model, layer, neuron) + part->offset_bytes;
-    uint8_t *bytes = model->scratch.verify;
-    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
-    int code = flin_storage_read(&model->storage, offset, bytes, part->bytes, "a bundle", error);
+/* Neurons [first, first + count) of a layer whose bundles lie one after the other: one part of each. */
+typedef struct run {
+    flashinfer_model *model;
+    const flin_part *part;
+    uint32_t layer, index; /* of the part */
+    uint32_t first, count;
+} run;
 
+static int read_bundles(const run *at, uint32_t first, uint32_t count, uint8_t *bytes,
+                        flashinfer_error *error)
+{
+    const flashinfer_model *model = at->model;
+    uint64_t begin = flin_bundle_begin(model, at->layer, first);
+    uint64_t length =
+        (uint64_t)(count - 1) * model->shape.stride_bytes + model->shape.payload_bytes;
+
+    return flin_storage_read(&at->model->storage, begin, bytes, length, "a bundle", error);
+}
+
+/* The part of one neuron at `bytes`; read once more if it is not what it was written as. */
+static int check_part(const run *at, uint32_t neuron, uint8_t *bytes, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    const flin_layer *weights = &model->weights.layers[at->layer];
+    uint64_t row = flin_layer_row(weights, neuron);
+    uint64_t sum = weights->part_sums[row * model->shape.part_count + at->index];
+    uint8_t *part = bytes + at->part->offset_bytes;
+    int code;
+
+    if (model->config.verify == FLASHINFER_VERIFY_NONE || flin_hash(part, at->part->bytes) == sum)
+        return 0;
+    model->stats.read_retries++;
+    code = read_bundles(at, neuron, 1, bytes, error);
     if (code != 0) return code;
-    if (verify && flin_hash(bytes, part->bytes) != sum) {
-        model->stats.read_retries++;
-        code = flin_storage_read(&model->storage, offset, bytes, part->bytes, "a bundle", error);
-        if (code != 0) return code;
-        if (flin_hash(bytes, part->bytes) != sum) return row_damaged(model, layer, neuron, error);
+    return flin_hash(part, at->part->bytes) == sum ? 0
+                                                   : row_damaged(model, at->layer, neuron, error);
+}
+
+static int read_run(const run *at, float *rows, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    uint8_t *bytes = model->scratch.verify;
+    int code = read_bundles(at, at->first, at->count, bytes, error);
+
+    for (uint32_t i = 0; i < at->count && code == 0; i++) {
+        code = check_part(at, at->first + i, bytes, error);
+        if (code == 0)
+            model->kernels->to_float[at->part->type](bytes + at->part->offset_bytes,
+                                                     model->shape.width, rows);
+        bytes += model->shape.stride_bytes;
+        rows += model->shape.width;
     }
-    model->kernels->to_float[part->type](bytes, model->shape.width, row);
-    return 0;
+    return code;
 }
 
 int flin_rows_read(flashinfer_model *model, uint32_t layer, uint32_t part, uint32_t first,
                    uint32_t count, float *rows, flashinfer_error *error)
 {
-    const flin_shape *shape = &model->shape;
     const flin_layer *weights = &model->weights.layers[layer];
+    uint32_t most = model->verify_bytes / model->shape.stride_bytes, done = 0;
     int code = 0;
 
-    for (uint32_t i = 0; i < count && code == 0; i++) {
-        uint64_t row = flin_layer_row(weights, first + i);
-        code = read_row(model, layer, &shape->parts[part],
-                        weights->part_sums[row * shape->part_count + part], first + i,
-                        rows + (uint64_t)i * shape->width, error);
+    while (done < count && code == 0) {
+        run at = {model, &model->shape.parts[part], layer, part, first + done, 1};
+        uint32_t row = flin_layer_row(weights, at.first);
+        while (at.count < most && done + at.count < count &&
+               flin_layer_row(weights, at.first + at.count) == row + at.count)
+            at.count++;
+        code = read_run(&at, rows + (uint64_t)done * model->shape.width, error);
+        done += at.count;
     }
     return code;
 }

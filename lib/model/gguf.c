@@ -1,5 +1,5 @@
 /*
- * gguf.c - parses a GGUF v3 header. One parser runs twice over the header bytes: first to find where the header ends
+ * gguf.c - parses a GGUF header. One parser runs twice over the header bytes: first to find where the header ends
  * and how many entries it has, then to fill the tables. Every length is checked against the file before it is used.
  */
 #include "model/gguf.h"
@@ -18,6 +18,7 @@ typedef struct cursor {
     uint64_t position;
     uint64_t available; /* bytes at hand */
     uint64_t length;    /* bytes of the file */
+    int foreign;        /* not of our making: gguf.h */
     int starved;
     int code; /* 0 or the failure recorded in error */
     flashinfer_error *error;
@@ -190,6 +191,7 @@ static void size_tensor(cursor *at, flin_gguf_tensor *tensor)
     uint64_t unit_bytes, unit_elements, units;
 
     if (!type_size(tensor->type, &unit_bytes, &unit_elements)) {
+        if (at->foreign) return; /* of no use to us, so no reason to refuse the others */
         at->code = flin_fail(at->error, FLASHINFER_EUNSUPPORTED,
                              "tensor %.*s has type %u, which this version cannot "
                              "read",
@@ -232,23 +234,35 @@ static void take_tensor(cursor *at, flin_gguf_tensor *tensor)
     if (!stopped(at)) size_tensor(at, tensor);
 }
 
+static void check_version(cursor *at, uint32_t version)
+{
+    if (version == FLIN_GGUF_VERSION) return;
+    if (!at->foreign)
+        at->code =
+            flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
+                         "GGUF version %u; this library reads version %u: pack the model again",
+                         version, FLIN_GGUF_VERSION);
+    else if (version != FLIN_GGUF_VERSION_FOREIGN)
+        at->code =
+            flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
+                         "GGUF version %u; versions %u and %u, little-endian, can be read: convert "
+                         "the file again",
+                         version, FLIN_GGUF_VERSION_FOREIGN, FLIN_GGUF_VERSION);
+}
+
 /* Magic, version, counts. */
 static void take_preamble(cursor *at, flin_gguf *gguf)
 {
     uint32_t magic = take_u32(at), version;
     uint64_t tensors, values;
 
-    if (!stopped(at) && magic != FLIN_GGUF_MAGIC) {
+    if (!stopped(at) && magic != FLIN_GGUF_MAGIC &&
+        !(at->foreign && magic == FLIN_GGUF_MAGIC_POWERINFER)) {
         at->code = flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 0,
                                 "not a GGUF file: it begins with %08x instead of \"GGUF\"", magic);
     }
     version = take_u32(at);
-    if (!stopped(at) && version != FLIN_GGUF_VERSION) {
-        at->code =
-            flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
-                         "GGUF version %u; this library reads version %u: pack the model again",
-                         version, FLIN_GGUF_VERSION);
-    }
+    if (!stopped(at)) check_version(at, version);
     tensors = take_u64(at);
     values = take_u64(at);
     if (stopped(at)) return;
@@ -293,6 +307,19 @@ static void take_header(cursor *at, flin_gguf *gguf)
     gguf->header_bytes = at->position;
 }
 
+static cursor begin(const flin_gguf *gguf, const flin_storage *storage, uint64_t available,
+                    flashinfer_error *error)
+{
+    cursor at = {0};
+
+    at.start = gguf->arena.base;
+    at.available = available;
+    at.length = storage->caps.length_bytes;
+    at.foreign = gguf->foreign != 0;
+    at.error = error;
+    return at;
+}
+
 /* Read as much of the file as the header turns out to need, into the arena. */
 static int read_header(flin_gguf *gguf, flin_storage *storage, flashinfer_error *error)
 {
@@ -302,7 +329,7 @@ static int read_header(flin_gguf *gguf, flin_storage *storage, flashinfer_error 
 
     if (code != 0) return code;
     for (;;) {
-        cursor at = {0};
+        cursor at;
         if (want > length) want = length;
         code = flin_arena_resize(&gguf->arena, want, "the model file's header", error);
         if (code != 0) return code;
@@ -310,10 +337,7 @@ static int read_header(flin_gguf *gguf, flin_storage *storage, flashinfer_error 
                                  error);
         if (code != 0) return code;
         have = want;
-        at.start = gguf->arena.base;
-        at.available = have;
-        at.length = length;
-        at.error = error;
+        at = begin(gguf, storage, have, error);
         take_header(&at, gguf);
         if (at.code != 0) return at.code;
         if (!at.starved) return 0;
@@ -414,9 +438,10 @@ static int place_tensors(flin_gguf *gguf, uint64_t length, flashinfer_error *err
             tensor->bytes > length - gguf->data_offset - tensor->offset) {
             return flin_fail_at(error, FLASHINFER_EFORMAT, -1, -1, (int64_t)length,
                                 "tensor %.*s lies outside the file of %llu bytes (truncated?); "
-                                "copy or pack it again",
+                                "%s it again",
                                 (int)tensor->name.bytes, tensor->name.data,
-                                (unsigned long long)length);
+                                (unsigned long long)length,
+                                gguf->foreign ? "fetch or convert" : "copy or pack");
         }
         tensor->offset += gguf->data_offset;
         if (tensor->offset + tensor->bytes > gguf->data_end)
@@ -473,7 +498,7 @@ static int read_sums(flin_gguf *gguf, flin_storage *storage, int verify, flashin
 static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error)
 {
     flin_arena measure;
-    cursor at = {0};
+    cursor at;
     int code = read_header(gguf, storage, error);
 
     if (code != 0) return code;
@@ -483,10 +508,7 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if (code != 0) return code;
     layout_tables(gguf, &gguf->arena);
     gguf->header = gguf->arena.base;
-    at.start = gguf->header;
-    at.available = gguf->header_bytes;
-    at.length = storage->caps.length_bytes;
-    at.error = error;
+    at = begin(gguf, storage, gguf->header_bytes, error);
     take_header(&at, gguf);
     if (at.code != 0) return at.code;
     if ((code = index_names(gguf, 0, error)) != 0) return code;
@@ -494,17 +516,29 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if (gguf->tensor_count == 0)
         return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
     if ((code = place_tensors(gguf, storage->caps.length_bytes, error)) != 0) return code;
-    return read_sums(gguf, storage, verify, error);
+    return gguf->foreign ? 0 : read_sums(gguf, storage, verify, error);
 }
 
-int flin_gguf_open(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error)
+static int open_file(flin_gguf *gguf, flin_storage *storage, int foreign, int verify,
+                     flashinfer_error *error)
 {
     int code;
 
     memset(gguf, 0, sizeof *gguf);
+    gguf->foreign = foreign != 0;
     code = open_tables(gguf, storage, verify, error);
     if (code != 0) flin_gguf_close(gguf);
     return code;
+}
+
+int flin_gguf_open(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error)
+{
+    return open_file(gguf, storage, 0, verify, error);
+}
+
+int flin_gguf_open_foreign(flin_gguf *gguf, flin_storage *storage, flashinfer_error *error)
+{
+    return open_file(gguf, storage, 1, 0, error);
 }
 
 void flin_gguf_close(flin_gguf *gguf)

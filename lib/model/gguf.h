@@ -1,5 +1,6 @@
 /*
- * gguf.h - reading a GGUF v3 file: header, metadata, tensor table, and the checksums the flash layout adds.
+ * gguf.h - reading a GGUF v3 file: header, metadata, tensor table, and the checksums the flash layout adds;
+ * and, to take tensors from them, GGUF files of others.
  *
  * Owns: the header bytes and the tables made from them, in one arena. Refuses: knowing architectures.
  * Hostile counts and lengths are bounded by the file's own length before anything is allocated for them.
@@ -48,6 +49,10 @@ enum {
 #define FLIN_GGUF_HEADER_BYTES_MAX (256u << 20)
 #define FLIN_GGUF_ENTRIES_MAX 65536u /* metadata entries, and tensors */
 
+/* What else is read in files of others: PowerInfer's files begin with "PWRI", and little-endian version 2 is version 3. */
+#define FLIN_GGUF_MAGIC_POWERINFER 0x49525750u
+#define FLIN_GGUF_VERSION_FOREIGN 2u
+
 /* Names of the flash layout: docs/format.md */
 #define FLIN_SUMS_TENSOR                                                                           \
     "flashinfer.xxh3" /* I64 [1 + tensor_count]: header, then every tensor in file order */
@@ -87,10 +92,16 @@ typedef struct flin_gguf {
     uint64_t name_bytes;
     uint32_t value_index_mask;
     uint32_t tensor_index_mask;
+    uint32_t foreign; /* opened by flin_gguf_open_foreign() */
+    uint32_t reserved;
 } flin_gguf;
 
 /* Read and check header and tables; with verify != 0 also the header's checksum. */
 int flin_gguf_open(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error);
+
+/* The same for a file that is not in flash layout: GGUF v2 or v3, PowerInfer's magic too. It has no checksums (sums
+   are 0), and tensors of types unknown here are listed with 0 bytes. All others lie within the file. */
+int flin_gguf_open_foreign(flin_gguf *gguf, flin_storage *storage, flashinfer_error *error);
 void flin_gguf_close(flin_gguf *gguf);
 
 const flin_gguf_value *flin_gguf_find(const flin_gguf *gguf, const char *key); /* NULL: absent */

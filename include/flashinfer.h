@@ -880,6 +880,21 @@ FLASHINFER_API int flashinfer_predictor_set_lowrank(flashinfer_predictor *predic
                                                     flashinfer_error *error);
 
 /**
+ * flashinfer_predictor_import - every layer's factors from a GGUF of PowerInfer's, in place of what the layers had
+ * @path: a GGUF v2 or v3 with tensors blk.N.fc1.weight [embedding_length, rank] and blk.N.fc2.weight
+ *        [rank, ffn_length] in F16, BF16 or F32; others, such as those of the whole model, are not looked at
+ *
+ * As there, a neuron is named if fc2 . relu(fc1 . x) is at least the file's powerinfer.sparse_threshold (0 without):
+ * biases are the opposite of the largest float below it. x is the FFN's input, which is the output of a norm; PowerInfer
+ * runs some predictors on what goes into that norm, and those name other neurons here (docs/predictors.md).
+ *
+ * A layer that is missing, one too many or of other sizes, and numbers that are none are FLASHINFER_EFORMAT, quantised
+ * factors and numbers that float16 cannot hold FLASHINFER_EUNSUPPORTED, naming the tensor. Nothing is changed then.
+ */
+FLASHINFER_API int flashinfer_predictor_import(flashinfer_predictor *predictor, const char *path,
+                                               flashinfer_error *error);
+
+/**
  * flashinfer_predictor_bias - read a layer's biases
  * @bias: receives (ffn_length) floats
  */

@@ -794,6 +794,14 @@ int flashinfer_predictor_scores(const flashinfer_predictor *predictor, uint32_t 
     return code != 0 ? code : flin_predictor_scores(predictor, layer, x, scores, error);
 }
 
+int flashinfer_predictor_import(flashinfer_predictor *predictor, const char *path,
+                                flashinfer_error *error)
+{
+    NEED(predictor);
+    NEED(path);
+    return flin_predictor_import(predictor, path, error);
+}
+
 uint64_t flashinfer_predictor_bytes(const flashinfer_predictor *predictor, uint32_t layer)
 {
     if (predictor == NULL || layer >= predictor->layer_count) return 0;

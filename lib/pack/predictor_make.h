@@ -47,6 +47,10 @@ int flin_predictor_scores(const flashinfer_predictor *predictor, uint32_t layer,
 int flin_predictor_save(const flashinfer_predictor *predictor, const char *path,
                         flashinfer_error *error);
 
+/* predictor_import.c: every layer from the factors in a PowerInfer GGUF, or none. */
+int flin_predictor_import(flashinfer_predictor *predictor, const char *path,
+                          flashinfer_error *error);
+
 /* Replace a layer by the one that the model itself runs by. */
 int flin_predictor_copy_layer(flashinfer_predictor *predictor, uint32_t layer,
                               flashinfer_error *error);

@@ -1,5 +1,5 @@
 /*
- * test_alloc.c - every allocation at open, of a probe and of a new budget fails once: one clear error, nothing
+ * test_alloc.c - every allocation at open, of a probe, an import and a new budget fails once: one clear error, nothing
  * leaks (the sanitizer build says so), and the next try without a failure works.
  *
  * usage: test_alloc MODEL.gguf        linked with --wrap for each function below
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fault/host_file.h"
+#include "powerinfer_file.h"
 
 /* Counts down; the allocation that reaches zero fails. 0: none fails. */
 static _Atomic uint64_t countdown;
@@ -27,6 +28,7 @@ static int fails_now(void)
 
 void *__real_malloc(size_t bytes);
 void *__real_calloc(size_t count, size_t bytes);
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
 int __real_posix_memalign(void **memory, size_t alignment, size_t bytes);
 /* what mmap() is called where file offsets have 64 bits: _FILE_OFFSET_BITS=64 on glibc */
 void *__real_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
@@ -35,6 +37,7 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*start)(void *), void *argument);
 void *__wrap_malloc(size_t bytes);
 void *__wrap_calloc(size_t count, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 int __wrap_posix_memalign(void **memory, size_t alignment, size_t bytes);
 void *__wrap_mmap64(void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
 void *__wrap_mremap(void *address, size_t old_bytes, size_t bytes, int flags);
@@ -51,6 +54,13 @@ void *__wrap_malloc(size_t bytes)
 void *__wrap_calloc(size_t count, size_t bytes)
 {
     if (!fails_now()) return __real_calloc(count, bytes);
+    errno = ENOMEM;
+    return NULL;
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+{
+    if (!fails_now()) return __real_aligned_alloc(alignment, bytes);
     errno = ENOMEM;
     return NULL;
 }
@@ -174,6 +184,52 @@ static int probe(uint32_t predictor, flashinfer_error *error)
     return code;
 }
 
+static flashinfer_model *imported_for;
+static char powerinfer_path[512];
+
+/* Predictors from a PowerInfer file: all layers or none. */
+static int import(uint32_t predictor, flashinfer_error *failure)
+{
+    flashinfer_info info = {.size = sizeof info};
+    uint64_t armed = countdown, bytes = 0;
+    flashinfer_predictor *made;
+    flashinfer_error error;
+    int code;
+
+    (void)predictor;
+    flashinfer_error_init(&error, sizeof error);
+    countdown = 0;
+    assert_int_equal(flashinfer_model_info(imported_for, &info), 0);
+    assert_ok(flashinfer_predictor_create(imported_for, &made, &error));
+    countdown = armed;
+    code = flashinfer_predictor_import(made, powerinfer_path, failure);
+    for (uint32_t i = 0; i < info.layer_count; i++) bytes += flashinfer_predictor_bytes(made, i);
+    assert_int_equal(bytes == 0, code != 0);
+    flashinfer_predictor_destroy(made);
+    return code;
+}
+
+static void write_powerinfer(void)
+{
+    flashinfer_info info = {.size = sizeof info};
+    gguf_made made = {.alignment = 32};
+    size_t header, bytes;
+    char name[64], *data;
+
+    assert_int_equal(flashinfer_model_info(imported_for, &info), 0);
+    for (uint32_t i = 0; i < info.layer_count; i++) {
+        float *numbers = some_numbers((size_t)2 * (info.embedding_length + info.ffn_length), i);
+        (void)snprintf(name, sizeof name, "blk.%u.fc1.weight", i);
+        add_matrix(&made, name, TYPE_F16, info.embedding_length, 2, numbers);
+        (void)snprintf(name, sizeof name, "blk.%u.fc2.weight", i);
+        add_matrix(&made, name, TYPE_F16, 2, info.ffn_length, numbers);
+        free(numbers);
+    }
+    data = gguf_finish(&made, POWERINFER_MAGIC, 3, &header, &bytes);
+    write_file(powerinfer_path, data, bytes);
+    free(data);
+}
+
 /* Growing and shrinking the budget: a failure leaves the old budget in force and the model running. */
 static int change_budget(uint32_t predictor, flashinfer_error *failure)
 {
@@ -230,6 +286,22 @@ static void each_allocation_of_a_probe_may_fail(void **state)
     assert_true(fail_each(probe, 0) >= 6);
 }
 
+static void each_allocation_of_an_import_may_fail(void **state)
+{
+    flashinfer_options options;
+    flashinfer_error error;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    (void)snprintf(powerinfer_path, sizeof powerinfer_path, "%.480s.alloc", model_path);
+    assert_ok(flashinfer_model_open(model_path, &options, &imported_for, &error));
+    write_powerinfer();
+    assert_true(fail_each(import, 0) >= 40); /* six and more for each of six layers */
+    assert_int_equal(flashinfer_model_close(imported_for), 0);
+    assert_int_equal(remove(powerinfer_path), 0);
+}
+
 static void each_allocation_of_a_new_budget_may_fail(void **state)
 {
     (void)state;
@@ -244,6 +316,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(each_allocation_at_open_may_fail),
         cmocka_unit_test(each_allocation_for_a_file_may_fail),
         cmocka_unit_test(each_allocation_of_a_probe_may_fail),
+        cmocka_unit_test(each_allocation_of_an_import_may_fail),
         cmocka_unit_test(each_allocation_of_a_new_budget_may_fail),
     };
     size_t bytes;

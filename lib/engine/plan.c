@@ -40,7 +40,8 @@ static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gg
         return 0;
     case FLASHINFER_PREDICTOR_SKETCH:
     case FLASHINFER_PREDICTOR_LOWRANK:
-        if (!flin_weights_have(gguf, shape->layers, wanted)) break;
+        /* layers without any are found missing when the weights are laid out */
+        if (found != wanted && !flin_weights_have(gguf, shape->layers, wanted)) break;
         config->predictor = wanted;
         return 0;
     case FLASHINFER_PREDICTOR_MIXED:

@@ -15,7 +15,7 @@
 static const char usage[] =
     "calibrate MODEL.gguf OUT.gguf --text FILE [--recall 0.995] [--size 10.7%|BYTES]\n"
     "          [--kinds both|sketch|lowrank] [--bits N] [--rank N] [--json]\n"
-    "          [--tokens 6144] [--window-tokens 256]\n"
+    "          [--tokens 4096] [--window-tokens 256]\n"
     "          [--budget 50%|BYTES] [--threads N] [--storage KIND]\n"
     "  OUT.gguf     predictor file to write: give it to other programs with --predictor-file\n"
     "  --text       what thresholds and factors are fitted to; evenly spread windows of it are "
@@ -270,7 +270,7 @@ int main(int argc, char **argv)
     program_model_options texts = {0};
     request_texts numbers = {0};
     const char *paths[2];
-    request asked = {.tokens = 6144, .window = 256};
+    request asked = {.tokens = 4096, .window = 256};
     const program_option table[] = {
         {"--text", &asked.text_path, NULL},  {"--recall", &numbers.recall, NULL},
         {"--size", &asked.size, NULL},       {"--kinds", &numbers.kinds, NULL},

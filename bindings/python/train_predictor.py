@@ -1,0 +1,501 @@
+#!/usr/bin/env python3
+"""Train low-rank predictors of firing FFN neurons as "LLM in a flash" (arXiv 2312.11514), section 3.1, does.
+
+Every layer gets two factors, d -> rank -> neurons, with nothing between them and a sigmoid for each neuron, trained for
+two epochs with a loss in which neurons that fire and neurons that do not weigh the same; a neuron is named when its
+sigmoid is above 0.5. The FFN inputs and what fires on them come from the model itself, run exactly by libflashinfer
+over windows spread evenly over a text; every 8th window is held out to judge by. Prints what it found there, writes a
+predictor file for flashinfer_options.predictor_path (--predictor-file of the example programs).
+
+    train_predictor.py model.gguf predictor.gguf --text text.txt
+    train_predictor.py model.gguf predictor.gguf --text text.txt --rank 128 --last-rank 1024 --last-layers 4
+
+The second is what the paper took for OPT 6.7B. Needs numpy and torch; runs on a GPU if torch finds one.
+"""
+from __future__ import annotations
+
+import argparse
+import ctypes
+import ctypes.util
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Iterator, NamedTuple
+
+try:
+    import numpy as np
+    import torch
+except ImportError as missing:
+    MISSING = missing.name
+else:
+    MISSING = None
+
+HELD_OUT = 8  # every so many windows one
+CHUNK_TOKENS = 256  # judged at once
+
+
+class Failure(Exception):
+    """What the user has to know, in one line."""
+
+
+# --------------------------------------------------------------------------------------------------------- library
+
+PREDICTOR_EXACT = 1
+PART_UP = 0
+TOKENIZE_BOS = 1
+U32, U64, I32, POINTER, TEXT = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32, ctypes.c_void_p, ctypes.c_char_p
+
+
+def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
+
+
+class Error(ctypes.Structure):
+    _fields_ = [*fields(U32, "size"), *fields(I32, "code sys_errno layer"), *fields(ctypes.c_int64, "neuron offset"),
+                ("text", ctypes.c_char * 512)]
+
+
+class Info(ctypes.Structure):
+    _fields_ = [*fields(U32, "size layer_count embedding_length ffn_length head_count vocab_count context_tokens"),
+                *fields(U32, "tensor_count metadata_count bundle_bytes bundle_stride_bytes"),
+                *fields(I32, "bos_token eos_token"), *fields(U32, "add_bos"),
+                *fields(U64, "parameter_count file_bytes ffn_bytes"),
+                *fields(TEXT, "architecture name predictors"), *fields(U32, "ordered reserved")]
+
+
+class FfnInput(ctypes.Structure):
+    _fields_ = [*fields(U32, "size layer layer_count width"), *fields(U64, "step"),
+                ("x", ctypes.POINTER(ctypes.c_float))]
+
+
+FFN_INPUT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.POINTER(FfnInput), POINTER)
+
+
+class Options(ctypes.Structure):
+    _fields_ = [*fields(U32, "size flags"), *fields(U64, "memory_budget"),
+                *fields(U32, "threads context_tokens session_count kv_type predictor window_tokens storage verify"),
+                *fields(U32, "kernels io_depth io_lanes io_timeout_ms audit_interval io_gap_bytes"),
+                *fields(POINTER, "log log_user progress progress_user probe"),
+                *fields(U32, "cache_policy reserved"), *fields(POINTER, "trace trace_user"),
+                *fields(TEXT, "predictor_path"), ("ffn_input", FFN_INPUT_CALLBACK), ("ffn_input_user", POINTER)]
+
+
+# Functions whose code comes with a flashinfer_error *, which they take after these arguments.
+CALLS = {
+    "model_open": [TEXT, ctypes.POINTER(Options), ctypes.POINTER(POINTER)],
+    "model_ffn_rows": [POINTER, U32, U32, U32, U32, POINTER],
+    "model_ffn_bias": [POINTER, U32, POINTER],
+    "session_create": [POINTER, ctypes.POINTER(POINTER)],
+    "session_rewind": [POINTER, U32],
+    "eval": [POINTER, POINTER, ctypes.c_size_t],
+    "tokenize": [POINTER, TEXT, ctypes.c_size_t, U32, POINTER, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],
+    "predictor_create": [POINTER, ctypes.POINTER(POINTER)],
+    "predictor_set_lowrank": [POINTER, U32, U32, U32, POINTER, POINTER, POINTER],
+    "predictor_save": [POINTER, TEXT],
+}
+# The others: what they return, what they take.
+OTHERS = {
+    "error_init": (None, [ctypes.POINTER(Error), ctypes.c_size_t]),
+    "error_name": (TEXT, [ctypes.c_int]),
+    "options_init": (None, [ctypes.POINTER(Options), ctypes.c_size_t]),
+    "model_info": (ctypes.c_int, [POINTER, ctypes.POINTER(Info)]),
+    "model_close": (ctypes.c_int, [POINTER]),
+    "session_destroy": (None, [POINTER]),
+    "session_cancel": (None, [POINTER]),
+    "predictor_bytes": (U64, [POINTER, U32]),
+    "predictor_destroy": (None, [POINTER]),
+}
+
+
+class Library:
+    """libflashinfer's functions without their prefix; call() turns a code into a Failure."""
+
+    def __init__(self, path: str | None) -> None:
+        built = Path(__file__).resolve().parents[2] / "build" / "libflashinfer.so"
+        name = path or (str(built) if built.exists() else ctypes.util.find_library("flashinfer"))
+        if name is None:
+            raise Failure("libflashinfer is not installed and not in build/: build it or give --library PATH")
+        try:
+            self.shared = ctypes.CDLL(name)
+            for call, arguments in CALLS.items():
+                self.declare(call, ctypes.c_int, [*arguments, ctypes.POINTER(Error)])
+            for call, (returned, arguments) in OTHERS.items():
+                self.declare(call, returned, arguments)
+        except (OSError, AttributeError) as error:
+            raise Failure(f"cannot use the library: {error}") from None
+
+    def declare(self, name: str, returned: Any, arguments: list[Any]) -> None:
+        function = getattr(self.shared, "flashinfer_" + name)
+        function.restype, function.argtypes = returned, arguments
+        setattr(self, name, function)
+
+    def call(self, name: str, *arguments: Any) -> None:
+        error = Error()
+        self.error_init(error, ctypes.sizeof(error))
+        code = getattr(self, name)(*arguments, error)
+        self.check(code, error.text.decode(errors="replace"))
+
+    def check(self, code: int, text: str) -> None:
+        if code != 0:
+            raise Failure(f"{self.error_name(code).decode()}: {text}")
+
+
+class Model:
+    """A model that runs exactly and hands its FFN inputs to a function of (layer, input)."""
+
+    def __init__(self, library: Library, path: str, context: int, threads: int, budget: int) -> None:
+        self.library, self.handle, self.session = library, POINTER(), POINTER()
+        self.take, self.stopped = None, None
+        options = Options()
+        library.options_init(options, ctypes.sizeof(options))
+        options.predictor, options.context_tokens = PREDICTOR_EXACT, context
+        options.threads, options.memory_budget = threads, budget
+        options.ffn_input = self.callback = FFN_INPUT_CALLBACK(self.hand_over)  # kept alive as long as the model
+        library.call("model_open", os.fsencode(path), options, self.handle)
+        library.call("session_create", self.handle, self.session)
+        self.info = Info(size=ctypes.sizeof(Info))
+        library.check(library.model_info(self.handle, self.info), "model_info")
+
+    def hand_over(self, given: Any, _user: Any) -> None:
+        """An exception, Ctrl-C too, cannot pass through the library: it ends the evaluation and waits."""
+        try:
+            at = given.contents
+            self.take(at.layer, np.ctypeslib.as_array(at.x, (at.width,)))
+        except BaseException as error:  # noqa: BLE001
+            self.stopped = self.stopped or error
+            self.library.session_cancel(self.session)
+
+    def tokenize(self, text: bytes) -> np.ndarray:
+        ids, count = np.empty(len(text) + 1, np.int32), ctypes.c_size_t()
+        self.library.call("tokenize", self.handle, text, len(text), TOKENIZE_BOS, ids.ctypes.data, ids.size, count)
+        return ids[:count.value].copy()
+
+    def run(self, ids: np.ndarray) -> None:
+        """A window of its own, from position 0."""
+        self.library.call("session_rewind", self.session, 0)
+        try:
+            self.library.call("eval", self.session, ids.ctypes.data, ids.size)
+        finally:
+            if self.stopped is not None:
+                raise self.stopped
+
+    def up(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """(neurons, d) weights and (neurons) biases: a neuron fires if w . x + b is above 0."""
+        rows = np.empty((self.info.ffn_length, self.info.embedding_length), np.float32)
+        bias = np.empty(self.info.ffn_length, np.float32)
+        self.library.call("model_ffn_rows", self.handle, layer, PART_UP, 0, len(rows), rows.ctypes.data)
+        self.library.call("model_ffn_bias", self.handle, layer, bias.ctypes.data)
+        return rows, bias
+
+    def close(self) -> None:
+        self.library.session_destroy(self.session)
+        self.library.check(self.library.model_close(self.handle), "model_close")
+
+
+# --------------------------------------------------------------------------------------------------------- samples
+
+
+class Progress:
+    """One line on stderr, at most one a second."""
+
+    def __init__(self, what: str, total: float) -> None:
+        self.what, self.total, self.done = what, total, 0.0
+        self.first = self.begun = self.shown = 0.0
+
+    def add(self, work: float) -> None:
+        self.done += work
+        now, left = time.monotonic(), max(0.0, self.total - self.done)
+        if self.begun == 0:  # the first takes longer than the others: time counts from here
+            self.first, self.begun, self.shown = work, now, now
+        complete = left <= 1e-6 * self.total
+        if now - self.shown >= 1 or complete:
+            seconds = (now - self.begun) * left / max(self.done - self.first, work)
+            print(f"\r{self.what}: {self.done / self.total:.0%}, {seconds:.0f} s left   ", file=sys.stderr,
+                  end="\n" if complete else "", flush=True)
+            self.shown = now
+
+
+class Samples:
+    """FFN inputs in a nameless file beside the result, layer by layer: (layers, windows, window, d) float16."""
+
+    def __init__(self, file: BinaryIO, model: Model, windows: int, window: int) -> None:
+        self.file, self.windows, self.window = file, windows, window
+        self.layers, self.width = model.info.layer_count, model.info.embedding_length
+        self.buffer = np.empty((self.layers, window, self.width), np.float32)  # of the window being run
+        self.filled = 0
+
+    def take(self, layer: int, x: np.ndarray) -> None:
+        self.buffer[layer, self.filled] = x
+        self.filled += layer + 1 == self.layers
+
+    def keep(self, index: int) -> None:
+        with np.errstate(over="ignore"):
+            halves = self.buffer.astype(np.float16)
+        if not np.isfinite(halves).all():
+            raise Failure("the model has FFN inputs that float16 cannot hold")
+        for layer in range(self.layers):
+            self.file.seek((layer * self.windows + index) * halves[layer].nbytes)
+            self.file.write(halves[layer].tobytes())
+        self.filled = 0
+
+    def layer(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(tokens, d) to train on, (tokens, d) held out."""
+        self.file.seek(index * self.windows * self.window * self.width * 2)
+        x = np.fromfile(self.file, np.float16, self.windows * self.window * self.width)
+        x = torch.from_numpy(x.reshape(self.windows, self.window, self.width))
+        number = torch.arange(self.windows)
+        held = number % HELD_OUT == HELD_OUT - 1 if self.windows >= HELD_OUT else number == self.windows - 1
+        return x[~held].flatten(0, 1), x[held].flatten(0, 1)
+
+
+def collect(model: Model, file: BinaryIO, text: str, tokens: int, window: int) -> Samples:
+    """Run the model over windows spread evenly over the text."""
+    ids = model.tokenize(Path(text).read_bytes())
+    windows = min(tokens, len(ids)) // window
+    if windows < 2:
+        raise Failure(f"{text}: {min(tokens, len(ids))} tokens are too few, two windows of {window} are the least")
+    if windows < tokens // window:
+        print(f"{text} has {len(ids)} tokens only: {windows} windows", file=sys.stderr)
+    samples = Samples(file, model, windows, window)
+    model.take = samples.take
+    progress = Progress("running the model", windows)
+    for index in range(windows):
+        first = (len(ids) - window) * index // (windows - 1)
+        model.run(ids[first:first + window])
+        samples.keep(index)
+        progress.add(1)
+    file.flush()
+    return samples
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+class Truth(NamedTuple):
+    """The up matrix, which says what fires."""
+    rows: torch.Tensor  # (neurons, d)
+    bias: torch.Tensor  # (neurons)
+
+    def fires(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x, self.rows.T) > 0
+
+
+class Factors(NamedTuple):
+    down: torch.Tensor  # (rank, d)
+    up: torch.Tensor  # (neurons, rank)
+    bias: torch.Tensor  # (neurons)
+    relu: bool
+
+    def scores(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = x @ self.down.T
+        return torch.addmm(self.bias, torch.relu(hidden) if self.relu else hidden, self.up.T)
+
+    def stored(self) -> Factors:
+        """As the file keeps them."""
+        return self._replace(down=self.down.detach().half().float(), up=self.up.detach().half().float())
+
+
+def new_factors(truth: Truth, rank: int, args: argparse.Namespace, random: torch.Generator) -> Factors:
+    """Uniform within 1 / sqrt(inputs), as torch.nn.Linear begins."""
+    neurons, width = truth.rows.shape
+    down = (2 * torch.rand(rank, width, generator=random) - 1) / width ** 0.5
+    up = (2 * torch.rand(neurons, rank, generator=random) - 1) / rank ** 0.5
+    return Factors(down.to(args.device).requires_grad_(), up.to(args.device).requires_grad_(),
+                   torch.zeros_like(truth.bias), args.relu)
+
+
+def balanced_loss(scores: torch.Tensor, fires: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of the sigmoids, averaged over what fires and over what does not, each counting half."""
+    loss = torch.nn.functional.softplus(torch.where(fires, -scores, scores))
+    firing = fires.sum()
+    quiet = fires.numel() - firing
+    return (loss * torch.where(fires, 0.5 / firing.clamp(min=1), 0.5 / quiet.clamp(min=1))).sum()
+
+
+def train(x: torch.Tensor, truth: Truth, rank: int, seed: int, args: argparse.Namespace,
+          tell: Callable[[float], None]) -> Factors:
+    """Tells after every batch which share of an epoch it was."""
+    random = torch.Generator().manual_seed(seed)
+    factors = new_factors(truth, rank, args, random)
+    adam = torch.optim.Adam([factors.down, factors.up], lr=args.lr)
+    steps = args.epochs * -(-len(x) // args.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)  # down to 0
+    for _ in range(args.epochs):
+        for batch in torch.randperm(len(x), generator=random).split(args.batch):
+            inputs = x[batch.to(x.device)].float()
+            adam.zero_grad()
+            balanced_loss(factors.scores(inputs), truth.fires(inputs)).backward()
+            adam.step()
+            schedule.step()
+            tell(len(batch) / len(x))
+    return factors.stored()
+
+
+# --------------------------------------------------------------------------------------------------------- judging
+
+
+def answers(x: torch.Tensor, truth: Truth, factors: Factors) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(tokens, neurons) what fires, and the scores, for some tokens after the others."""
+    for chunk in x.split(CHUNK_TOKENS):
+        yield truth.fires(chunk.float()), factors.scores(chunk.float())
+
+
+def judge(x: torch.Tensor, truth: Truth, factors: Factors) -> tuple[float, float, float]:
+    """Shares: of all neurons that fire, of all that are named, of those firing that are named."""
+    active = named = found = 0
+    for fires, scores in answers(x, truth, factors):
+        names = scores > 0
+        active += int(fires.sum())
+        named += int(names.sum())
+        found += int((fires & names).sum())
+    cells = len(x) * len(truth.bias)
+    return active / cells, named / cells, found / active if active else 1.0
+
+
+def bias_for(recall: float, x: torch.Tensor, truth: Truth, factors: Factors) -> float:
+    """What all biases must rise by for so much of what fires to be named; negative where less is enough."""
+    firing = torch.cat([scores[fires] for fires, scores in answers(x, truth, factors)])
+    if len(firing) == 0:
+        return 0.0
+    lowest = firing.sort().values[int((1 - recall) * len(firing))].item()
+    return -lowest + 1e-6 * max(1.0, abs(lowest))
+
+
+# ----------------------------------------------------------------------------------------------------------- story
+
+
+def ranks_of(info: Info, args: argparse.Namespace) -> list[int]:
+    """Every layer's rank; from a size it is what float16 factors and float32 biases leave room for."""
+    if args.rank is None:
+        neurons, width = info.ffn_length, info.embedding_length
+        rank = int((args.size / 100 * 4 * width * neurons - 4 * neurons) // (2 * (width + neurons)))
+        if rank < 1:
+            raise Failure(f"--size {args.size} is too small for rank 1 and the biases")
+        return [rank] * info.layer_count
+    last = min(args.last_layers, info.layer_count) if args.last_rank else 0
+    return [args.rank] * (info.layer_count - last) + [args.last_rank] * last
+
+
+def work_of(info: Info, rank: int) -> float:
+    """Relative: multiplications of a token's truth, and of its scores forth and back."""
+    return info.embedding_length * info.ffn_length + 3 * rank * (info.embedding_length + info.ffn_length)
+
+
+def fit_layer(model: Model, samples: Samples, layer: int, rank: int, args: argparse.Namespace,
+              progress: Progress) -> tuple[Factors, str]:
+    """The factors, and a line about them."""
+    x, held = (part.to(args.device) for part in samples.layer(layer))
+    truth = Truth(*(torch.from_numpy(part).to(args.device) for part in model.up(layer)))
+    epoch = work_of(model.info, rank)
+    factors = train(x, truth, rank, args.seed + layer, args, lambda part: progress.add(part * epoch))
+    active, predicted, recall = judge(held, truth, factors)
+    line = f"{layer:5}  {rank:5}  {active:7.2%}  {predicted:9.2%}  {recall:7.2%}"
+    if args.recall is not None:
+        rise = bias_for(args.recall, held, truth, factors)
+        factors = factors._replace(bias=factors.bias + rise)
+        _, predicted, recall = judge(held, truth, factors)
+        line += f"  {rise:+8.3f}  {predicted:9.2%}  {recall:7.2%}"
+    return factors, line
+
+
+def fit(library: Library, model: Model, samples: Samples, args: argparse.Namespace) -> None:
+    info, ranks = model.info, ranks_of(model.info, args)
+    predictor, lines = POINTER(), []
+    library.call("predictor_create", model.handle, predictor)
+    try:
+        progress = Progress("training", args.epochs * sum(work_of(info, rank) for rank in ranks))
+        for layer, rank in enumerate(ranks):
+            factors, line = fit_layer(model, samples, layer, rank, args, progress)
+            down, up, bias = (np.ascontiguousarray(part.cpu().numpy()) for part in factors[:3])
+            library.call("predictor_set_lowrank", predictor, layer, rank, args.relu, down.ctypes.data,
+                         up.ctypes.data, bias.ctypes.data)
+            lines.append(line)
+        library.call("predictor_save", predictor, os.fsencode(args.out))
+        taken = sum(library.predictor_bytes(predictor, layer) for layer in range(info.layer_count))
+    finally:
+        library.predictor_destroy(predictor)
+    print("layer   rank   active  predicted   recall" + ("      bias  predicted   recall" if args.recall else ""))
+    print("\n".join(lines))
+    ffn = 4 * info.layer_count * info.embedding_length * info.ffn_length
+    print(f"{args.out}: {taken / 1e6:.2f} MB in memory, {taken / ffn:.1%} of the FFN in float16")
+
+
+def work(args: argparse.Namespace) -> None:
+    library = Library(args.library)
+    model = Model(library, args.model, args.window_tokens, args.threads, args.budget)
+    try:
+        ranks_of(model.info, args)  # complains before the long part
+        with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(args.out))) as file:
+            fit(library, model, collect(model, file, args.text, args.tokens, args.window_tokens), args)
+    finally:
+        model.close()
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("model", help="model file (GGUF in flash layout)")
+    add("out", help="predictor file to write")
+    add("--text", required=True, help="UTF-8 text to train on, like what the model will be used for")
+    add("--tokens", type=positive, default=65536, help="of the text that are run and trained on (%(default)s)")
+    add("--window-tokens", type=positive, default=256, help="tokens run in one context (%(default)s)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--size", type=lambda text: float(text.removesuffix("%")), default=10.7, metavar="PERCENT",
+                      help="of the FFN's bytes in float16 that the predictor takes; the rank follows (%(default)s)")
+    size.add_argument("--rank", type=positive, help="of the factors, instead of --size")
+    add("--last-rank", type=positive, help="another rank for the last layers")
+    add("--last-layers", type=positive, default=4, help="how many those are (%(default)s)")
+    add("--relu", action="store_true", help="only the positive part of the first factor's result counts")
+    add("--recall", type=float, metavar="SHARE", help="of the neurons that fire, found in every layer: thresholds are "
+        "moved so on the held-out windows (default: the paper's threshold, 0.5)")
+    add("--epochs", type=positive, default=2, help="times every token is trained on (%(default)s)")
+    add("--batch", type=positive, default=32, help="tokens of a training step (%(default)s)")
+    add("--lr", type=float, default=0.01, help="learning rate of Adam, falling evenly to 0 (%(default)s)")
+    add("--seed", type=int, default=0, help="of first weights and of the order of tokens (%(default)s)")
+    add("--device", choices=("cuda", "cpu"), help="where factors are trained (cuda if there is one)")
+    add("--threads", type=int, default=0, help="of the model, and of torch on the CPU (as many as are useful)")
+    add("--budget", type=positive, default=0, metavar="BYTES", help="memory of the model (all it can use)")
+    add("--library", metavar="PATH", help="libflashinfer.so (build/ of this repository, else the system's)")
+    args = parser.parse_args(arguments)
+    if args.last_rank and args.rank is None:
+        parser.error("--last-rank needs --rank")
+    if args.recall is not None and not 0 < args.recall < 1:
+        parser.error("--recall is a share between 0 and 1, such as 0.99")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = read_arguments(arguments)
+    try:
+        if MISSING is not None:
+            raise Failure(f"{MISSING} is missing: pip install {MISSING}")
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise Failure("torch finds no GPU here: leave --device cuda out")
+        args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if args.threads > 0:
+            torch.set_num_threads(args.threads)
+        work(args)
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or args.out}: {error.strerror}", file=sys.stderr)
+    except torch.cuda.OutOfMemoryError:
+        print("the GPU's memory is full: give fewer --tokens or a smaller --batch", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

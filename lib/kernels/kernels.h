@@ -96,12 +96,14 @@ void flin_sketch_scores_avx512(const struct flin_sketch *sketch, const int8_t *l
                                uint32_t begin, uint32_t end, float *scores);
 
 /* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The last
-   takes VNNI where the CPU has it, as _vnni does always and _bw never. */
+   takes VNNI and VBMI where the CPU has them, as _vbmi does always, _vnni the first, and _bw neither. */
 void flin_sketch_mask_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                            uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_avx512_bw(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                                 uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_avx512_vnni(const struct flin_sketch *sketch, const int8_t *levels,
+                                  float scale, uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_mask_avx512_vbmi(const struct flin_sketch *sketch, const int8_t *levels,
                                   float scale, uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, uint64_t *mask);

@@ -74,6 +74,8 @@ INLINE void sum(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *le
     __m256i total[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()}, level[GROUPS];
 
     for (uint32_t block = 0; block < blocks; block++) {
+        for (int p = 0; p < bits; p++)
+            _mm_prefetch((const char *)planes + FLIN_SKETCH_AHEAD_BYTES + 64 * p, _MM_HINT_T0);
         for (uint32_t half = 0; half < 2; half++) {
             const uint8_t *bytes = scales + HALF_ROWS * half;
             __m256i scale = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes));

@@ -1,5 +1,5 @@
 /*
- * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI where the CPU has it.
+ * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI and VBMI where the CPU has them.
  *
  * Owns: sums of one tile, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has
  * layout and driver. The sums are of integers, so they equal the reference bit for bit.
@@ -12,13 +12,18 @@
 #define GROUPS 8 /* of four inputs in a block */
 #define INLINE static inline __attribute__((always_inline))
 #define VNNI __attribute__((target("avx512vnni")))
+#define VBMI __attribute__((target("avx512vnni,avx512vbmi")))
+
+/* Every 16 bits moved down. */
+INLINE __m512i shifted(__m512i bytes, int shift)
+{
+    return shift == 0 ? bytes : _mm512_srlv_epi16(bytes, _mm512_set1_epi16((short)shift));
+}
 
 /* What a byte holds after shift and mask, as unshifted levels; bits above are dropped. */
 INLINE __m512i field(__m512i bytes, int shift, int mask)
 {
-    __m512i shifted = _mm512_srlv_epi16(bytes, _mm512_set1_epi16((short)shift));
-
-    return _mm512_and_si512(shifted, _mm512_set1_epi8((char)mask));
+    return _mm512_and_si512(shifted(bytes, shift), _mm512_set1_epi8((char)mask));
 }
 
 /* level[g]: inputs 4g to 4g + 3 of 16 rows */
@@ -37,6 +42,12 @@ INLINE void unpack(const uint8_t *planes, int bits, __m512i table, __m512i *leve
             level[g] = field(plane[g / in_byte], g % in_byte * bits, (1 << bits) - 1);
     }
     for (int g = 0; g < GROUPS; g++) level[g] = _mm512_shuffle_epi8(table, level[g]);
+}
+
+INLINE void ahead(const uint8_t *planes, int bits)
+{
+    for (int p = 0; p < bits; p++)
+        _mm_prefetch((const char *)planes + FLIN_SKETCH_AHEAD_BYTES + 64 * p, _MM_HINT_T0);
 }
 
 INLINE __m512i table_of(int bits)
@@ -69,6 +80,7 @@ INLINE void sum_bw(int bits, const uint8_t *tile, uint32_t blocks, const int8_t 
 
     for (uint32_t block = 0; block < blocks; block++) {
         __m512i dot = _mm512_set1_epi32(start[block]);
+        ahead(planes, bits);
         unpack(planes, bits, table, level);
         /* levels reach 78, so a pair reaches 2 * 78 * 127: 16 bits hold it */
         for (int g = 0; g < GROUPS; g++) {
@@ -92,10 +104,65 @@ VNNI INLINE void sum_vnni(int bits, const uint8_t *tile, uint32_t blocks, const 
 
     for (uint32_t block = 0; block < blocks; block++) {
         __m512i dot = _mm512_set1_epi32(start[block]);
+        ahead(planes, bits);
         unpack(planes, bits, table, level);
         for (int g = 0; g < GROUPS; g++)
             dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
         total = _mm512_add_epi32(total, times_scale(scales, dot));
+        scales += FLIN_SKETCH_TILE_ROWS;
+        planes += 64 * bits;
+        levels += FLIN_SKETCH_BLOCK;
+    }
+    _mm512_storeu_si512(sums, total);
+}
+
+/* VBMI looks up by the low six bits of an index and drops the others: a table that repeats needs no mask. */
+VBMI INLINE __m512i look_up(__m512i table, __m512i bytes, int shift)
+{
+    return _mm512_permutexvar_epi8(shifted(bytes, shift), table);
+}
+
+/* Groups 6 and 7 of 3 bits: two bits from the top of one plane, the third from another. */
+VBMI INLINE __m512i look_up_split(__m512i table, __m512i low, __m512i high, int shift)
+{
+    const __m512i third = _mm512_set1_epi8(4);
+    __m512i index = _mm512_ternarylogic_epi32(third, shifted(high, shift), shifted(low, 6), 0xca);
+
+    return _mm512_permutexvar_epi8(index, table);
+}
+
+VBMI INLINE void unpack_vbmi(const uint8_t *planes, int bits, __m512i table, __m512i *level)
+{
+    __m512i plane[4];
+
+    for (int p = 0; p < bits; p++) plane[p] = _mm512_loadu_si512(planes + 64 * p);
+    if (bits == 3) {
+        for (int g = 0; g < 6; g++) level[g] = look_up(table, plane[g / 2], g % 2 * 3);
+        level[6] = look_up_split(table, plane[0], plane[2], 4);
+        level[7] = look_up_split(table, plane[1], plane[2], 5);
+    } else {
+        int in_byte = 8 / bits;
+        for (int g = 0; g < GROUPS; g++)
+            level[g] = look_up(table, plane[g / in_byte], g % in_byte * bits);
+    }
+}
+
+VBMI INLINE void sum_vbmi(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
+                          const int32_t *start, int32_t *sums)
+{
+    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
+    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
+    __m512i table = table_of(bits), total = _mm512_setzero_si512(), level[GROUPS];
+
+    for (uint32_t block = 0; block < blocks; block++) {
+        __m512i dot = _mm512_set1_epi32(start[block]), other = _mm512_setzero_si512();
+        ahead(planes, bits);
+        unpack_vbmi(planes, bits, table, level);
+        for (int g = 0; g < GROUPS; g += 2) {
+            dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
+            other = _mm512_dpbusd_epi32(other, level[g + 1], inputs(levels + 4 * g + 4));
+        }
+        total = _mm512_add_epi32(total, times_scale(scales, _mm512_add_epi32(dot, other)));
         scales += FLIN_SKETCH_TILE_ROWS;
         planes += 64 * bits;
         levels += FLIN_SKETCH_BLOCK;
@@ -113,6 +180,11 @@ VNNI INLINE void sum_vnni(int bits, const uint8_t *tile, uint32_t blocks, const 
                                  const int32_t *start, int32_t *sums)                              \
     {                                                                                              \
         sum_vnni(bits, tile, blocks, levels, start, sums);                                         \
+    }                                                                                              \
+    VBMI static void vbmi_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,       \
+                                 const int32_t *start, int32_t *sums)                              \
+    {                                                                                              \
+        sum_vbmi(bits, tile, blocks, levels, start, sums);                                         \
     }
 SUMS(1)
 SUMS(2)
@@ -135,24 +207,34 @@ void flin_sketch_mask_avx512_vnni(const flin_sketch *sketch, const int8_t *level
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
 
+void flin_sketch_mask_avx512_vbmi(const flin_sketch *sketch, const int8_t *levels, float scale,
+                                  uint32_t begin, uint32_t end, uint64_t *mask)
+{
+    static const flin_sketch_tile_sum sums[4] = {vbmi_1, vbmi_2, vbmi_3, vbmi_4};
+
+    flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
+}
+
+/* The best of the three on this CPU. */
+static const flin_sketch_tile_sum *choose(void)
+{
+    static const flin_sketch_tile_sum bw[4] = {bw_1, bw_2, bw_3, bw_4};
+    static const flin_sketch_tile_sum vnni[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
+    static const flin_sketch_tile_sum vbmi[4] = {vbmi_1, vbmi_2, vbmi_3, vbmi_4};
+
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx512vnni")) return bw;
+    return __builtin_cpu_supports("avx512vbmi") ? vbmi : vnni;
+}
+
 void flin_sketch_mask_avx512(const flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, uint64_t *mask)
 {
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512vnni"))
-        flin_sketch_mask_avx512_vnni(sketch, levels, scale, begin, end, mask);
-    else
-        flin_sketch_mask_avx512_bw(sketch, levels, scale, begin, end, mask);
+    flin_sketch_mask_by(choose()[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
 
 void flin_sketch_scores_avx512(const flin_sketch *sketch, const int8_t *levels, float scale,
                                uint32_t begin, uint32_t end, float *scores)
 {
-    static const flin_sketch_tile_sum bw[4] = {bw_1, bw_2, bw_3, bw_4};
-    static const flin_sketch_tile_sum vnni[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
-    uint32_t kind = sketch->bits - 1;
-
-    __builtin_cpu_init();
-    flin_sketch_scores_by(__builtin_cpu_supports("avx512vnni") ? vnni[kind] : bw[kind], sketch,
-                          levels, scale, begin, end, scores);
+    flin_sketch_scores_by(choose()[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
 }

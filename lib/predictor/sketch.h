@@ -68,6 +68,9 @@ float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *level
 extern const uint8_t flin_sketch_levels[4][16];
 extern const uint8_t flin_sketch_zero[4];
 
+/* How far ahead of what is summed kernels ask for tiles: past a page, where the CPU's own prefetching ends. */
+#define FLIN_SKETCH_AHEAD_BYTES 8192
+
 uint32_t flin_sketch_blocks(uint32_t cols);        /* blocks of a row */
 uint64_t flin_sketch_scale_bytes(uint32_t blocks); /* of a tile's block scales, padding included */
 

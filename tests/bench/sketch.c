@@ -141,6 +141,8 @@ int main(int argc, char **argv)
     printf("plain reading        %6.2f GB/s, %u x %u, one thread\n", plain, rows, cols);
 #ifdef __x86_64__
     __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
+        run(&b, "avx512 vbmi", flin_sketch_mask_avx512_vbmi, rows, cols, plain);
     if (__builtin_cpu_supports("avx512vnni"))
         run(&b, "avx512 vnni", flin_sketch_mask_avx512_vnni, rows, cols, plain);
     if (__builtin_cpu_supports("avx512bw"))

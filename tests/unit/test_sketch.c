@@ -171,6 +171,8 @@ static uint32_t kernels_here(mask_function *functions)
     if (__builtin_cpu_supports("avx512bw")) functions[count++] = flin_sketch_mask_avx512;
     if (__builtin_cpu_supports("avx512bw")) functions[count++] = flin_sketch_mask_avx512_bw;
     if (__builtin_cpu_supports("avx512vnni")) functions[count++] = flin_sketch_mask_avx512_vnni;
+    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
+        functions[count++] = flin_sketch_mask_avx512_vbmi;
 #endif
     return count;
 }

@@ -1,63 +1,14 @@
 /*
- * api.c - the public functions: they check their arguments, take the model's lock and call inward. No logic here.
+ * api.c - the public functions that run models: they check their arguments, take the model's lock and call inward. No logic here.
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/model.h"
-#include "pack/order.h"
-#include "pack/pack.h"
-#include "pack/predictor_make.h"
+#include "api.h"
 #include "probe/probe.h"
 #include "text/decoder.h"
 #include "text/sampler.h"
 #include "util/structs.h"
-
-#define NEED(pointer)                                                                              \
-    do {                                                                                           \
-        if ((pointer) == NULL)                                                                     \
-            return flin_fail(error, FLASHINFER_EINVAL, "%s: " #pointer " is NULL", __func__);      \
-    } while (0)
-
-/* Results without an error record. */
-#define NEED_QUIET(pointer)                                                                        \
-    do {                                                                                           \
-        if ((pointer) == NULL) return FLASHINFER_EINVAL;                                           \
-    } while (0)
-
-/* The mutex checks for errors: 0, or EDEADLK in a callback of the call that this thread is making on this model. */
-static int lock(flashinfer_model *model)
-{
-    return pthread_mutex_lock(&model->mutex);
-}
-
-static int unlock(flashinfer_model *model, int code)
-{
-    (void)pthread_mutex_unlock(&model->mutex);
-    return code;
-}
-
-/* Take the lock, or refuse the call: it came from a callback of the same model. */
-#define ENTER(model)                                                                               \
-    do {                                                                                           \
-        if (lock(model) != 0) return refuse_nested(__func__, error);                               \
-    } while (0)
-
-static int refuse_nested(const char *name, flashinfer_error *error)
-{
-    return flin_fail(
-        error, FLASHINFER_EBUSY,
-        "%s was called from a callback of the same model; return from the callback first", name);
-}
-
-static void init(void *record, size_t size)
-{
-    uint32_t stored = (uint32_t)size;
-
-    if (record == NULL || size < sizeof stored) return;
-    memset(record, 0, size);
-    memcpy(record, &stored, sizeof stored);
-}
 
 /* errors -------------------------------------------------------------------------------------------------------- */
 
@@ -303,7 +254,7 @@ int flashinfer_plan_file(const char *path, const flashinfer_options *options, fl
     return code;
 }
 
-static int check_layer(const flashinfer_model *model, uint32_t layer, flashinfer_error *error)
+int flin_api_check_layer(const flashinfer_model *model, uint32_t layer, flashinfer_error *error)
 {
     if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0)
         return flin_fail(error, FLASHINFER_EINVAL,
@@ -320,7 +271,7 @@ int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t 
 
     NEED(model);
     NEED(rows);
-    code = check_layer(model, layer, error);
+    code = flin_api_check_layer(model, layer, error);
     if (code == 0 && part >= model->shape.part_count)
         code = flin_fail(error, FLASHINFER_EINVAL, "part %u; a bundle's are 0 to %u", part,
                          model->shape.part_count - 1);
@@ -339,7 +290,7 @@ int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bi
 
     NEED(model);
     NEED(bias);
-    code = check_layer(model, layer, error);
+    code = flin_api_check_layer(model, layer, error);
     if (code != 0) return code;
     memcpy(bias, model->weights.layers[layer].up_bias, model->shape.ffn * sizeof *bias);
     return 0;
@@ -627,191 +578,4 @@ int flashinfer_probe_load(const char *path, flashinfer_probe_result *result,
     NEED(result);
     code = flin_probe_load(path, &loaded, error);
     return code != 0 ? code : flin_struct_answer(result, &loaded, sizeof loaded);
-}
-
-/* pack ---------------------------------------------------------------------------------------------------------- */
-
-int flashinfer_order_create(uint32_t layers, uint32_t neurons, flashinfer_order **order,
-                            flashinfer_error *error)
-{
-    NEED(order);
-    *order = NULL;
-    return flin_order_create(layers, neurons, order, error);
-}
-
-int flashinfer_order_add(flashinfer_order *order, const flashinfer_trace *trace,
-                         flashinfer_error *error)
-{
-    NEED(order);
-    NEED(trace);
-    if (trace->size < sizeof *trace)
-        return flin_fail(error, FLASHINFER_EINVAL,
-                         "flashinfer_trace.size is %u: set it to sizeof(flashinfer_trace)",
-                         trace->size);
-    if (trace->count != 0) NEED(trace->ids);
-    return flin_order_add(order, trace, error);
-}
-
-void flashinfer_order_destroy(flashinfer_order *order)
-{
-    flin_order_destroy(order);
-}
-
-void flashinfer_pack_options_init(flashinfer_pack_options *options, size_t size)
-{
-    init(options, size);
-}
-
-int flashinfer_pack(const char *checkpoint, const char *path,
-                    const flashinfer_pack_options *options, flashinfer_error *error)
-{
-    flashinfer_pack_options own;
-    int code = 0;
-
-    NEED(checkpoint);
-    NEED(path);
-    flashinfer_pack_options_init(&own, sizeof own);
-    if (options != NULL)
-        code = flin_struct_accept(options, &own, sizeof own, "flashinfer_pack_options", error);
-    return code != 0 ? code : flin_pack(checkpoint, path, &own, error);
-}
-
-/* predictors ---------------------------------------------------------------------------------------------------- */
-
-static int create_predictor(flashinfer_model *model, int copy, flashinfer_predictor **predictor,
-                            flashinfer_error *error)
-{
-    flashinfer_predictor *made = NULL;
-    int code = check_layer(model, 0, error);
-
-    if (code == 0 && copy && !flin_uses_names(&model->config))
-        code = flin_fail(error, FLASHINFER_EINVAL,
-                         "the model was opened without a sketch or low-rank predictor");
-    if (code == 0) code = flin_predictor_create(model, &made, error);
-    for (uint32_t i = 0; copy && code == 0 && i < model->shape.layers; i++)
-        code = flin_predictor_copy_layer(made, i, error);
-    if (code == 0)
-        *predictor = made;
-    else
-        flin_predictor_destroy(made);
-    return code;
-}
-
-int flashinfer_predictor_create(flashinfer_model *model, flashinfer_predictor **predictor,
-                                flashinfer_error *error)
-{
-    NEED(predictor);
-    *predictor = NULL;
-    NEED(model);
-    return create_predictor(model, 0, predictor, error);
-}
-
-int flashinfer_predictor_copy(flashinfer_model *model, flashinfer_predictor **predictor,
-                              flashinfer_error *error)
-{
-    NEED(predictor);
-    *predictor = NULL;
-    NEED(model);
-    return create_predictor(model, 1, predictor, error);
-}
-
-void flashinfer_predictor_destroy(flashinfer_predictor *predictor)
-{
-    flin_predictor_destroy(predictor);
-}
-
-/* need_kind: the layer must have been set. */
-static int check_made(const flashinfer_predictor *predictor, uint32_t layer, int need_kind,
-                      flashinfer_error *error)
-{
-    if (layer >= predictor->layer_count)
-        return flin_fail(error, FLASHINFER_EINVAL, "layer %u; the predictor's are 0 to %u", layer,
-                         predictor->layer_count - 1);
-    if (!need_kind || predictor->layers[layer].predictor.kind != 0) return 0;
-    return flin_fail(error, FLASHINFER_EINVAL, "layer %u of the predictor has no kind yet", layer);
-}
-
-int flashinfer_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, uint32_t bits,
-                                    float margin, flashinfer_error *error)
-{
-    flashinfer_model *model;
-    int code;
-
-    NEED(predictor);
-    model = predictor->model;
-    if ((code = check_made(predictor, layer, 0, error)) != 0) return code;
-    ENTER(model);
-    return unlock(model, flin_predictor_set_sketch(predictor, layer, bits, margin, error));
-}
-
-int flashinfer_predictor_set_lowrank(flashinfer_predictor *predictor, uint32_t layer, uint32_t rank,
-                                     uint32_t relu, const float *down, const float *up,
-                                     const float *bias, flashinfer_error *error)
-{
-    int code;
-
-    NEED(predictor);
-    NEED(down);
-    NEED(up);
-    NEED(bias);
-    code = check_made(predictor, layer, 0, error);
-    if (code != 0) return code;
-    return flin_predictor_set_lowrank(predictor, layer, rank, relu, down, up, bias, error);
-}
-
-int flashinfer_predictor_bias(const flashinfer_predictor *predictor, uint32_t layer, float *bias,
-                              flashinfer_error *error)
-{
-    int code;
-
-    NEED(predictor);
-    NEED(bias);
-    code = check_made(predictor, layer, 1, error);
-    if (code == 0) memcpy(bias, predictor->layers[layer].bias, predictor->neurons * sizeof *bias);
-    return code;
-}
-
-int flashinfer_predictor_set_bias(flashinfer_predictor *predictor, uint32_t layer,
-                                  const float *bias, flashinfer_error *error)
-{
-    int code;
-
-    NEED(predictor);
-    NEED(bias);
-    code = check_made(predictor, layer, 1, error);
-    return code != 0 ? code : flin_predictor_set_bias(predictor, layer, bias, error);
-}
-
-int flashinfer_predictor_scores(const flashinfer_predictor *predictor, uint32_t layer,
-                                const float *x, float *scores, flashinfer_error *error)
-{
-    int code;
-
-    NEED(predictor);
-    NEED(x);
-    NEED(scores);
-    code = check_made(predictor, layer, 1, error);
-    return code != 0 ? code : flin_predictor_scores(predictor, layer, x, scores, error);
-}
-
-int flashinfer_predictor_import(flashinfer_predictor *predictor, const char *path,
-                                flashinfer_error *error)
-{
-    NEED(predictor);
-    NEED(path);
-    return flin_predictor_import(predictor, path, error);
-}
-
-uint64_t flashinfer_predictor_bytes(const flashinfer_predictor *predictor, uint32_t layer)
-{
-    if (predictor == NULL || layer >= predictor->layer_count) return 0;
-    return flin_made_bytes(&predictor->layers[layer].predictor);
-}
-
-int flashinfer_predictor_save(const flashinfer_predictor *predictor, const char *path,
-                              flashinfer_error *error)
-{
-    NEED(predictor);
-    NEED(path);
-    return flin_predictor_save(predictor, path, error);
 }

@@ -100,11 +100,6 @@ static uint64_t size_of(const request *asked, const flashinfer_info *info)
     return program_bytes("--size", asked->size, &bytes) == 0 ? bytes : 0;
 }
 
-static const char *kind_name(const calibrate_candidate *candidate)
-{
-    return candidate->kind == FLASHINFER_PREDICTOR_SKETCH ? "sketch" : "lowrank";
-}
-
 /* ---------------------------------------------------------------------------------------- report */
 
 static void print_candidates(const calibrate_layer *layer)
@@ -116,8 +111,8 @@ static void print_candidates(const calibrate_layer *layer)
         if (at->kind == 0) continue;
         (void)printf("%s{\"kind\": \"%s\", \"size\": %u, \"bytes\": %llu, \"predicted\": %.6f, "
                      "\"recall\": %.6f, \"points\": [",
-                     before, kind_name(at), at->size, (unsigned long long)at->bytes, at->share,
-                     at->recall);
+                     before, program_predictor_name(at->kind), at->size,
+                     (unsigned long long)at->bytes, at->share, at->recall);
         for (uint32_t i = 0; i + 1 < CALIBRATE_POINTS; i++)
             (void)printf("%s[%.6f, %.6f]", i != 0 ? ", " : "", at->points[i].recall,
                          at->points[i].share);
@@ -134,8 +129,8 @@ static void print_json(const calibrate_layer *layers, uint32_t count, double sec
         (void)printf(
             "%s{\"layer\": %u, \"active\": %.6f, \"kind\": \"%s\", \"size\": %u, \"bytes\": "
             "%llu, \"predicted\": %.6f, \"recall\": %.6f, \"candidates\": [",
-            i != 0 ? ", " : "", i, layers[i].active, kind_name(chosen), chosen->size,
-            (unsigned long long)chosen->bytes, chosen->share, chosen->recall);
+            i != 0 ? ", " : "", i, layers[i].active, program_predictor_name(chosen->kind),
+            chosen->size, (unsigned long long)chosen->bytes, chosen->share, chosen->recall);
         print_candidates(&layers[i]);
         (void)printf("]}");
     }
@@ -152,12 +147,14 @@ static void print_table(const calibrate_layer *layers, uint32_t count, double se
     for (uint32_t i = 0; i < count; i++) {
         const calibrate_candidate *chosen = &layers[i].candidates[layers[i].chosen];
         (void)printf("%5u  %5.2f%%  %5.2f%%  %5.2f%%  %s %u, %llu;", i, 100 * layers[i].active,
-                     100 * chosen->share, 100 * chosen->recall, kind_name(chosen), chosen->size,
+                     100 * chosen->share, 100 * chosen->recall,
+                     program_predictor_name(chosen->kind), chosen->size,
                      (unsigned long long)chosen->bytes);
         for (uint32_t k = 0; k < CALIBRATE_CANDIDATES; k++) {
             const calibrate_candidate *at = &layers[i].candidates[k];
             if (at->kind != 0)
-                (void)printf(" %c%u %.1f%%", kind_name(at)[0], at->size, 100 * at->share);
+                (void)printf(" %c%u %.1f%%", program_predictor_name(at->kind)[0], at->size,
+                             100 * at->share);
         }
         (void)printf("\n");
         active += layers[i].active / count;

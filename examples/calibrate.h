@@ -14,7 +14,7 @@
 #define CALIBRATE_SKETCHES 4u /* of 1 to 4 bits */
 #define CALIBRATE_RANKS 6u    /* of width / 32 to width */
 #define CALIBRATE_CANDIDATES (CALIBRATE_SKETCHES + CALIBRATE_RANKS)
-#define CALIBRATE_POINTS 9u /* of a curve; the last at the wanted recall */
+#define CALIBRATE_POINTS (JUDGE_RECALLS + 1) /* of a curve; the last at the wanted recall */
 
 /* What naming a layer's neurons would cost in one way. */
 typedef struct calibrate_candidate {

@@ -6,9 +6,6 @@
 
 #include "calibrate.h"
 
-static const double recalls[CALIBRATE_POINTS - 1] = {0.9,  0.95,  0.97,  0.98,
-                                                     0.99, 0.995, 0.998, 0.999};
-
 static int try_one(judge *by, const flashinfer_predictor *predictor, double recall,
                    calibrate_candidate *candidate, flashinfer_error *error)
 {
@@ -16,7 +13,8 @@ static int try_one(judge *by, const flashinfer_predictor *predictor, double reca
     int code = judge_look(by, predictor, error);
 
     if (code != 0) return code;
-    for (uint32_t k = 0; k + 1 < CALIBRATE_POINTS; k++) candidate->points[k].recall = recalls[k];
+    for (uint32_t k = 0; k + 1 < CALIBRATE_POINTS; k++)
+        candidate->points[k].recall = judge_recalls[k];
     wanted->recall = recall;
     judge_points(by, candidate->points, CALIBRATE_POINTS);
     candidate->bytes = flashinfer_predictor_bytes(predictor, by->layer);

@@ -47,13 +47,6 @@ static void take_audit(const flashinfer_audit *audit, void *user)
 
 /* ---------------------------------------------------------------------------------------- report */
 
-static const char *kind_name(uint32_t kind)
-{
-    return kind == FLASHINFER_PREDICTOR_SKETCH    ? "sketch"
-           : kind == FLASHINFER_PREDICTOR_LOWRANK ? "lowrank"
-                                                  : "mixed";
-}
-
 /* Weight of what was missed: its norm over the whole's, both root mean squares. */
 static double missed_weight(const fidelity_layer *layer)
 {
@@ -91,7 +84,8 @@ static void print_subject_json(const fidelity *at, const fidelity_subject *subje
     (void)printf("{\"name\": ");
     program_json_string(stdout, subject->name, strlen(subject->name));
     (void)printf(", \"kind\": \"%s\", \"bytes\": %llu, \"share_of_ffn_bytes\": %.6f, ",
-                 kind_name(subject->plan.predictor), (unsigned long long)subject->predictor_bytes,
+                 program_predictor_name(subject->plan.predictor),
+                 (unsigned long long)subject->predictor_bytes,
                  (double)subject->predictor_bytes / (double)at->info.ffn_bytes);
     print_layer_json(at, &sum);
     (void)printf(", \"kl\": %.8f, \"top1_agreement\": %.6f, ", subject->kl / tokens,
@@ -105,9 +99,9 @@ static void print_subject_json(const fidelity *at, const fidelity_subject *subje
         (void)printf("}");
     }
     (void)printf("]");
-    for (uint32_t k = 0; curves && k < FIDELITY_POINTS; k++)
+    for (uint32_t k = 0; curves && k < JUDGE_RECALLS; k++)
         (void)printf("%s[%.6f, %.6f]%s", k == 0 ? ", \"curve\": [" : ", ", subject->curve[k][0],
-                     subject->curve[k][1], k + 1 == FIDELITY_POINTS ? "]" : "");
+                     subject->curve[k][1], k + 1 == JUDGE_RECALLS ? "]" : "");
     (void)printf("}");
 }
 
@@ -137,7 +131,8 @@ static void print_subject(const fidelity *at, const fidelity_subject *subject)
     double tokens = (double)at->tokens;
 
     (void)printf("\n%s: %s, %.2f MB, %.2f%% of the FFN's bytes\n", subject->name,
-                 kind_name(subject->plan.predictor), (double)subject->predictor_bytes / 1e6,
+                 program_predictor_name(subject->plan.predictor),
+                 (double)subject->predictor_bytes / 1e6,
                  100 * (double)subject->predictor_bytes / (double)at->info.ffn_bytes);
     (void)printf(" layer   active  predicted   recall  false negatives  missed weight\n");
     for (uint32_t i = 0; i < at->info.layer_count; i++) {

@@ -13,7 +13,6 @@
 #include "judge.h"
 
 #define FIDELITY_SUBJECTS 8u
-#define FIDELITY_POINTS 8u
 
 /* What the audit saw of one layer. */
 typedef struct fidelity_layer {
@@ -28,12 +27,12 @@ typedef struct fidelity_subject {
     flashinfer_session *session;
     flashinfer_plan plan;
     flashinfer_stats stats;
-    uint64_t predictor_bytes;         /* weights and thresholds, all layers */
-    fidelity_layer *layers;           /* (layer_count) */
-    double nll;                       /* sum over tokens */
-    double kl;                        /* of the exact distribution from this one, sum over tokens */
-    uint64_t same_top;                /* tokens whose likeliest next token is the exact one's */
-    double curve[FIDELITY_POINTS][2]; /* recall, share of neurons named: mean over layers */
+    uint64_t predictor_bytes;       /* weights and thresholds, all layers */
+    fidelity_layer *layers;         /* (layer_count) */
+    double nll;                     /* sum over tokens */
+    double kl;                      /* of the exact distribution from this one, sum over tokens */
+    uint64_t same_top;              /* tokens whose likeliest next token is the exact one's */
+    double curve[JUDGE_RECALLS][2]; /* recall, share of neurons named: mean over layers */
 } fidelity_subject;
 
 typedef struct fidelity {

@@ -83,7 +83,7 @@ static void draw_subject(const fidelity *at, const fidelity_subject *subject, ui
 
     (void)fprintf(file, "<path fill=\"none\" stroke-width=\"2\" stroke=\"%s\" d=\"",
                   colours[index]);
-    for (uint32_t k = 0; k < FIDELITY_POINTS; k++)
+    for (uint32_t k = 0; k < JUDGE_RECALLS; k++)
         (void)fprintf(file, "%c%.1f %.1f ", k == 0 ? 'M' : 'L',
                       x_of(subject->curve[k][1], share_min), y_of(1 - subject->curve[k][0]));
     (void)fprintf(file, "\"/>\n<circle r=\"5\" cx=\"%.1f\" cy=\"%.1f\" fill=\"%s\"/>\n",

@@ -98,15 +98,13 @@ int fidelity_run(fidelity *at, const int32_t *ids, size_t count, uint32_t window
 static int add_points(fidelity *at, fidelity_subject *subject, judge *by,
                       const flashinfer_predictor *predictor, flashinfer_error *error)
 {
-    static const double recalls[FIDELITY_POINTS] = {0.9,  0.95,  0.97,  0.98,
-                                                    0.99, 0.995, 0.998, 0.999};
-    judge_point points[FIDELITY_POINTS];
+    judge_point points[JUDGE_RECALLS];
     int code = judge_look(by, predictor, error);
 
     if (code != 0) return code;
-    for (uint32_t k = 0; k < FIDELITY_POINTS; k++) points[k].recall = recalls[k];
-    judge_points(by, points, FIDELITY_POINTS);
-    for (uint32_t k = 0; k < FIDELITY_POINTS; k++) {
+    for (uint32_t k = 0; k < JUDGE_RECALLS; k++) points[k].recall = judge_recalls[k];
+    judge_points(by, points, JUDGE_RECALLS);
+    for (uint32_t k = 0; k < JUDGE_RECALLS; k++) {
         subject->curve[k][0] += points[k].recall / at->info.layer_count;
         subject->curve[k][1] += points[k].share / at->info.layer_count;
     }

@@ -12,6 +12,8 @@
 #define POINTS_MAX 16u
 #define SLOPE_MIN 1e-4 /* of spread(z) / spread(s): below, a score says nothing of its neuron */
 
+const double judge_recalls[JUDGE_RECALLS] = {0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999};
+
 /* Fortran's BLAS: column-major, everything by address. */
 void sgemm_(const char *, const char *, const int *, const int *, const int *, const float *,
             const float *, const int *, const float *, const int *, const float *, float *,

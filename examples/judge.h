@@ -22,6 +22,10 @@ typedef struct judge {
     uint64_t firing_count;        /* on judged tokens */
 } judge;
 
+/* Where curves are looked at: 0.9 to 0.999. */
+#define JUDGE_RECALLS 8u
+extern const double judge_recalls[JUDGE_RECALLS];
+
 /* What one slack gives on the judged windows. */
 typedef struct judge_point {
     double recall; /* wanted, and reached */

@@ -229,13 +229,21 @@ int program_model_options_end(program_model_options *texts, int code)
     return code != 0 ? code : 1;
 }
 
+static const char *const predictors[] = {"exact", "sketch", "lowrank", "mixed", "all", NULL};
+static const uint32_t predictor_numbers[] = {
+    FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_LOWRANK,
+    FLASHINFER_PREDICTOR_MIXED, FLASHINFER_PREDICTOR_ALL};
+
+const char *program_predictor_name(uint32_t kind)
+{
+    for (size_t i = 0; predictors[i] != NULL; i++)
+        if (predictor_numbers[i] == kind) return predictors[i];
+    return "?";
+}
+
 int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options)
 {
-    static const char *const predictors[] = {"exact", "sketch", "lowrank", "mixed", "all", NULL};
-    static const uint32_t predictor_numbers[] = {
-        FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_LOWRANK,
-        FLASHINFER_PREDICTOR_MIXED, FLASHINFER_PREDICTOR_ALL};
     static const char *const policies[] = {"window", "frequency", "balanced", NULL};
     static const uint32_t policy_numbers[] = {FLASHINFER_CACHE_WINDOW, FLASHINFER_CACHE_FREQUENCY,
                                               FLASHINFER_CACHE_BALANCED};

@@ -85,6 +85,9 @@ typedef struct program_model_options {
         "--context", &(texts).context, NULL                                                        \
     }
 
+/* "sketch" of FLASHINFER_PREDICTOR_SKETCH, as --predictor has it. */
+const char *program_predictor_name(uint32_t kind);
+
 /* From texts to library options. 0, 1 or 2. */
 int program_model_options_read(program_model_options *texts, const char *model_path,
                                flashinfer_options *options);

@@ -146,7 +146,7 @@ class Model:
     """A model that runs exactly and hands its FFN inputs to a function of (layer, input)."""
 
     def __init__(self, library: Library, path: str, context: int, threads: int, budget: int) -> None:
-        self.library, self.handle, self.session = library, POINTER(), POINTER()
+        self.lib, self.handle, self.session = library, POINTER(), POINTER()
         self.take, self.stopped = None, None
         options = Options()
         library.options_init(options, ctypes.sizeof(options))
@@ -165,18 +165,18 @@ class Model:
             self.take(at.layer, np.ctypeslib.as_array(at.x, (at.width,)))
         except BaseException as error:  # noqa: BLE001
             self.stopped = self.stopped or error
-            self.library.session_cancel(self.session)
+            self.lib.session_cancel(self.session)
 
     def tokenize(self, text: bytes) -> np.ndarray:
         ids, count = np.empty(len(text) + 1, np.int32), ctypes.c_size_t()
-        self.library.call("tokenize", self.handle, text, len(text), TOKENIZE_BOS, ids.ctypes.data, ids.size, count)
+        self.lib.call("tokenize", self.handle, text, len(text), TOKENIZE_BOS, ids.ctypes.data, ids.size, count)
         return ids[:count.value].copy()
 
     def run(self, ids: np.ndarray) -> None:
         """A window of its own, from position 0."""
-        self.library.call("session_rewind", self.session, 0)
+        self.lib.call("session_rewind", self.session, 0)
         try:
-            self.library.call("eval", self.session, ids.ctypes.data, ids.size)
+            self.lib.call("eval", self.session, ids.ctypes.data, ids.size)
         finally:
             if self.stopped is not None:
                 raise self.stopped
@@ -185,13 +185,13 @@ class Model:
         """(neurons, d) weights and (neurons) biases: a neuron fires if w . x + b is above 0."""
         rows = np.empty((self.info.ffn_length, self.info.embedding_length), np.float32)
         bias = np.empty(self.info.ffn_length, np.float32)
-        self.library.call("model_ffn_rows", self.handle, layer, PART_UP, 0, len(rows), rows.ctypes.data)
-        self.library.call("model_ffn_bias", self.handle, layer, bias.ctypes.data)
+        self.lib.call("model_ffn_rows", self.handle, layer, PART_UP, 0, len(rows), rows.ctypes.data)
+        self.lib.call("model_ffn_bias", self.handle, layer, bias.ctypes.data)
         return rows, bias
 
     def close(self) -> None:
-        self.library.session_destroy(self.session)
-        self.library.check(self.library.model_close(self.handle), "model_close")
+        self.lib.session_destroy(self.session)
+        self.lib.check(self.lib.model_close(self.handle), "model_close")
 
 
 # --------------------------------------------------------------------------------------------------------- samples

@@ -3,6 +3,7 @@
  * reads, at one budget in one run. For synthetic models (synth), whose structure gives low-rank factors that really
  * predict: their columns are the layer's features, a width / 32 of them, as the paper's rank is.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,11 +51,10 @@ static const char *const kinds[] = {"s1", "s2", "s3", "s4", "lr"};
    wanted share through. */
 static float slack(void)
 {
-    double middle =
-        synth_upper_quantile(SYNTH_ACTIVE_SHARE) * __builtin_sqrt(1 + SYNTH_THRESHOLD_VARIANCE);
+    double middle = synth_upper_quantile(SYNTH_ACTIVE_SHARE) * sqrt(1 + SYNTH_THRESHOLD_VARIANCE);
 
-    return (float)(middle - synth_upper_quantile(NAMED_SHARE) *
-                                __builtin_sqrt(0.75 + SYNTH_THRESHOLD_VARIANCE));
+    return (float)(middle -
+                   synth_upper_quantile(NAMED_SHARE) * sqrt(0.75 + SYNTH_THRESHOLD_VARIANCE));
 }
 
 /* down: (rank, width): the features, then random directions for what they leave. */

@@ -142,33 +142,57 @@ int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *er
 
 /* --------------------------------------------------------------------------------------- input */
 
-static float scaled(const flin_sketch *sketch, const float *x, uint32_t i)
+#define MAGNITUDE 0x7fffffffu
+#define INFINITE 0x7f800000u /* and above: no number */
+
+static uint32_t bits_of(float value)
 {
-    float value = x[i] * sketch->column_scale[i];
-    return isfinite(value) ? value : 0;
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
 }
 
-float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *levels)
+static float float_of(uint32_t bits)
 {
-    uint32_t padded = flin_sketch_blocks(sketch->cols) * BLOCK;
-    float peak = 0, per_level;
+    float value;
 
-    for (uint32_t i = 0; i < sketch->cols; i++) {
-        float size = fabsf(scaled(sketch, x, i));
-        if (size > peak) peak = size;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* 0 for an input that is no number. Magnitudes compare as integers do, and without branches a compiler vectorises
+   this: one thread runs it while the others wait. */
+static uint32_t scaled_bits(float x, float column_scale)
+{
+    uint32_t bits = bits_of(x * column_scale);
+
+    return bits & (0u - (uint32_t)((bits & MAGNITUDE) < INFINITE));
+}
+
+float flin_sketch_input(const flin_sketch *sketch, const float *restrict x,
+                        int8_t *restrict levels)
+{
+    const float *restrict scale = sketch->column_scale;
+    uint32_t cols = sketch->cols, padded = flin_sketch_blocks(cols) * BLOCK, largest = 0;
+    float peak, per_level;
+
+    for (uint32_t i = 0; i < cols; i++) {
+        int32_t size = (int32_t)(scaled_bits(x[i], scale[i]) & MAGNITUDE);
+        largest = size > (int32_t)largest ? (uint32_t)size : largest;
     }
+    peak = float_of(largest);
     memset(levels, 0, padded);
     if (peak < 1e-30f) return 0; /* its reciprocal could overflow */
     per_level = LEVEL_MAX / peak;
-    for (uint32_t i = 0; i < sketch->cols; i++) {
+    for (uint32_t i = 0; i < cols; i++) {
         /* Two statements: a compiler that fused them would round differently. Halves go away from
          * zero. */
-        float value = scaled(sketch, x, i) * per_level;
-        value += value < 0 ? -0.5f : 0.5f;
+        float value = float_of(scaled_bits(x[i], scale[i])) * per_level;
+        value += float_of(bits_of(0.5f) | (bits_of(value) & ~MAGNITUDE));
         int level = (int)value;
-        levels[i] = (int8_t)(level > LEVEL_MAX    ? LEVEL_MAX
-                             : level < -LEVEL_MAX ? -LEVEL_MAX
-                                                  : level);
+        level = level > LEVEL_MAX ? LEVEL_MAX : level;
+        levels[i] = (int8_t)(level < -LEVEL_MAX ? -LEVEL_MAX : level);
     }
     return peak / LEVEL_MAX;
 }

@@ -496,8 +496,13 @@ typedef struct flashinfer_stats {
     uint64_t io_wait_ns;     /* time compute stood still for flash: handing over reads, waiting */
     uint64_t memory_ns;      /* time in cache bookkeeping */
     uint64_t compute_ns;     /* time in attention, FFN and logits kernels */
-    uint64_t total_ns;       /* time in step and eval */
+    uint64_t total_ns;       /* time in those steps */
     uint64_t io_submit_ns;   /* time in handing reads over, beside computing or not */
+    /* Tokens that flashinfer_eval() runs many at once, counted here and nowhere above but in read_retries. */
+    uint64_t prefill_tokens;
+    uint64_t prefill_ns;      /* time they took */
+    uint64_t prefill_wait_ns; /* of that, compute stood still for flash */
+    uint64_t prefill_bytes;   /* bytes read for their bundles */
 } flashinfer_stats;
 
 /**
@@ -542,8 +547,14 @@ FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
  * flashinfer_eval - run @count tokens in order, such as a prompt
  * @tokens: (count) ids; all are checked before the first is run
  *
- * Logits are those after the last token. On failure or cancel the session stands after the last token completed,
- * without logits; flashinfer_session_position() tells where. The progress callback is called before every token.
+ * Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are computed (no predictor
+ * is asked, so none is missed) and read once a chunk. A chunk's size depends on the model file alone, so the result does
+ * not depend on budget or threads; it differs from single steps by rounding, and by what a predictor would have missed. Fewer
+ * than 32 tokens (8 with the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
+ * audit, are run token by token.
+ *
+ * Logits are those after the last token. On failure or cancel the session stands after the last token or chunk completed,
+ * without logits; flashinfer_session_position() tells where. The progress callback is called before every token or chunk.
  */
 FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
                                    flashinfer_error *error);

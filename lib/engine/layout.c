@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define STREAM_CHUNK_MIN (64u * 1024u)
-#define STREAM_CHUNK_MAX (1024u * 1024u) /* a sequential read of this size has the full speed */
+#define STREAM_CHUNK_MAX (8u << 20) /* prompts: enough neurons for every thread's products */
 
 /* Merged reads: enough to reach a drive's full rate, small enough to overlap. */
 #define READ_BYTES_MAX (256u * 1024u)
@@ -32,8 +32,6 @@ static void size_stream(flashinfer_model *model)
     const flin_shape *shape = &model->shape;
     uint64_t unit = flin_stream_unit(model), chunk = unit * shape->ffn / 16;
 
-    model->stream_rows = model->stream_bytes = 0;
-    if (!flin_uses_stream(&model->config)) return;
     if (chunk < STREAM_CHUNK_MIN) chunk = STREAM_CHUNK_MIN;
     if (chunk > STREAM_CHUNK_MAX) chunk = STREAM_CHUNK_MAX;
     model->stream_rows = (uint32_t)(chunk / unit);
@@ -162,7 +160,9 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
     SECTION(tokenizer);
     layout_sessions(model, arena);
     SECTION(kv);
+    size_stream(model);
     layout_scratch(model, arena);
+    flin_prefill_layout(model, arena);
     SECTION(scratch);
     flin_predictor_layout(&model->predictor, arena, flin_kernels_choose(model->config.kernels),
                           &model->pool, model->shape.width, model->shape.ffn,
@@ -170,7 +170,6 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
     model->rows = FLIN_TAKE(arena, flin_rows, model->shape.layers);
     SECTION(predictor);
     sections->predictor += model->weights.predictor_bytes;
-    size_stream(model);
     layout_io(model, arena);
     SECTION(io);
     layout_cache(model, arena);

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 #include "cache/cache.h"
+#include "engine/prefill.h"
 #include "kernels/kernels.h"
 #include "model/weights.h"
 #include "predictor/predictor.h"
@@ -123,7 +124,8 @@ struct flashinfer_model {
     flin_tokenizer *tokenizer; /* NULL with FLASHINFER_OPEN_NO_TOKENIZER on an unknown one */
     flin_scratch scratch;
     struct flashinfer_session *sessions; /* (config.sessions) */
-    uint32_t stream_rows;                /* bundles per stream chunk; 0: never streams */
+    flin_prefill prefill;
+    uint32_t stream_rows;                /* bundles per stream chunk */
     uint32_t stream_bytes;               /* of one stream buffer */
 
     const flin_kernels *kernels;
@@ -171,7 +173,7 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
 void flin_layout_verify(flashinfer_model *model, flin_arena *arena);
 int flin_layout_tokenizer(flashinfer_model *model, flin_arena *arena, flashinfer_error *error);
 
-/* Does this configuration keep a cache / up rows / stream bundles? */
+/* Does this configuration keep a cache / up rows? */
 static inline int flin_uses_cache(const flin_config *config)
 {
     return config->predictor != FLASHINFER_PREDICTOR_ALL;
@@ -187,11 +189,6 @@ static inline int flin_uses_names(const flin_config *config)
 {
     return config->predictor != FLASHINFER_PREDICTOR_EXACT &&
            config->predictor != FLASHINFER_PREDICTOR_ALL;
-}
-
-static inline int flin_uses_stream(const flin_config *config)
-{
-    return !flin_uses_names(config) || config->audit_interval != 0;
 }
 
 /* Which bytes of a bundle a slot holds for this configuration. */
@@ -244,6 +241,12 @@ static inline uint64_t flin_kv_index(const flashinfer_model *model, uint32_t lay
 
 /* step.c -------------------------------------------------------------------------------------------------------- */
 
+/* hidden (width) = embedding of token + embedding of position */
+void flin_embed(flashinfer_model *model, int32_t token, uint32_t position, float *hidden);
+
+/* session->logits = those of scratch.hidden */
+void flin_unembed(flashinfer_session *session);
+
 int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error);
 int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
               flashinfer_error *error);
@@ -253,6 +256,10 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
 /* y (outputs) = weight . x + bias, over the compute threads */
 void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x,
                        float *y);
+
+/* Put a key and a value (width) where a position's lie. */
+void flin_kv_append(flashinfer_session *session, uint32_t layer, uint32_t position,
+                    const float *key, const float *value);
 
 /* projected = attention(input) for the session's next position, which it adds to the KV cache */
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input);
@@ -329,6 +336,14 @@ uint32_t flin_stream_fetches(const flashinfer_model *model);
 /* y += contribution of neurons [first, ffn), read in order. */
 int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,
                 float *y, flashinfer_error *error);
+
+/* Called with a run of neurons whose bundles are at hand, checked, until it returns. */
+typedef int (*flin_neurons_task)(flashinfer_session *session, const flin_neurons *neurons,
+                                 uint32_t count, void *context, flashinfer_error *error);
+
+/* All neurons of a layer, in order, run by run of at most model->stream_rows. */
+int flin_stream_each(flashinfer_session *session, uint32_t layer, flin_neurons_task task,
+                     void *context, flashinfer_error *error);
 
 /* Of the neurons that fire: how many the predictor just named and how many it did not, and what they add. */
 typedef struct flin_audit_sums {

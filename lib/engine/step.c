@@ -1,5 +1,6 @@
 /*
- * step.c - one token's story: embedding, then for each layer norm -> attention -> norm -> FFN, then the logits.
+ * step.c - one token's story: embedding, then for each layer norm -> attention -> norm -> FFN, then the logits. Prompts
+ * go through prefill.c, many tokens at once.
  */
 #include <string.h>
 
@@ -12,20 +13,18 @@ static int canceled(flashinfer_error *error)
                      "the call was cancelled; the session stays at its position");
 }
 
-/* hidden = embedding of token + embedding of position */
-static void embed(flashinfer_session *session, int32_t token)
+void flin_embed(flashinfer_model *model, int32_t token, uint32_t position, float *hidden)
 {
-    flashinfer_model *model = session->model;
     const flin_weights *weights = &model->weights;
     const flin_matrix *tokens = &weights->token_embedding,
                       *positions = &weights->position_embedding;
-    float *hidden = model->scratch.hidden, *position = model->scratch.projected;
+    float *offset = model->scratch.projected;
     const uint8_t *token_row =
         (const uint8_t *)tokens->data +
         (uint64_t)(uint32_t)token * flin_type_bytes(tokens->type, tokens->cols);
     const uint8_t *position_row =
         (const uint8_t *)positions->data +
-        (uint64_t)session->position * flin_type_bytes(positions->type, positions->cols);
+        (uint64_t)position * flin_type_bytes(positions->type, positions->cols);
 
     if (weights->project_in.weight.data != NULL) {
         model->kernels->to_float[tokens->type](token_row, tokens->cols, model->scratch.token);
@@ -33,8 +32,8 @@ static void embed(flashinfer_session *session, int32_t token)
     } else {
         model->kernels->to_float[tokens->type](token_row, tokens->cols, hidden);
     }
-    model->kernels->to_float[positions->type](position_row, positions->cols, position);
-    for (uint32_t i = 0; i < model->shape.width; i++) hidden[i] += position[i];
+    model->kernels->to_float[positions->type](position_row, positions->cols, offset);
+    for (uint32_t i = 0; i < model->shape.width; i++) hidden[i] += offset[i];
 }
 
 static void norm(const flashinfer_model *model, const flin_norm *norm, const float *x, float *y)
@@ -49,8 +48,7 @@ static void add_residual(flashinfer_model *model)
         model->scratch.hidden[i] += model->scratch.projected[i];
 }
 
-/* session->logits = output matrix . (projected out) normed hidden */
-static void unembed(flashinfer_session *session)
+void flin_unembed(flashinfer_session *session)
 {
     flashinfer_model *model = session->model;
     const flin_weights *weights = &model->weights;
@@ -77,7 +75,7 @@ static int step(flashinfer_session *session, int32_t token, int want_logits,
     int norm_before = model->shape.norm_before != 0;
 
     model->token_count++;
-    embed(session, token);
+    flin_embed(model, token, session->position, hidden);
     for (uint32_t i = 0; i < model->shape.layers; i++) {
         const flin_layer *layer = &model->weights.layers[i];
         int code;
@@ -95,7 +93,7 @@ static int step(flashinfer_session *session, int32_t token, int want_logits,
         add_residual(model);
         if (!norm_before) norm(model, &layer->ffn_norm, hidden, hidden);
     }
-    if (want_logits) unembed(session);
+    if (want_logits) flin_unembed(session);
     return 0;
 }
 
@@ -146,15 +144,56 @@ int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *erro
     return code;
 }
 
+/* Callbacks that are told about single tokens or judge the predictor want every token on its own. */
+static int wants_steps(const flin_config *config)
+{
+    return config->trace != NULL || config->ffn_input != NULL || config->audit_interval != 0;
+}
+
+/* How many of the next `left` tokens are run at once. */
+static uint32_t chunk_of(const flashinfer_model *model, size_t left)
+{
+    if (wants_steps(&model->config) || left < flin_prefill_least(model)) return 1;
+    return left < model->prefill.tokens ? (uint32_t)left : model->prefill.tokens;
+}
+
+/* A chunk with its bookkeeping; what it costs is counted apart from steps. */
+static int counted_chunk(flashinfer_session *session, const int32_t *tokens, uint32_t count,
+                         int want_logits, flashinfer_error *error)
+{
+    flashinfer_model *model = session->model;
+    flashinfer_stats before = model->stats, *stats = &model->stats;
+    uint64_t started_ns = flin_now_ns();
+    flin_batch_counts first = flin_batch_read_counts(model->batch), last;
+    int code = flin_prefill_chunk(session, tokens, count, want_logits, error);
+
+    last = flin_batch_read_counts(model->batch);
+    before.prefill_ns += flin_now_ns() - started_ns;
+    before.prefill_wait_ns += stats->io_wait_ns - before.io_wait_ns;
+    before.prefill_bytes += last.bytes - first.bytes;
+    before.read_retries += stats->read_retries - before.read_retries + last.retries - first.retries;
+    if (code == 0) before.prefill_tokens += count;
+    *stats = before;
+    if (code == FLASHINFER_ECANCELED) return canceled(error);
+    if (code != 0) return code;
+    session->position += count;
+    session->has_logits = (uint32_t)want_logits;
+    return 0;
+}
+
 int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
               flashinfer_error *error)
 {
     int code = check_tokens(session, tokens, count, error);
+    uint32_t now = 0;
 
     if (code == 0 && count != 0) session->has_logits = 0;
-    for (size_t i = 0; i < count && code == 0; i++) {
+    for (size_t i = 0; i < count && code == 0; i += now) {
+        now = chunk_of(session->model, count - i);
         code = flin_model_progress(session->model, "eval", i, count, error);
-        if (code == 0) code = counted_step(session, tokens[i], i + 1 == count, error);
+        if (code != 0) break;
+        code = now == 1 ? counted_step(session, tokens[i], i + 1 == count, error)
+                        : counted_chunk(session, tokens + i, now, i + now == count, error);
     }
     if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
     return code;

@@ -1,6 +1,6 @@
 /*
  * stream.c - a layer's bundles one after the other through two buffers, one computed while the other fills: the dense
- * baseline (all), exact mode's neurons beyond its resident up rows, and the audit. Neuron by neuron, which is also the
+ * baseline (all), exact mode's neurons beyond its resident up rows, prompts, and the audit. Neuron by neuron, which is also the
  * file's order unless another was learned: then each bundle is a read of its own.
  */
 #include <assert.h>
@@ -266,6 +266,36 @@ int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, con
 
     return run_chunks(session, model, layer, first, model->shape.ffn, compute_chunk, &context,
                       error);
+}
+
+typedef struct each_context {
+    flin_neurons_task task;
+    void *context;
+} each_context;
+
+static int hand_on_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
+                         void *context, flashinfer_error *error)
+{
+    const each_context *each = context;
+    flin_neurons neurons = list_chunk(model, at);
+
+    if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
+    if (model->config.verify != FLASHINFER_VERIFY_NONE &&
+        flin_neurons_verify(model, &neurons, model->scratch.present, at->count) != 0) {
+        int code = mend(model, &neurons, at->count, error);
+        if (code != 0) return code;
+    }
+    model->stats.streamed += at->count;
+    return each->task(session, &neurons, at->count, each->context, error);
+}
+
+int flin_stream_each(flashinfer_session *session, uint32_t layer, flin_neurons_task task,
+                     void *user, flashinfer_error *error)
+{
+    each_context context = {task, user};
+
+    return run_chunks(session, session->model, layer, 0, session->model->shape.ffn, hand_on_chunk,
+                      &context, error);
 }
 
 typedef struct audit_context {

@@ -66,22 +66,16 @@ static void run_heads(void *context, uint32_t index, uint32_t count)
     }
 }
 
-static void append(const flashinfer_model *model, uint64_t index, void *cache, const float *vector)
+void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t position,
+                    void *cache, const float *vector)
 {
+    const flashinfer_model *model = session->model;
+    uint64_t index = flin_kv_index(model, layer, position);
 
     if (model->config.kv_type == FLIN_F16)
         model->kernels->to_half(vector, model->shape.width, (uint16_t *)cache + index);
     else
         model->kernels->to_float[FLIN_F32](vector, model->shape.width, (float *)cache + index);
-}
-
-void flin_kv_append(flashinfer_session *session, uint32_t layer, uint32_t position,
-                    const float *key, const float *value)
-{
-    uint64_t index = flin_kv_index(session->model, layer, position);
-
-    append(session->model, index, session->keys, key);
-    append(session->model, index, session->values, value);
 }
 
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input)
@@ -97,7 +91,8 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
 
     flin_pool_run(&model->pool, run_linears, &projections);
     for (uint32_t i = 0; i < model->shape.width; i++) scratch->query[i] *= scale;
-    flin_kv_append(session, layer, session->position, scratch->key, scratch->value);
+    flin_kv_append(session, layer, session->position, session->keys, scratch->key);
+    flin_kv_append(session, layer, session->position, session->values, scratch->value);
     flin_pool_run(&model->pool, run_heads, &heads);
     flin_apply_linear(model, &weights->output, scratch->attended, scratch->projected);
 }

@@ -26,11 +26,11 @@ flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundl
     return extent;
 }
 
-/* Chunks of about a sixteenth of a layer: big enough for sequential speed, small beside any sensible budget. */
+/* Chunks of about a sixty-fourth of a layer: big enough for sequential speed, small beside any sensible budget. */
 static void size_stream(flashinfer_model *model)
 {
     const flin_shape *shape = &model->shape;
-    uint64_t unit = flin_stream_unit(model), chunk = unit * shape->ffn / 16;
+    uint64_t unit = flin_stream_unit(model), chunk = unit * shape->ffn / 64;
 
     if (chunk < STREAM_CHUNK_MIN) chunk = STREAM_CHUNK_MIN;
     if (chunk > STREAM_CHUNK_MAX) chunk = STREAM_CHUNK_MAX;
@@ -76,6 +76,19 @@ void flin_layout_verify(flashinfer_model *model, flin_arena *arena)
     model->scratch.verify = flin_arena_take(arena, model->verify_bytes, FLIN_PAGE_BYTES);
 }
 
+/* Both stream buffers; verifying, which never runs beside streaming, has the same memory. */
+static void layout_stream(flashinfer_model *model, flin_arena *arena)
+{
+    uint32_t verify_bytes = flin_verify_bytes(&model->shape), bytes = 2 * model->stream_bytes;
+    uint8_t *base =
+        flin_arena_take(arena, bytes > verify_bytes ? bytes : verify_bytes, FLIN_PAGE_BYTES);
+
+    model->verify_bytes = verify_bytes;
+    model->scratch.verify = base;
+    model->scratch.stream[0] = base;
+    model->scratch.stream[1] = base != NULL ? base + model->stream_bytes : NULL;
+}
+
 static void layout_io(flashinfer_model *model, flin_arena *arena)
 {
     uint32_t fetches_max = flin_stream_fetches(model);
@@ -87,9 +100,7 @@ static void layout_io(flashinfer_model *model, flin_arena *arena)
         model->scratch.wanted_rows = FLIN_TAKE(arena, uint64_t, (model->shape.ffn + 63) / 64);
         model->scratch.at_row = FLIN_TAKE(arena, uint32_t, model->shape.ffn);
     }
-    for (uint32_t i = 0; i < 2; i++)
-        model->scratch.stream[i] = flin_arena_take(arena, model->stream_bytes, FLIN_PAGE_BYTES);
-    flin_layout_verify(model, arena);
+    layout_stream(model, arena);
     model->batch = flin_batch_layout(arena, &model->storage, &limits);
 }
 

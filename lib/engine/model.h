@@ -81,7 +81,7 @@ typedef struct flin_scratch {
     uint64_t *wanted_rows; /* (ffn / 64) a bit per row, all clear; these two only with an order */
     uint32_t *at_row;      /* (ffn) index in a list of the neuron whose bundle is there */
     uint8_t *stream[2];    /* (stream_bytes) chunks of bundles in file order */
-    uint8_t *verify;       /* (verify_bytes) pieces of the file being verified */
+    uint8_t *verify;       /* (verify_bytes) pieces of the file being verified: over stream */
 } flin_scratch;
 
 /* The part of a plan that moves with the budget. */
@@ -257,9 +257,9 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
 void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x,
                        float *y);
 
-/* Put a key and a value (width) where a position's lie. */
-void flin_kv_append(flashinfer_session *session, uint32_t layer, uint32_t position,
-                    const float *key, const float *value);
+/* Put a position's key or value (width) where it lies in a session's keys or values. */
+void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t position,
+                    void *cache, const float *vector);
 
 /* projected = attention(input) for the session's next position, which it adds to the KV cache */
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input);

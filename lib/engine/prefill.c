@@ -13,12 +13,12 @@
 #include "engine/model.h"
 #include "util/clock.h"
 
-#define TOKENS_MIN 48u /* multiples of every tile's tokens */
+#define TOKENS_MIN 24u /* multiples of every tile's tokens */
 #define TOKENS_MAX 528u
-#define FILE_SHARE 64u   /* buffers of a chunk take this part of the model file */
-#define BUFFERS 6u       /* of (tokens, width) */
-#define HEAD_TOKENS 16u  /* queries of a head that a thread takes at once */
-#define LEAST_NAMED 32u  /* beside a predictor, which reads a fraction of what a chunk does */
+#define FILE_SHARE 128u /* buffers of a chunk take this part of the model file */
+#define BUFFERS 5u      /* of (tokens, width) */
+#define HEAD_TOKENS 16u /* queries of a head that a thread takes at once */
+#define LEAST_NAMED 32u /* beside a predictor, which reads a fraction of what a chunk does */
 #define LEAST_DENSE 8u
 
 uint32_t flin_prefill_least(const flashinfer_model *model)
@@ -40,7 +40,7 @@ static uint32_t chunk_tokens(const flashinfer_model *model)
 /* Rows of a product that are packed at once: few where the model is small. */
 static uint32_t block_rows(const flashinfer_model *model)
 {
-    uint32_t rows = (uint32_t)flin_round_up(model->shape.width / 4 + 1, model->prefill.tile.rows);
+    uint32_t rows = (uint32_t)flin_round_up(model->shape.width / 16 + 1, model->prefill.tile.rows);
 
     return rows < FLIN_GEMM_ROWS_MAX ? rows : FLIN_GEMM_ROWS_MAX;
 }
@@ -74,11 +74,10 @@ void flin_prefill_layout(flashinfer_model *model, flin_arena *arena)
     prefill->tokens = chunk_tokens(model);
     /* a chunk has no more tokens than the context has positions */
     tokens = prefill->tokens < model->config.context ? prefill->tokens : model->config.context;
-    prefill->hidden = FLIN_TAKE(arena, float, (uint64_t)tokens * width);
-    prefill->normed = FLIN_TAKE(arena, float, (uint64_t)tokens * width);
-    prefill->projected = FLIN_TAKE(arena, float, (uint64_t)tokens * width);
-    prefill->key = FLIN_TAKE(arena, float, (uint64_t)tokens * width);
-    prefill->value = FLIN_TAKE(arena, float, (uint64_t)tokens * width);
+    prefill->hidden = FLIN_TAKE(arena, float, (uint64_t)tokens *width);
+    prefill->normed = FLIN_TAKE(arena, float, (uint64_t)tokens *width);
+    prefill->projected = FLIN_TAKE(arena, float, (uint64_t)tokens *width);
+    prefill->kept = FLIN_TAKE(arena, float, (uint64_t)tokens *width);
     prefill->packed = take_floats(arena, flin_gemm_x_floats(&prefill->tile, tokens, width));
     prefill->activations = FLIN_TAKE(arena, float, (uint64_t)tokens * model->stream_rows);
     prefill->up = FLIN_TAKE(arena, const void *, model->stream_rows);
@@ -175,11 +174,10 @@ static void run_head(const heads_task *task, float *scores, uint32_t head, uint3
     uint64_t first = flin_type_bytes(type, 1) * (flin_kv_index(model, task->layer, 0) + column);
     uint64_t at = (uint64_t)token * shape->width + column;
 
-    model->kernels->attend[type](model->prefill.projected + at,
-                                 (const uint8_t *)task->session->keys + first,
-                                 (const uint8_t *)task->session->values + first,
-                                 task->session->position + token + 1, shape->width,
-                                 shape->head_width, scores, model->prefill.normed + at);
+    model->kernels->attend[type](
+        model->prefill.projected + at, (const uint8_t *)task->session->keys + first,
+        (const uint8_t *)task->session->values + first, task->session->position + token + 1,
+        shape->width, shape->head_width, scores, model->prefill.normed + at);
 }
 
 /* Head by head: its keys and values stay in a core's cache for all tokens. */
@@ -200,6 +198,16 @@ static void run_heads(void *context, uint32_t index, uint32_t count)
     }
 }
 
+/* Keys or values of the chunk's positions: (layers, context, width) of config.kv_type */
+static void append(flashinfer_session *session, uint32_t layer, void *cache, uint32_t count)
+{
+    uint32_t width = session->model->shape.width;
+
+    for (uint32_t token = 0; token < count; token++)
+        flin_kv_append(session, layer, session->position + token, cache,
+                       session->model->prefill.kept + (uint64_t)token * width);
+}
+
 /* projected = attention(input) for the chunk's positions, which it adds to the KV cache */
 static void attention(flashinfer_session *session, uint32_t layer, uint32_t count,
                       const float *input)
@@ -213,15 +221,12 @@ static void attention(flashinfer_session *session, uint32_t layer, uint32_t coun
 
     flin_prefill_pack(model, input, count);
     apply(session, &weights->query, count, prefill->projected);
-    apply(session, &weights->key, count, prefill->key);
-    apply(session, &weights->value, count, prefill->value);
-    if (atomic_load(&session->cancelled) != 0) return;
     for (uint64_t i = 0; i < (uint64_t)count * width; i++) prefill->projected[i] *= scale;
-    for (uint32_t token = 0; token < count; token++) {
-        uint64_t at = (uint64_t)token * width;
-        flin_kv_append(session, layer, session->position + token, prefill->key + at,
-                       prefill->value + at);
-    }
+    apply(session, &weights->key, count, prefill->kept);
+    append(session, layer, session->keys, count);
+    apply(session, &weights->value, count, prefill->kept);
+    append(session, layer, session->values, count);
+    if (atomic_load(&session->cancelled) != 0) return;
     flin_pool_run(&model->pool, run_heads, &heads);
     flin_prefill_pack(model, prefill->normed, count);
     apply(session, &weights->output, count, prefill->projected);

@@ -28,16 +28,16 @@ typedef struct flin_prefill_thread {
 typedef struct flin_prefill {
     uint32_t tokens; /* the most of a chunk; depends on the model file alone */
     flin_tile tile;
-    float *hidden;      /* (tokens, width) residual streams */
-    float *normed;      /* (tokens, width) inputs of the current block, then what its heads attended to */
+    float *hidden; /* (tokens, width) residual streams */
+    float
+        *normed; /* (tokens, width) inputs of the current block, then what its heads attended to */
     float *projected;   /* (tokens, width) queries, then outputs of the current block */
-    float *key;         /* (tokens, width) */
-    float *value;       /* (tokens, width) */
+    float *kept;        /* (tokens, width) keys, then values, on their way into the session */
     float *packed;      /* the input of the current product, in panels */
     float *activations; /* (tokens, stream_rows) of a run of neurons */
     const void **up;    /* (stream_rows) rows of that run */
     const void **down;  /* (stream_rows) */
-    uint32_t *missing; /* (stream_rows) indices into that run: to be put into the cache */
+    uint32_t *missing;  /* (stream_rows) indices into that run: to be put into the cache */
     flin_prefill_thread *threads; /* (threads) */
 } flin_prefill;
 

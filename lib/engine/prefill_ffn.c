@@ -13,8 +13,8 @@
 typedef struct ffn_run {
     flashinfer_session *session;
     uint32_t layer;
-    uint32_t count;       /* tokens */
-    uint32_t neurons;     /* of this run */
+    uint32_t count;   /* tokens */
+    uint32_t neurons; /* of this run */
     _Atomic uint64_t fired;
 } ffn_run;
 
@@ -53,9 +53,12 @@ static int compute(ffn_run *run, uint32_t first)
     flashinfer_model *model = run->session->model;
     flin_prefill *prefill = &model->prefill;
     const float *bias = model->weights.layers[run->layer].up_bias;
-    flin_gemm_rows rows = {
-        prefill->up,       NULL, 0, run->neurons, model->shape.width,
-        model->shape.parts[FLIN_PART_UP].type};
+    flin_gemm_rows rows = {prefill->up,
+                           NULL,
+                           0,
+                           run->neurons,
+                           model->shape.width,
+                           model->shape.parts[FLIN_PART_UP].type};
 
     flin_prefill_product(run->session, &rows, bias + first, run->count, prefill->activations,
                          model->stream_rows);
@@ -83,10 +86,10 @@ static void point_at_slots(flashinfer_model *model, uint32_t layer, uint32_t fir
     for (uint32_t i = 0; i < count; i++) {
         const uint8_t *payload = flin_cache_slot(&model->cache, cached->entries[first + i].slot) +
                                  flin_extent_lead(&cached->extent, first + i);
-        model->prefill.up[i] =
-            flin_uses_rows(&model->config)
-                ? model->rows[layer].memory.base + (uint64_t)(first + i) * model->rows[layer].row_bytes
-                : payload + parts[FLIN_PART_UP].offset_bytes;
+        model->prefill.up[i] = flin_uses_rows(&model->config)
+                                   ? model->rows[layer].memory.base +
+                                         (uint64_t)(first + i) * model->rows[layer].row_bytes
+                                   : payload + parts[FLIN_PART_UP].offset_bytes;
         model->prefill.down[i] = payload + parts[FLIN_PART_DOWN].offset_bytes - skip;
     }
 }
@@ -174,9 +177,8 @@ int flin_prefill_ffn(flashinfer_session *session, uint32_t layer, uint32_t count
     for (uint32_t token = 0; token < count; token++)
         memcpy(model->prefill.projected + (uint64_t)token * width, weights->down_bias,
                width * sizeof(float));
-    code = at_hand(model, layer)
-               ? run_at_hand(&run)
-               : flin_stream_each(session, layer, take_streamed, &run, error);
+    code = at_hand(model, layer) ? run_at_hand(&run)
+                                 : flin_stream_each(session, layer, take_streamed, &run, error);
     model->stats.active += run.fired;
     return code;
 }

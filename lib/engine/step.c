@@ -150,11 +150,12 @@ static int wants_steps(const flin_config *config)
     return config->trace != NULL || config->ffn_input != NULL || config->audit_interval != 0;
 }
 
-/* How many of the next `left` tokens are run at once. */
+/* How many of the `left` tokens of a prompt are run at once: as few chunks as there can be, of about the same size. */
 static uint32_t chunk_of(const flashinfer_model *model, size_t left)
 {
-    if (wants_steps(&model->config) || left < flin_prefill_least(model)) return 1;
-    return left < model->prefill.tokens ? (uint32_t)left : model->prefill.tokens;
+    size_t most = model->prefill.tokens, chunks = (left + most - 1) / most;
+
+    return (uint32_t)((left + chunks - 1) / chunks);
 }
 
 /* A chunk with its bookkeeping; what it costs is counted apart from steps. */
@@ -185,15 +186,17 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
               flashinfer_error *error)
 {
     int code = check_tokens(session, tokens, count, error);
+    const flashinfer_model *model = session->model;
+    int steps = wants_steps(&model->config) || count < flin_prefill_least(model);
     uint32_t now = 0;
 
     if (code == 0 && count != 0) session->has_logits = 0;
     for (size_t i = 0; i < count && code == 0; i += now) {
-        now = chunk_of(session->model, count - i);
+        now = steps ? 1 : chunk_of(model, count - i);
         code = flin_model_progress(session->model, "eval", i, count, error);
         if (code != 0) break;
-        code = now == 1 ? counted_step(session, tokens[i], i + 1 == count, error)
-                        : counted_chunk(session, tokens + i, now, i + now == count, error);
+        code = steps ? counted_step(session, tokens[i], i + 1 == count, error)
+                     : counted_chunk(session, tokens + i, now, i + now == count, error);
     }
     if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
     return code;

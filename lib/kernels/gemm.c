@@ -58,8 +58,7 @@ static void interleave(const float *const rows[4], uint32_t depth, float *to, ui
                           __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
                           __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5),
                           __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7)};
-        for (uint32_t i = 0; i < 4; i++)
-            memcpy(to + (k + i) * width, &column[i], sizeof column[i]);
+        for (uint32_t i = 0; i < 4; i++) memcpy(to + (k + i) * width, &column[i], sizeof column[i]);
     }
     for (; k < depth; k++)
         for (uint32_t i = 0; i < 4; i++) to[k * width + i] = rows[i][k];
@@ -95,8 +94,7 @@ void flin_gemm_pack(const flin_tile *tile, const float *x, uint64_t stride, uint
 
 static const void *row_at(const flin_gemm_rows *w, uint32_t row, uint32_t first)
 {
-    const uint8_t *base =
-        w->scattered != NULL ? w->scattered[row] : w->first + row * w->step_bytes;
+    const uint8_t *base = w->scattered != NULL ? w->scattered[row] : w->first + row * w->step_bytes;
 
     return base + flin_type_bytes(w->type, first);
 }
@@ -166,8 +164,8 @@ static void multiply(uint32_t depth, const float *restrict w, const float *restr
     memcpy(sum, kept, sizeof kept);
 }
 
-static void run_ref(const flin_tile *tile, uint32_t depth, const float *w, const float *x,
-                    float *y, uint64_t stride, uint32_t row_count, uint32_t token_count, int add)
+static void run_ref(const flin_tile *tile, uint32_t depth, const float *w, const float *x, float *y,
+                    uint64_t stride, uint32_t row_count, uint32_t token_count, int add)
 {
     sums sum = {{0}};
 

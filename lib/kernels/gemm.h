@@ -11,10 +11,11 @@
 
 #include "kernels/kernels.h"
 
-#define FLIN_GEMM_DEPTH 256u     /* elements of a sum between two visits of its result; a multiple of every block */
-#define FLIN_GEMM_ROWS_MAX 256u  /* packed at once: with the depth above a quarter of a megabyte */
-#define FLIN_GEMM_ALIGNMENT 64u  /* of packed panels */
-#define FLIN_GEMM_SLACK 1024u    /* floats behind a packed side, which a tile may read and drop */
+#define FLIN_GEMM_DEPTH                                                                            \
+    256u /* elements of a sum between two visits of its result; a multiple of every block */
+#define FLIN_GEMM_ROWS_MAX 256u /* packed at once: with the depth above a quarter of a megabyte */
+#define FLIN_GEMM_ALIGNMENT 64u /* of packed panels */
+#define FLIN_GEMM_SLACK 1024u   /* floats behind a packed side, which a tile may read and drop */
 
 typedef struct flin_tile {
     const char *name;

@@ -50,7 +50,6 @@ int flin_tile_blis(flin_tile *tile)
     if (tile->rows % 4 != 0 || tile->tokens > 64) return 0; /* not what gemm.c packs */
     tile->run = run;
     tile->context = context;
-    tile->inner =
-        (void (*)(void))bli_cntx_get_l3_nat_ukr_dt(BLIS_FLOAT, BLIS_GEMM_UKR, context);
+    tile->inner = (void (*)(void))bli_cntx_get_l3_nat_ukr_dt(BLIS_FLOAT, BLIS_GEMM_UKR, context);
     return 1;
 }

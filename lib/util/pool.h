@@ -14,7 +14,7 @@
 #include "util/error.h"
 
 #define FLIN_POOL_THREADS_MAX 64u
-#define FLIN_POOL_STACK_BYTES (256u * 1024u) /* per extra thread; counted in the plan */
+#define FLIN_POOL_STACK_BYTES (128u * 1024u) /* per extra thread; counted in the plan */
 
 /* index in [0, count): the caller of flin_pool_run() is index 0 */
 typedef void (*flin_pool_task)(void *context, uint32_t index, uint32_t count);

@@ -85,7 +85,7 @@ class Generate(Case):
     def test_tokens_do_not_depend_on_how_it_runs(self):
         first = generate("--prompt", PROMPT, "--tokens", 24)["token_ids"]
         ways = [["--storage", "libaio"], ["--storage", "pread"], ["--storage", "buffered"], ["--threads", 1],
-                ["--threads", 3], ["--window", 2], ["--policy", "frequency"], ["--budget", "100%"], ["--budget", "30M"], ["--context", 300]]
+                ["--threads", 3], ["--window", 2], ["--policy", "frequency"], ["--budget", "100%"], ["--budget", "30M"], ["--context", 280]]
         uring = run("generate", MODEL, "--prompt", PROMPT, "--tokens", 1, "--storage", "io_uring")
         if uring.returncode == 0:
             ways.append(["--storage", "io_uring"])

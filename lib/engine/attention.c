@@ -13,7 +13,7 @@ typedef struct linear_task {
     const flin_linear *const *linears; /* (count) with the same input */
     float *const *outputs;             /* (count) */
     uint32_t count;
-    const float *x;
+    const void *x; /* flin_input() of it */
 } linear_task;
 
 static void run_linears(void *context, uint32_t index, uint32_t count)
@@ -33,9 +33,17 @@ static void run_linears(void *context, uint32_t index, uint32_t count)
     }
 }
 
+const void *flin_input(flashinfer_model *model, enum flin_type type, const float *x, uint32_t cols)
+{
+    if (!flin_type_quantised(type)) return x;
+    model->kernels->quantise(x, cols, model->scratch.levels);
+    return model->scratch.levels;
+}
+
 void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x, float *y)
 {
-    linear_task task = {model, &linear, &y, 1, x};
+    const flin_matrix *weight = &linear->weight;
+    linear_task task = {model, &linear, &y, 1, flin_input(model, weight->type, x, weight->cols)};
     flin_pool_run(&model->pool, run_linears, &task);
 }
 
@@ -52,17 +60,17 @@ static void run_heads(void *context, uint32_t index, uint32_t count)
     const flin_shape *shape = &model->shape;
     enum flin_type type = model->config.kv_type;
     uint64_t base = flin_kv_index(model, task->layer, 0);
-    float *scores = scratch->scores + (uint64_t)index * flin_round_up(model->config.context, 16);
     uint32_t begin, end;
 
     flin_pool_share(shape->heads, 1, index, count, &begin, &end);
     for (uint32_t head = begin; head < end; head++) {
         uint32_t column = head * shape->head_width;
-        uint64_t bytes = flin_type_bytes(type, 1) * (base + column);
-        model->kernels->attend[type](
-            scratch->query + column, (const uint8_t *)task->session->keys + bytes,
-            (const uint8_t *)task->session->values + bytes, task->session->position + 1,
-            shape->width, shape->head_width, scores, scratch->attended + column);
+        uint64_t bytes = flin_type_bytes(type, base + column);
+        model->kernels->attend[type](scratch->query + column,
+                                     (const uint8_t *)task->session->keys + bytes,
+                                     (const uint8_t *)task->session->values + bytes,
+                                     task->session->position + 1, shape->width, shape->head_width,
+                                     flin_attend_scratch(model, index), scratch->attended + column);
     }
 }
 
@@ -70,12 +78,10 @@ void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t 
                     void *cache, const float *vector)
 {
     const flashinfer_model *model = session->model;
-    uint64_t index = flin_kv_index(model, layer, position);
+    enum flin_type type = model->config.kv_type;
+    uint64_t at = flin_type_bytes(type, flin_kv_index(model, layer, position));
 
-    if (model->config.kv_type == FLIN_F16)
-        model->kernels->to_half(vector, model->shape.width, (uint16_t *)cache + index);
-    else
-        model->kernels->to_float[FLIN_F32](vector, model->shape.width, (float *)cache + index);
+    model->kernels->from_float[type](vector, model->shape.width, (uint8_t *)cache + at);
 }
 
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input)
@@ -85,7 +91,9 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
     flin_scratch *scratch = &model->scratch;
     const flin_linear *const linears[] = {&weights->query, &weights->key, &weights->value};
     float *const outputs[] = {scratch->query, scratch->key, scratch->value};
-    linear_task projections = {model, linears, outputs, 3, input};
+    enum flin_type type = weights->query.weight.type; /* the same for all three */
+    linear_task projections = {model, linears, outputs, 3,
+                               flin_input(model, type, input, model->shape.width)};
     heads_task heads = {session, layer};
     float scale = 1.0f / sqrtf((float)model->shape.head_width);
 

@@ -51,7 +51,7 @@ static void report(const flashinfer_model *model, uint32_t layer, uint32_t predi
     model->config.audit(&audit, model->config.audit_user);
 }
 
-int flin_audit(flashinfer_session *session, uint32_t layer, const float *x, uint32_t predicted,
+int flin_audit(flashinfer_session *session, uint32_t layer, const void *x, uint32_t predicted,
                flashinfer_error *error)
 {
     flashinfer_model *model = session->model;

@@ -17,7 +17,7 @@ typedef struct wave {
     uint32_t count;
     uint32_t present; /* found in the cache: scratch.present */
     uint32_t missing; /* to be read: scratch.missing, scratch.fetches */
-    const float *x;   /* NULL when the predictor already gave the activations (exact) */
+    const void *x;    /* of up rows; NULL when the predictor already gave the activations (exact) */
 } wave;
 
 /* Where neuron i's payload lies once its slot is known. */
@@ -187,7 +187,7 @@ static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_
 }
 
 /* All predicted neurons, in as many waves as the slots ask for. */
-static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count, const float *x,
+static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count, const void *x,
                      float *y, flashinfer_error *error)
 {
     flashinfer_model *model = session->model;
@@ -243,6 +243,7 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     const flin_layer *weights = &model->weights.layers[layer];
     flin_scratch *scratch = &model->scratch;
     flin_batch_counts before = flin_batch_read_counts(model->batch), after;
+    const void *x;
     uint64_t started_ns;
     uint32_t count = 0, streamed_from = model->shape.ffn;
     int code = 0;
@@ -250,11 +251,12 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     show_input(model, layer, input);
     started_ns = flin_now_ns();
     memcpy(scratch->projected, weights->down_bias, model->shape.width * sizeof(float));
+    x = flin_input(model, model->shape.parts[FLIN_PART_UP].type, input, model->shape.width);
     if (flin_uses_names(&model->config)) {
         count = flin_predict_named(&model->predictor, &weights->predictor, input, scratch->ids);
     } else {
         streamed_from = flin_uses_rows(&model->config) ? model->rows[layer].count : 0;
-        count = flin_predict_exact(&model->predictor, &model->rows[layer], weights->up_bias, input,
+        count = flin_predict_exact(&model->predictor, &model->rows[layer], weights->up_bias, x,
                                    scratch->ids, scratch->activations);
     }
     model->stats.predict_ns += flin_now_ns() - started_ns;
@@ -262,14 +264,13 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     if (flin_uses_cache(&model->config)) trace(model, layer, count);
 
     if (count != 0)
-        code = run_waves(session, layer, count, flin_uses_names(&model->config) ? input : NULL,
+        code = run_waves(session, layer, count, flin_uses_names(&model->config) ? x : NULL,
                          scratch->projected, error);
-    if (code == 0)
-        code = flin_stream(session, layer, streamed_from, input, scratch->projected, error);
+    if (code == 0) code = flin_stream(session, layer, streamed_from, x, scratch->projected, error);
     after = flin_batch_read_counts(model->batch);
     model->stats.flash_reads += after.reads - before.reads;
     model->stats.flash_bytes += after.bytes - before.bytes;
     model->stats.read_retries += after.retries - before.retries;
     model->stats.io_submit_ns += after.submit_ns - before.submit_ns;
-    return code != 0 ? code : flin_audit(session, layer, input, count, error);
+    return code != 0 ? code : flin_audit(session, layer, x, count, error);
 }

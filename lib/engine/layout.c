@@ -46,7 +46,7 @@ static void layout_scratch(flashinfer_model *model, flin_arena *arena)
 {
     flin_scratch *scratch = &model->scratch;
     const flin_shape *shape = &model->shape;
-    uint64_t score_stride = flin_round_up(model->config.context, 16);
+    uint32_t widest = shape->width > shape->token_width ? shape->width : shape->token_width;
 
     scratch->hidden = FLIN_TAKE(arena, float, shape->width);
     scratch->normed = FLIN_TAKE(arena, float, shape->width);
@@ -56,7 +56,9 @@ static void layout_scratch(flashinfer_model *model, flin_arena *arena)
     scratch->attended = FLIN_TAKE(arena, float, shape->width);
     scratch->projected = FLIN_TAKE(arena, float, shape->width);
     scratch->token = FLIN_TAKE(arena, float, shape->token_width);
-    scratch->scores = FLIN_TAKE(arena, float, score_stride * model->config.threads);
+    scratch->attend =
+        flin_arena_take(arena, model->config.threads * flin_attend_bytes(shape->head_width), 64);
+    scratch->levels = flin_arena_take(arena, flin_levels_bytes(widest), 64);
 
     scratch->ids = FLIN_TAKE(arena, uint32_t, shape->ffn);
     scratch->activations = FLIN_TAKE(arena, float, shape->ffn);
@@ -107,7 +109,7 @@ static void layout_io(flashinfer_model *model, flin_arena *arena)
 static void layout_sessions(flashinfer_model *model, flin_arena *arena)
 {
     uint64_t elements = (uint64_t)model->shape.layers * model->config.context * model->shape.width;
-    uint64_t bytes = elements * (model->config.kv_type == FLIN_F16 ? 2 : 4);
+    uint64_t bytes = flin_type_bytes(model->config.kv_type, elements);
 
     model->sessions = FLIN_TAKE(arena, struct flashinfer_session, model->config.sessions);
     for (uint32_t i = 0; i < model->config.sessions; i++) {

@@ -39,7 +39,7 @@ typedef struct flin_config {
     uint32_t kernels;
     uint32_t audit_interval;
     uint32_t audit_layers; /* at an audited token: 1 to all */
-    uint32_t gap_bytes; /* between reads that are merged */
+    uint32_t gap_bytes;    /* between reads that are merged */
     flin_storage_config storage;
     flashinfer_log_callback log;
     void *log_user;
@@ -65,7 +65,8 @@ typedef struct flin_scratch {
     float *attended;  /* (width) */
     float *projected; /* (width) output of the current block */
     float *token;     /* (token_width) */
-    float *scores;    /* (threads, context) */
+    uint8_t *attend;  /* (threads, flin_attend_bytes()) */
+    void *levels;     /* flin_levels_bytes() of the widest input, for quantised weights */
 
     uint32_t *ids;        /* (ffn) predicted neurons, ascending */
     float *activations;   /* (ffn) of ids */
@@ -125,8 +126,8 @@ struct flashinfer_model {
     flin_scratch scratch;
     struct flashinfer_session *sessions; /* (config.sessions) */
     flin_prefill prefill;
-    uint32_t stream_rows;                /* bundles per stream chunk */
-    uint32_t stream_bytes;               /* of one stream buffer */
+    uint32_t stream_rows;  /* bundles per stream chunk */
+    uint32_t stream_bytes; /* of one stream buffer */
 
     const flin_kernels *kernels;
     flin_pool pool;
@@ -253,6 +254,16 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
 
 /* attention.c --------------------------------------------------------------------------------------------------- */
 
+/* What dot products with rows of this type take for x (cols): x itself, or its levels in scratch.levels, which stand
+   until the next call. */
+const void *flin_input(flashinfer_model *model, enum flin_type type, const float *x, uint32_t cols);
+
+/* One thread's scratch for attend(). */
+static inline void *flin_attend_scratch(const flashinfer_model *model, uint32_t thread)
+{
+    return model->scratch.attend + thread * flin_attend_bytes(model->shape.head_width);
+}
+
 /* y (outputs) = weight . x + bias, over the compute threads */
 void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x,
                        float *y);
@@ -266,8 +277,9 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
 
 /* audit.c ------------------------------------------------------------------------------------------------------- */
 
-/* If it is the layer's turn, count what its predictor, which just named `predicted` neurons for x, has missed. */
-int flin_audit(flashinfer_session *session, uint32_t layer, const float *x, uint32_t predicted,
+/* If it is the layer's turn, count what its predictor, which just named `predicted` neurons, has missed.
+   x: flin_input() for up rows. */
+int flin_audit(flashinfer_session *session, uint32_t layer, const void *x, uint32_t predicted,
                flashinfer_error *error);
 
 /* ffn.c --------------------------------------------------------------------------------------------------------- */
@@ -289,14 +301,14 @@ typedef struct flin_neurons {
 } flin_neurons;
 
 /* activations[i] = relu(up . x + bias) for the i in list (count); with verify != 0 checksums first, returning how many
-   are damaged. */
+   are damaged. x: flin_input() of the FFN's input for up rows. */
 uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
-                               const uint32_t *list, uint32_t count, const float *x, int verify);
+                               const uint32_t *list, uint32_t count, const void *x, int verify);
 
 /* The same for neurons at hand while model->batch, prepared, is handed over and pushed on. Returns the nanoseconds in which
    reads were handed over after a thread had found nothing left to compute. */
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const float *x);
+                                       const uint32_t *list, uint32_t count, const void *x);
 
 /* Compare checksums only, for neurons whose activation is known (exact mode). */
 uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,
@@ -333,8 +345,8 @@ uint32_t flin_stream_unit(const flashinfer_model *model);
 /* The most fetches that a chunk, or a layer's missing neurons, are. */
 uint32_t flin_stream_fetches(const flashinfer_model *model);
 
-/* y += contribution of neurons [first, ffn), read in order. */
-int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,
+/* y += contribution of neurons [first, ffn), read in order. x: flin_input() for up rows. */
+int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const void *x,
                 float *y, flashinfer_error *error);
 
 /* Called with a run of neurons whose bundles are at hand, checked, until it returns. */
@@ -353,8 +365,8 @@ typedef struct flin_audit_sums {
     float *missed; /* (width) */
 } flin_audit_sums;
 
-/* sums += all neurons of a layer */
-int flin_stream_audit(flashinfer_session *session, uint32_t layer, const float *x,
+/* sums += all neurons of a layer. x: flin_input() for up rows. */
+int flin_stream_audit(flashinfer_session *session, uint32_t layer, const void *x,
                       flin_audit_sums *sums, flashinfer_error *error);
 
 /* Fill rows[layer] with the up rows of neurons [from, to). */

@@ -20,7 +20,7 @@ typedef struct activate_task {
     const uint32_t *list;
     uint32_t count;
     uint32_t group; /* neurons a thread takes at once */
-    const float *x; /* NULL: only verify */
+    const void *x;  /* flin_input() of it; NULL: only verify */
     int verify;
     flin_batch *reads;     /* handed over by the caller's thread beside the computing; NULL: none */
     _Atomic uint32_t next; /* of list, not taken by any thread yet */
@@ -109,7 +109,7 @@ static uint32_t run(flashinfer_model *model, activate_task *task)
 }
 
 uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
-                               const uint32_t *list, uint32_t count, const float *x, int verify)
+                               const uint32_t *list, uint32_t count, const void *x, int verify)
 {
     activate_task task = {
         .model = model, .neurons = neurons, .list = list, .count = count, .x = x, .verify = verify};
@@ -117,7 +117,7 @@ uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neur
 }
 
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const float *x)
+                                       const uint32_t *list, uint32_t count, const void *x)
 {
     activate_task task = {.model = model,
                           .neurons = neurons,

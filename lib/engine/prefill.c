@@ -165,19 +165,19 @@ typedef struct heads_task {
     uint32_t count;
 } heads_task;
 
-static void run_head(const heads_task *task, float *scores, uint32_t head, uint32_t token)
+static void run_head(const heads_task *task, void *scratch, uint32_t head, uint32_t token)
 {
     flashinfer_model *model = task->session->model;
     const flin_shape *shape = &model->shape;
     enum flin_type type = model->config.kv_type;
     uint32_t column = head * shape->head_width;
-    uint64_t first = flin_type_bytes(type, 1) * (flin_kv_index(model, task->layer, 0) + column);
+    uint64_t first = flin_type_bytes(type, flin_kv_index(model, task->layer, 0) + column);
     uint64_t at = (uint64_t)token * shape->width + column;
 
     model->kernels->attend[type](
         model->prefill.projected + at, (const uint8_t *)task->session->keys + first,
         (const uint8_t *)task->session->values + first, task->session->position + token + 1,
-        shape->width, shape->head_width, scores, model->prefill.normed + at);
+        shape->width, shape->head_width, scratch, model->prefill.normed + at);
 }
 
 /* Head by head: its keys and values stay in a core's cache for all tokens. */
@@ -186,15 +186,14 @@ static void run_heads(void *context, uint32_t index, uint32_t count)
     const heads_task *task = context;
     flashinfer_model *model = task->session->model;
     uint32_t groups = (task->count + HEAD_TOKENS - 1) / HEAD_TOKENS, begin, end;
-    float *scores =
-        model->scratch.scores + (uint64_t)index * flin_round_up(model->config.context, 16);
+    void *scratch = flin_attend_scratch(model, index);
 
     flin_pool_share(model->shape.heads * groups, 1, index, count, &begin, &end);
     for (uint32_t item = begin; item < end; item++) {
         uint32_t first = item % groups * HEAD_TOKENS;
         if (atomic_load(&task->session->cancelled) != 0) return;
         for (uint32_t i = first; i < task->count && i < first + HEAD_TOKENS; i++)
-            run_head(task, scores, item / groups, i);
+            run_head(task, scratch, item / groups, i);
     }
 }
 

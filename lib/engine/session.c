@@ -82,7 +82,7 @@ static state_header header_of(const flashinfer_session *session, uint32_t positi
 static size_t run_bytes(const flashinfer_session *session, uint32_t position)
 {
     const flashinfer_model *model = session->model;
-    return (size_t)position * flin_type_bytes(model->config.kv_type, model->shape.width);
+    return (size_t)position * (size_t)flin_type_bytes(model->config.kv_type, model->shape.width);
 }
 
 static size_t state_bytes(const flashinfer_session *session, uint32_t position, uint32_t has_logits)
@@ -101,8 +101,8 @@ size_t flin_state_bytes(const flashinfer_session *session)
 static uint8_t *run_of(const flashinfer_session *session, void *cache, uint32_t layer)
 {
     const flashinfer_model *model = session->model;
-    uint32_t element_bytes = flin_type_bytes(model->config.kv_type, 1);
-    return (uint8_t *)cache + flin_kv_index(model, layer, 0) * element_bytes;
+    return (uint8_t *)cache +
+           flin_type_bytes(model->config.kv_type, flin_kv_index(model, layer, 0));
 }
 
 int flin_state_save(const flashinfer_session *session, void *buffer, size_t capacity,

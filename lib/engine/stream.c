@@ -226,7 +226,7 @@ static int mend(flashinfer_model *model, const flin_neurons *neurons, uint32_t c
 
 /* Activations of a chunk's neurons, damaged ones read again. */
 static int activate_chunk(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
-                          const float *x, flashinfer_error *error)
+                          const void *x, flashinfer_error *error)
 {
     int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
     int code;
@@ -239,7 +239,7 @@ static int activate_chunk(flashinfer_model *model, const flin_neurons *neurons, 
 }
 
 typedef struct dense_context {
-    const float *x;
+    const void *x;
     float *y;
 } dense_context;
 
@@ -258,7 +258,7 @@ static int compute_chunk(flashinfer_session *session, flashinfer_model *model, c
     return 0;
 }
 
-int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const float *x,
+int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const void *x,
                 float *y, flashinfer_error *error)
 {
     flashinfer_model *model = session->model;
@@ -299,7 +299,7 @@ int flin_stream_each(flashinfer_session *session, uint32_t layer, flin_neurons_t
 }
 
 typedef struct audit_context {
-    const float *x;
+    const void *x;
     flin_audit_sums *sums;
 } audit_context;
 
@@ -323,7 +323,7 @@ static int audit_chunk(flashinfer_session *session, flashinfer_model *model, con
     return 0;
 }
 
-int flin_stream_audit(flashinfer_session *session, uint32_t layer, const float *x,
+int flin_stream_audit(flashinfer_session *session, uint32_t layer, const void *x,
                       flin_audit_sums *sums, flashinfer_error *error)
 {
     audit_context context = {x, sums};

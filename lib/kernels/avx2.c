@@ -8,7 +8,7 @@
  * same for every row. add_rows is one fused multiply-add per element and row. Types differ only in
  * load8() and load_tail(): their type argument is a constant wherever they are inlined.
  */
-#include "kernels/kernels.h"
+#include "kernels/ref.h"
 
 #include <immintrin.h>
 #include <math.h>
@@ -267,8 +267,10 @@ INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
         store_part(to, c, cols, load_part(row, c, cols, type));
 }
 
-static void to_half(const float *x, uint32_t cols, uint16_t *to)
+static void from_float_f16(const float *x, uint32_t cols, void *row)
 {
+    uint16_t *to = row;
+
     for (uint32_t c = 0; c < cols; c += LANES) {
         const uint32_t count = cols - c < LANES ? cols - c : LANES;
         uint16_t halves[LANES];
@@ -360,58 +362,79 @@ INLINE float largest_of(const float *scores, uint32_t count)
     return largest;
 }
 
-/* Scores become exp(score - largest); returns their sum. */
-static float soften(float *scores, uint32_t count)
+/* A softmax that runs along: what was added up before a larger score came is scaled down. */
+typedef struct softmax {
+    float largest; /* -Inf: no score yet that counts */
+    float total;
+} softmax;
+
+/* Scores (count) become exp(score - largest), out what it was by the scale it has now. */
+static void soften(softmax *at, float *scores, uint32_t count, float *out, uint32_t head_dim)
 {
-    const __m256 largest = _mm256_set1_ps(largest_of(scores, count));
+    const float here = largest_of(scores, count);
+    const float largest = here > at->largest ? here : at->largest;
+    const __m256 most = _mm256_set1_ps(largest > -INFINITY ? largest : 0.0f);
     __m256 sum = _mm256_setzero_ps();
 
+    if (largest > at->largest) {
+        const float scale = _mm256_cvtss_f32(exp8(_mm256_set1_ps(at->largest - largest)));
+        for (uint32_t c = 0; c < head_dim; c++) out[c] *= scale;
+        at->total *= scale;
+        at->largest = largest;
+    }
     for (uint32_t p = 0; p < count; p += LANES) {
-        __m256 power = exp8(_mm256_sub_ps(load_part(scores, p, count, FLIN_F32), largest));
+        __m256 power = exp8(_mm256_sub_ps(load_part(scores, p, count, FLIN_F32), most));
 
         power = _mm256_and_ps(power, _mm256_castsi256_ps(tail_mask(count - p)));
         sum = _mm256_add_ps(sum, power);
         store_part(scores, p, count, power);
     }
-    return fold1(sum);
+    at->total += fold1(sum);
 }
 
 INLINE void attend(const float *q, const void *keys, const void *values, uint32_t count,
                    uint32_t stride, uint32_t head_dim, float *scores, float *out, type_t type)
 {
-    const rows_view key_rows = {NULL, keys, bytes_of(stride, type), count};
-    const rows_view value_rows = {NULL, values, bytes_of(stride, type), count};
-    float total;
+    softmax at = {-INFINITY, 0};
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    if (count == 0 || head_dim == 0) return;
-    dot_all(&key_rows, head_dim, q, scores, type);
-    total = soften(scores, count);
-    add_all(&value_rows, scores, 0, head_dim, out, type);
-    for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
+    for (uint32_t first = 0; first < count; first += FLIN_ATTEND_POSITIONS) {
+        const uint64_t skip = bytes_of((uint64_t)first * stride, type);
+        const uint32_t left = count - first,
+                       here = left < FLIN_ATTEND_POSITIONS ? left : FLIN_ATTEND_POSITIONS;
+        const rows_view key_rows = {NULL, (const uint8_t *)keys + skip, bytes_of(stride, type),
+                                    here};
+        const rows_view value_rows = {NULL, (const uint8_t *)values + skip, bytes_of(stride, type),
+                                      here};
+
+        dot_all(&key_rows, head_dim, q, scores, type);
+        soften(&at, scores, here, out, head_dim);
+        add_all(&value_rows, scores, 0, head_dim, out, type);
+    }
+    for (uint32_t c = 0; count != 0 && c < head_dim; c++) out[c] /= at.total;
 }
 
 /* ------------------------------------------------------------------------------------ the table */
 
-static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const float *x,
+static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_F32);
 }
 
-static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const float *x,
+static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_F16);
 }
 
-static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
     dot_rows(rows, count, cols, x, y, FLIN_F32);
 }
 
-static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
     dot_rows(rows, count, cols, x, y, FLIN_F16);
@@ -440,26 +463,36 @@ static void to_float_f16(const void *row, uint32_t cols, float *to)
 }
 
 static void attend_f32(const float *q, const void *keys, const void *values, uint32_t count,
-                       uint32_t stride, uint32_t head_dim, float *scores, float *out)
+                       uint32_t stride, uint32_t head_dim, void *scratch, float *out)
 {
-    attend(q, keys, values, count, stride, head_dim, scores, out, FLIN_F32);
+    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_F32);
 }
 
 static void attend_f16(const float *q, const void *keys, const void *values, uint32_t count,
-                       uint32_t stride, uint32_t head_dim, float *scores, float *out)
+                       uint32_t stride, uint32_t head_dim, void *scratch, float *out)
 {
-    attend(q, keys, values, count, stride, head_dim, scores, out, FLIN_F16);
+    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_F16);
 }
 
 const flin_kernels flin_kernels_avx2 = {
     .name = "avx2",
-    .matvec = {[FLIN_F32] = matvec_f32, [FLIN_F16] = matvec_f16},
-    .dot_rows = {[FLIN_F32] = dot_rows_f32, [FLIN_F16] = dot_rows_f16},
-    .add_rows = {[FLIN_F32] = add_rows_f32, [FLIN_F16] = add_rows_f16},
-    .to_float = {[FLIN_F32] = to_float_f32, [FLIN_F16] = to_float_f16},
-    .to_half = to_half,
+    .quantise = flin_ref_quantise,
+    .matvec = {matvec_f32, matvec_f16, flin_ref_matvec_bf16, flin_ref_matvec_q8_0,
+               flin_ref_matvec_q4_0},
+    .dot_rows = {dot_rows_f32, dot_rows_f16, flin_ref_dot_rows_bf16, flin_ref_dot_rows_q8_0,
+                 flin_ref_dot_rows_q4_0},
+    .add_rows = {add_rows_f32, add_rows_f16, flin_ref_add_rows_bf16, flin_ref_add_rows_q8_0,
+                 flin_ref_add_rows_q4_0},
+    .to_float = {to_float_f32, to_float_f16, flin_ref_to_float_bf16, flin_ref_to_float_q8_0,
+                 flin_ref_to_float_q4_0},
+    .from_float = {flin_ref_from_float_f32, from_float_f16, flin_ref_from_float_bf16,
+                   flin_ref_from_float_q8_0, flin_ref_from_float_q4_0},
     .layer_norm = layer_norm,
-    .attend = {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16},
+    .rms_norm = flin_ref_rms_norm,
+    .activate = {flin_ref_relu, flin_ref_relu2, flin_ref_silu},
+    .rotate = flin_ref_rotate,
+    .attend =
+        {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16, [FLIN_Q8_0] = flin_ref_attend_q8_0},
     .sketch_mask = flin_sketch_mask_avx2,
     .sketch_scores = flin_sketch_scores_avx2,
 };

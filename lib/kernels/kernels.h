@@ -18,52 +18,129 @@
 
 #include <stdint.h>
 
-enum flin_type { FLIN_F32 = 0, FLIN_F16 = 1, FLIN_TYPE_COUNT = 2 }; /* storage types of matrices */
+/* Storage types of matrices and of keys and values. The last two are GGUF's blocks (docs/format.md): FLIN_BLOCK elements
+   share a scale, so rows are a multiple of it long. */
+enum flin_type {
+    FLIN_F32 = 0,
+    FLIN_F16 = 1,
+    FLIN_BF16 = 2,
+    FLIN_Q8_0 = 3, /* float16 scale, 32 int8 */
+    FLIN_Q4_0 = 4, /* float16 scale, 16 bytes: element i in the low, i + 16 in the high half */
+    FLIN_TYPE_COUNT = 5
+};
 
-static inline uint32_t flin_type_bytes(enum flin_type type, uint32_t elements)
+#define FLIN_BLOCK 32u
+#define FLIN_Q8_0_BYTES 34u
+#define FLIN_Q4_0_BYTES 18u
+
+static inline int flin_type_quantised(enum flin_type type)
 {
-    return elements * (type == FLIN_F16 ? 2u : 4u);
+    return type == FLIN_Q8_0 || type == FLIN_Q4_0;
+}
+
+/* elements: whole blocks for quantised types */
+static inline uint64_t flin_type_bytes(enum flin_type type, uint64_t elements)
+{
+    switch (type) {
+    case FLIN_F16:
+    case FLIN_BF16:
+        return elements * 2;
+    case FLIN_Q8_0:
+        return elements / FLIN_BLOCK * FLIN_Q8_0_BYTES;
+    case FLIN_Q4_0:
+        return elements / FLIN_BLOCK * FLIN_Q4_0_BYTES;
+    default:
+        return elements * 4;
+    }
+}
+
+/* Dot products with quantised rows take levels instead of floats: each block of x as integers of magnitude up to
+   FLIN_LEVEL_MAX and a scale, so that a block's product is an exact integer sum and what rounding loses is a
+   hundredth of what float16 weights lose. Where they lie is the business of the table that makes and reads them. */
+#define FLIN_LEVEL_MAX 32639 /* 127 * 257: high and low bytes that are both int8 */
+
+static inline uint64_t flin_levels_bytes(uint64_t cols)
+{
+    return (cols * 4 + 256 + 63) / 64 * 64;
+}
+
+/* How a neuron's pre-activation becomes its activation. */
+enum flin_activation {
+    FLIN_RELU = 0,
+    FLIN_RELU2 = 1, /* relu(x)^2 */
+    FLIN_SILU = 2,  /* x / (1 + exp(-x)) */
+    FLIN_ACTIVATION_COUNT = 3
+};
+
+/* How rotary embeddings pair the elements of a head. */
+enum flin_pairs {
+    FLIN_PAIRS_HALVES = 0,    /* i with i + rotated / 2 (GPT-NeoX, Llama in Hugging Face's order) */
+    FLIN_PAIRS_NEIGHBOURS = 1 /* 2 i with 2 i + 1 (GPT-J, Llama in Meta's) */
+};
+
+#define FLIN_ATTEND_POSITIONS 64u /* that attention looks at together */
+
+/* Scratch of one attend(). */
+static inline uint64_t flin_attend_bytes(uint64_t head_dim)
+{
+    return FLIN_ATTEND_POSITIONS * sizeof(float) + flin_levels_bytes(head_dim);
 }
 
 /* Sketch matrices: see predictor/sketch.h for the layout of tiles. */
 struct flin_sketch;
 
 typedef struct flin_kernels {
-    const char *name; /* "ref", "avx2", "avx512" */
+    const char *name; /* "ref", "avx2", "avx512", "neon" */
+
+    /* levels: flin_levels_bytes(cols), 64-byte aligned; cols: whole blocks. A block with an Inf or a NaN makes every
+       product with it NaN. */
+    void (*quantise)(const float *x, uint32_t cols, void *levels);
 
     /* y[r] = sum_c w[r][c] * x[c] (+ bias[r])
-       w: (rows, cols) row-major; bias: (rows) or NULL */
-    void (*matvec[FLIN_TYPE_COUNT])(const void *w, uint32_t rows, uint32_t cols, const float *x,
+       w: (rows, cols) row-major; bias: (rows) or NULL
+       x: (cols) floats; levels of them for quantised types */
+    void (*matvec[FLIN_TYPE_COUNT])(const void *w, uint32_t rows, uint32_t cols, const void *x,
                                     const float *bias, float *y);
 
     /* y[i] = sum_c rows[i][c] * x[c]
-       rows: (count) pointers to (cols), any even address */
+       rows: (count) pointers to (cols), any even address; x: as for matvec */
     void (*dot_rows[FLIN_TYPE_COUNT])(const void *const *rows, uint32_t count, uint32_t cols,
-                                      const float *x, float *y);
+                                      const void *x, float *y);
 
     /* y[c] += sum_i a[i] * rows[i][c] for c in [begin, end), i in order; begin and end multiples of
-       64 or the width */
+       64 or the width. Of a quantised row it is (a[i] * scale) * level. */
     void (*add_rows[FLIN_TYPE_COUNT])(const void *const *rows, const float *a, uint32_t count,
                                       uint32_t begin, uint32_t end, float *y);
 
-    /* to[c] = row[c]: one row of a matrix as floats (embeddings) */
+    /* to[c] = row[c]: one row of a matrix as floats (embeddings), exactly */
     void (*to_float[FLIN_TYPE_COUNT])(const void *row, uint32_t cols, float *to);
 
-    /* to[c] = x[c] rounded to float16 */
-    void (*to_half)(const float *x, uint32_t cols, uint16_t *to);
+    /* row = x rounded to the type: floats to nearest even, blocks as ggml defines them; the same bits in every table */
+    void (*from_float[FLIN_TYPE_COUNT])(const float *x, uint32_t cols, void *row);
 
     /* y = (x - mean) / sqrt(var + eps) * weight + bias      all (n); y may be x */
     void (*layer_norm)(const float *x, const float *weight, const float *bias, uint32_t n,
                        float eps, float *y);
 
+    /* y = x / sqrt(mean(x^2) + eps) * weight      all (n); y may be x */
+    void (*rms_norm)(const float *x, const float *weight, uint32_t n, float eps, float *y);
+
+    /* y[i] = f(x[i]), times up[i] unless up is NULL (gated FFNs; x is the gate)      all (n); y may be x or up */
+    void (*activate[FLIN_ACTIVATION_COUNT])(const float *x, const float *up, uint32_t n, float *y);
+
+    /* Turn the first `rotated` (even) elements of each head by angles: pair k by cosines[k], sines[k].
+       x: (heads, head_dim); cosines, sines: (rotated / 2), one position's */
+    void (*rotate)(float *x, uint32_t heads, uint32_t head_dim, uint32_t rotated,
+                   const float *cosines, const float *sines, enum flin_pairs pairs);
+
     /* One head of attention for one query over `count` cached positions (paper: attention stays in
        DRAM). q: (head_dim) already scaled; keys, values: position p of this head at element p *
-       stride; type of both is the table index; scores: (count) scratch; out: (head_dim). Softmax
-       subtracts the maximum. No position, or scores without a finite maximum, are not an error:
-       zeros, or NaN. */
+       stride; type of both is the table index: F32, F16 or Q8_0, others are NULL; scratch: flin_attend_bytes(), 64-byte
+       aligned; out: (head_dim). The softmax runs along: FLIN_ATTEND_POSITIONS at a time, the largest score so far
+       subtracted. No position, or scores without a finite maximum, are not an error: zeros, or NaN. */
     void (*attend[FLIN_TYPE_COUNT])(const float *q, const void *keys, const void *values,
                                     uint32_t count, uint32_t stride, uint32_t head_dim,
-                                    float *scores, float *out);
+                                    void *scratch, float *out);
 
     /* Predicted neurons of rows [begin, end) as bits: mask[i / 64] bit i % 64; begin and end
        multiples of 64 or the row count. levels: the input quantised by flin_sketch_input(). */

@@ -1,6 +1,6 @@
 /*
- * ref.c - every kernel in plain C: the meaning the overlays are tested against, and all there is on
- * a CPU without one.
+ * ref.c - kernels in plain C, with ref_blocks.c and ref_more.c all of them: the meaning the overlays are tested against,
+ * and all there is on a CPU without one.
  *
  * Owns: clarity. Refuses: intrinsics, assumptions about alignment beyond what kernels.h promises.
  *
@@ -8,7 +8,7 @@
  * that is its one fixed order, it rounds less than one long chain, and a compiler can vectorise it
  * without being allowed to reorder sums.
  */
-#include "kernels/kernels.h"
+#include "kernels/ref.h"
 
 #include <math.h>
 
@@ -19,10 +19,10 @@
 /* Elements are copied out because rows are only promised to be 2-byte aligned. */
 static inline float element(const void *row, uint64_t c, enum flin_type type)
 {
-    if (type == FLIN_F16) {
+    if (type == FLIN_F16 || type == FLIN_BF16) {
         uint16_t half;
         memcpy(&half, (const uint8_t *)row + c * sizeof half, sizeof half);
-        return flin_float_from_half(half);
+        return type == FLIN_F16 ? flin_float_from_half(half) : flin_float_from_bfloat(half);
     }
     float value;
     memcpy(&value, (const uint8_t *)row + c * sizeof value, sizeof value);
@@ -31,7 +31,7 @@ static inline float element(const void *row, uint64_t c, enum flin_type type)
 
 static inline const void *element_at(const void *matrix, uint64_t c, enum flin_type type)
 {
-    return (const uint8_t *)matrix + c * (type == FLIN_F16 ? sizeof(uint16_t) : sizeof(float));
+    return (const uint8_t *)matrix + flin_type_bytes(type, c);
 }
 
 static inline float fold(const float lane[LANES])
@@ -61,28 +61,40 @@ static inline void matvec(const void *w, uint32_t rows, uint32_t cols, const flo
     }
 }
 
-static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const float *x,
+static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_F32);
 }
 
-static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const float *x,
+static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_F16);
 }
 
-static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+void flin_ref_matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                          const float *bias, float *y)
+{
+    matvec(w, rows, cols, x, bias, y, FLIN_BF16);
+}
+
+static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
     for (uint32_t i = 0; i < count; i++) y[i] = dot(rows[i], cols, x, FLIN_F32);
 }
 
-static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
+static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
     for (uint32_t i = 0; i < count; i++) y[i] = dot(rows[i], cols, x, FLIN_F16);
+}
+
+void flin_ref_dot_rows_bf16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
+                            float *y)
+{
+    for (uint32_t i = 0; i < count; i++) y[i] = dot(rows[i], cols, x, FLIN_BF16);
 }
 
 static inline void add_row(const void *row, float a, uint32_t begin, uint32_t end, float *y,
@@ -103,6 +115,12 @@ static void add_rows_f16(const void *const *rows, const float *a, uint32_t count
     for (uint32_t i = 0; i < count; i++) add_row(rows[i], a[i], begin, end, y, FLIN_F16);
 }
 
+void flin_ref_add_rows_bf16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                            uint32_t end, float *y)
+{
+    for (uint32_t i = 0; i < count; i++) add_row(rows[i], a[i], begin, end, y, FLIN_BF16);
+}
+
 static void to_float_f32(const void *row, uint32_t cols, float *to)
 {
     for (uint32_t c = 0; c < cols; c++) to[c] = element(row, c, FLIN_F32);
@@ -113,9 +131,28 @@ static void to_float_f16(const void *row, uint32_t cols, float *to)
     for (uint32_t c = 0; c < cols; c++) to[c] = element(row, c, FLIN_F16);
 }
 
-static void to_half(const float *x, uint32_t cols, uint16_t *to)
+void flin_ref_to_float_bf16(const void *row, uint32_t cols, float *to)
 {
+    for (uint32_t c = 0; c < cols; c++) to[c] = element(row, c, FLIN_BF16);
+}
+
+void flin_ref_from_float_f32(const float *x, uint32_t cols, void *row)
+{
+    memcpy(row, x, cols * sizeof *x);
+}
+
+static void from_float_f16(const float *x, uint32_t cols, void *row)
+{
+    uint16_t *to = row;
+
     for (uint32_t c = 0; c < cols; c++) to[c] = flin_half_from_float(x[c]);
+}
+
+void flin_ref_from_float_bf16(const float *x, uint32_t cols, void *row)
+{
+    uint16_t *to = row;
+
+    for (uint32_t c = 0; c < cols; c++) to[c] = flin_bfloat_from_float(x[c]);
 }
 
 static float sum(const float *x, uint32_t n)
@@ -143,55 +180,103 @@ static void layer_norm(const float *x, const float *weight, const float *bias, u
     for (uint32_t c = 0; c < n; c++) y[c] = (x[c] - mean) * scale * weight[c] + bias[c];
 }
 
-/* Scores become exp(score - largest); returns their sum. A NaN score makes the sum NaN, and so does
-   +Inf. */
-static float soften(float *scores, uint32_t count)
+/* A softmax that runs along: what was added up before a larger score came is scaled down. */
+typedef struct softmax {
+    float largest; /* -Inf: no score yet that counts */
+    float total;
+} softmax;
+
+/* Scores (count) become exp(score - largest), out what it was by the scale it has now. A NaN score makes the total NaN, and
+   so does +Inf. */
+static void soften(softmax *at, float *scores, uint32_t count, float *out, uint32_t head_dim)
 {
-    float largest = -INFINITY;
+    float largest = at->largest, scale;
 
     for (uint32_t p = 0; p < count; p++)
         if (scores[p] > largest) largest = scores[p];
-    for (uint32_t p = 0; p < count; p++) scores[p] = expf(scores[p] - largest);
-    return sum(scores, count);
+    if (largest > at->largest) {
+        scale = expf(at->largest - largest); /* 0 at first */
+        for (uint32_t c = 0; c < head_dim; c++) out[c] *= scale;
+        at->total *= scale;
+        at->largest = largest;
+    }
+    for (uint32_t p = 0; p < count; p++) /* none is larger than -Inf: they weigh nothing */
+        scores[p] = scores[p] == -INFINITY ? 0.0f : expf(scores[p] - largest);
+    at->total += sum(scores, count);
+}
+
+static float score_of(const void *key, uint32_t head_dim, const float *q, const void *levels,
+                      enum flin_type type)
+{
+    return type == FLIN_Q8_0 ? flin_ref_dot_q8_0(key, head_dim, levels)
+                             : dot(key, head_dim, q, type);
 }
 
 static inline void attend(const float *q, const void *keys, const void *values, uint32_t count,
-                          uint32_t stride, uint32_t head_dim, float *scores, float *out,
+                          uint32_t stride, uint32_t head_dim, void *scratch, float *out,
                           enum flin_type type)
 {
-    for (uint32_t p = 0; p < count; p++)
-        scores[p] = dot(element_at(keys, (uint64_t)p * stride, type), head_dim, q, type);
-
-    float total = soften(scores, count);
+    float *scores = scratch;
+    void *levels = scores + FLIN_ATTEND_POSITIONS;
+    softmax at = {-INFINITY, 0};
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    if (count == 0) return;
-    for (uint32_t p = 0; p < count; p++)
-        add_row(element_at(values, (uint64_t)p * stride, type), scores[p], 0, head_dim, out, type);
-    for (uint32_t c = 0; c < head_dim; c++) out[c] /= total;
+    if (type == FLIN_Q8_0) flin_ref_quantise(q, head_dim, levels);
+    for (uint32_t first = 0; first < count; first += FLIN_ATTEND_POSITIONS) {
+        uint32_t here =
+            count - first < FLIN_ATTEND_POSITIONS ? count - first : FLIN_ATTEND_POSITIONS;
+        for (uint32_t p = 0; p < here; p++)
+            scores[p] = score_of(element_at(keys, (uint64_t)(first + p) * stride, type), head_dim,
+                                 q, levels, type);
+        soften(&at, scores, here, out, head_dim);
+        for (uint32_t p = 0; p < here; p++) {
+            const void *row = element_at(values, (uint64_t)(first + p) * stride, type);
+            if (type == FLIN_Q8_0)
+                flin_ref_add_rows_q8_0(&row, &scores[p], 1, 0, head_dim, out);
+            else
+                add_row(row, scores[p], 0, head_dim, out, type);
+        }
+    }
+    for (uint32_t c = 0; count != 0 && c < head_dim; c++) out[c] /= at.total;
 }
 
 static void attend_f32(const float *q, const void *keys, const void *values, uint32_t count,
-                       uint32_t stride, uint32_t head_dim, float *scores, float *out)
+                       uint32_t stride, uint32_t head_dim, void *scratch, float *out)
 {
-    attend(q, keys, values, count, stride, head_dim, scores, out, FLIN_F32);
+    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_F32);
 }
 
 static void attend_f16(const float *q, const void *keys, const void *values, uint32_t count,
-                       uint32_t stride, uint32_t head_dim, float *scores, float *out)
+                       uint32_t stride, uint32_t head_dim, void *scratch, float *out)
 {
-    attend(q, keys, values, count, stride, head_dim, scores, out, FLIN_F16);
+    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_F16);
+}
+
+void flin_ref_attend_q8_0(const float *q, const void *keys, const void *values, uint32_t count,
+                          uint32_t stride, uint32_t head_dim, void *scratch, float *out)
+{
+    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_Q8_0);
 }
 
 const flin_kernels flin_kernels_ref = {
     .name = "ref",
-    .matvec = {[FLIN_F32] = matvec_f32, [FLIN_F16] = matvec_f16},
-    .dot_rows = {[FLIN_F32] = dot_rows_f32, [FLIN_F16] = dot_rows_f16},
-    .add_rows = {[FLIN_F32] = add_rows_f32, [FLIN_F16] = add_rows_f16},
-    .to_float = {[FLIN_F32] = to_float_f32, [FLIN_F16] = to_float_f16},
-    .to_half = to_half,
+    .quantise = flin_ref_quantise,
+    .matvec = {matvec_f32, matvec_f16, flin_ref_matvec_bf16, flin_ref_matvec_q8_0,
+               flin_ref_matvec_q4_0},
+    .dot_rows = {dot_rows_f32, dot_rows_f16, flin_ref_dot_rows_bf16, flin_ref_dot_rows_q8_0,
+                 flin_ref_dot_rows_q4_0},
+    .add_rows = {add_rows_f32, add_rows_f16, flin_ref_add_rows_bf16, flin_ref_add_rows_q8_0,
+                 flin_ref_add_rows_q4_0},
+    .to_float = {to_float_f32, to_float_f16, flin_ref_to_float_bf16, flin_ref_to_float_q8_0,
+                 flin_ref_to_float_q4_0},
+    .from_float = {flin_ref_from_float_f32, from_float_f16, flin_ref_from_float_bf16,
+                   flin_ref_from_float_q8_0, flin_ref_from_float_q4_0},
     .layer_norm = layer_norm,
-    .attend = {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16},
+    .rms_norm = flin_ref_rms_norm,
+    .activate = {flin_ref_relu, flin_ref_relu2, flin_ref_silu},
+    .rotate = flin_ref_rotate,
+    .attend =
+        {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16, [FLIN_Q8_0] = flin_ref_attend_q8_0},
     .sketch_mask = flin_sketch_mask_ref,
     .sketch_scores = flin_sketch_scores_ref,
 };

@@ -186,7 +186,7 @@ static uint64_t to_half(const flin_kernels *kernels, const float *from, uint64_t
 {
     for (uint64_t at = 0; at < count; at++) {
         if (!(fabsf(from[at]) < 65520.0f)) return at;
-        kernels->to_half(from + at, 1, to + at);
+        kernels->from_float[FLIN_F16](from + at, 1, to + at);
     }
     return count;
 }

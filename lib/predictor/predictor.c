@@ -116,7 +116,7 @@ uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predicto
 typedef struct exact_task {
     flin_predictor *predictor;
     const flin_rows *rows;
-    const float *x;
+    const void *x;
 } exact_task;
 
 static void run_exact(void *context, uint32_t index, uint32_t count)
@@ -133,7 +133,7 @@ static void run_exact(void *context, uint32_t index, uint32_t count)
 }
 
 uint32_t flin_predict_exact(flin_predictor *predictor, const flin_rows *rows, const float *bias,
-                            const float *x, uint32_t *ids, float *activations)
+                            const void *x, uint32_t *ids, float *activations)
 {
     exact_task task = {predictor, rows, x};
     uint32_t count = 0;

@@ -57,9 +57,10 @@ int flin_layer_predictor_check(const flin_layer_predictor *layer, const flin_ker
 uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
                             const float *x, uint32_t *ids);
 
-/* Ids below rows->count that fire, ascending, and their activations: relu(up . x + bias). bias: (neurons). */
+/* Ids below rows->count that fire, ascending, and their activations: relu(up . x + bias). bias: (neurons); x: as matvec of
+   rows->type takes it. */
 uint32_t flin_predict_exact(flin_predictor *predictor, const flin_rows *rows, const float *bias,
-                            const float *x, uint32_t *ids, float *activations);
+                            const void *x, uint32_t *ids, float *activations);
 
 /* Was a neuron named by the last flin_predict_named()? For the audit. */
 static inline int flin_predictor_named(const flin_predictor *predictor, uint32_t neuron)

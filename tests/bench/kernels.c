@@ -46,7 +46,7 @@ typedef struct bench {
     const void **rows; /* every row of ROW_BYTES_SCATTERED in the buffer, shuffled */
     float *x;          /* (16384) */
     float *y;          /* (65536) */
-    float *scores;     /* (FLIN_POOL_THREADS_MAX, POSITIONS) */
+    uint8_t *scratch;  /* (FLIN_POOL_THREADS_MAX, flin_attend_bytes(HEAD_DIM)) */
     flin_pool pool;
     uint64_t sink; /* keeps the read-sum alive */
 } bench;
@@ -75,11 +75,11 @@ typedef struct figures {
     double median;
 } figures;
 
-static const char *const type_names[FLIN_TYPE_COUNT] = {[FLIN_F32] = "f32", [FLIN_F16] = "f16"};
+static const char *const type_names[FLIN_TYPE_COUNT] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
 
 static uint64_t element_bytes(enum flin_type type)
 {
-    return type == FLIN_F16 ? 2 : 4;
+    return flin_type_bytes(type, 1);
 }
 
 /* ---------------------------------------------------------------------------------------- tasks */
@@ -149,10 +149,10 @@ static void run_attend(void *context, uint32_t index, uint32_t count)
 
     flin_pool_share(HEADS, 1, index, count, &begin, &end);
     for (uint32_t head = begin; head < end; head++)
-        b->kernels->attend[s->type](b->x, keys + head * head_step * unit,
-                                    keys + SLICE_BYTES / 2 + head * head_step * unit, positions,
-                                    s->stride, HEAD_DIM, b->scores + (uint64_t)index * POSITIONS,
-                                    b->y + head * HEAD_DIM);
+        b->kernels->attend[s->type](
+            b->x, keys + head * head_step * unit, keys + SLICE_BYTES / 2 + head * head_step * unit,
+            positions, s->stride, HEAD_DIM, b->scratch + index * flin_attend_bytes(HEAD_DIM),
+            b->y + head * HEAD_DIM);
 }
 
 /* --------------------------------------------------------------------------------------- timing */
@@ -265,8 +265,8 @@ static int prepare(bench *b)
     b->rows = malloc(count * sizeof *b->rows);
     b->x = malloc(16384 * sizeof *b->x);
     b->y = calloc(65536, sizeof *b->y);
-    b->scores = malloc((size_t)FLIN_POOL_THREADS_MAX * POSITIONS * sizeof *b->scores);
-    if (!b->buffer || !b->rows || !b->x || !b->y || !b->scores) return -1;
+    b->scratch = aligned_alloc(64, FLIN_POOL_THREADS_MAX * flin_attend_bytes(HEAD_DIM));
+    if (!b->buffer || !b->rows || !b->x || !b->y || !b->scratch) return -1;
 
     /* halves between 0.5 and 2 of either sign; pairs of them are ordinary floats too */
     for (uint64_t i = 0; i < MIB / 2; i++)

@@ -164,7 +164,7 @@ static void store(const synth_file *file, const float *from, uint64_t count, voi
     if (file->layout.choices.type == FLIN_GGUF_F32)
         memcpy(to, from, (size_t)count * sizeof *from);
     else
-        file->kernels->to_half(from, (uint32_t)count, to);
+        file->kernels->from_float[FLIN_F16](from, (uint32_t)count, to);
 }
 
 static int write_whole(synth_file *file, uint32_t target, const void *data, uint64_t bytes,

@@ -44,7 +44,7 @@ typedef struct product {
     const flin_kernels *kernels;
     flin_tile tile;
     void *w;
-    float *x, *y, *bias, *packed, *scratch;
+    float *exact, *x, *y, *bias, *packed, *scratch;
     const void *pointers[ROWS_MAX];
 } product;
 
@@ -56,27 +56,23 @@ static void *take(uint64_t bytes)
     return memory;
 }
 
-static void put(product *at, uint64_t i, float value)
+/* Random rows of the type, and what they are as floats. */
+static void fill(product *at)
 {
-    uint16_t half = flin_half_from_float(value);
+    uint64_t row_bytes = flin_type_bytes(at->type, at->cols);
 
-    if (at->type == FLIN_F16)
-        memcpy((uint8_t *)at->w + i * sizeof half, &half, sizeof half);
-    else
-        memcpy((uint8_t *)at->w + i * sizeof value, &value, sizeof value);
+    for (uint32_t r = 0; r < at->rows; r++) {
+        float *row = at->exact + (uint64_t)r * at->cols;
+        uint8_t *to = (uint8_t *)at->w + r * row_bytes;
+        for (uint32_t c = 0; c < at->cols; c++) row[c] = random_float();
+        flin_kernels_ref.from_float[at->type](row, at->cols, to);
+        flin_kernels_ref.to_float[at->type](to, at->cols, row);
+    }
 }
 
 static double get(const product *at, uint64_t i)
 {
-    uint16_t half;
-    float value;
-
-    if (at->type == FLIN_F16) {
-        memcpy(&half, (const uint8_t *)at->w + i * sizeof half, sizeof half);
-        return (double)flin_float_from_half(half);
-    }
-    memcpy(&value, (const uint8_t *)at->w + i * sizeof value, sizeof value);
-    return (double)value;
+    return (double)at->exact[i];
 }
 
 static void begin(product *at, uint32_t wanted)
@@ -86,14 +82,16 @@ static void begin(product *at, uint32_t wanted)
     at->rows = 1 + random_below(ROWS_MAX);
     at->cols = 1 + random_below(COLS_MAX);
     at->tokens = 1 + random_below(TOKENS_MAX);
-    at->type = random_below(2) == 0 ? FLIN_F32 : FLIN_F16;
+    at->type = random_below(FLIN_TYPE_COUNT);
+    if (flin_type_quantised(at->type)) at->cols = (at->cols + FLIN_BLOCK - 1) & ~(FLIN_BLOCK - 1);
     at->w = take(flin_type_bytes(at->type, at->rows * at->cols));
+    at->exact = take((uint64_t)at->rows * at->cols * sizeof(float));
     at->x = take(at->tokens * at->cols * sizeof(float));
     at->y = take((at->tokens * ROWS_MAX + 1) * sizeof(float));
     at->bias = take(at->rows * sizeof(float));
     at->packed = take(flin_gemm_x_floats(&at->tile, at->tokens, at->cols) * sizeof(float));
     at->scratch = take(flin_gemm_w_floats(&at->tile, ROWS_MAX) * sizeof(float));
-    for (uint64_t i = 0; i < (uint64_t)at->rows * at->cols; i++) put(at, i, random_float());
+    fill(at);
     for (uint32_t i = 0; i < at->tokens * at->cols; i++) at->x[i] = random_float();
     for (uint32_t i = 0; i < at->rows; i++) {
         at->bias[i] = random_float();
@@ -105,6 +103,7 @@ static void begin(product *at, uint32_t wanted)
 static void end(product *at)
 {
     free(at->w);
+    free(at->exact);
     free(at->x);
     free(at->y);
     free(at->bias);

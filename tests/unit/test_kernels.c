@@ -57,12 +57,13 @@ static int map_areas(void **state)
     return 0;
 }
 
-enum { AREA_X, AREA_Y, AREA_Z, AREA_BIAS, AREA_ROWS, AREA_MORE, AREA_SCORES, AREA_LAST };
+enum { AREA_X, AREA_Y, AREA_Z, AREA_BIAS, AREA_ROWS, AREA_MORE, AREA_LAST };
 
 /* -------------------------------------------------------------------------------- random values */
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
-static uint32_t shapes_done;
+static uint32_t shapes_of[8]; /* random shapes tested, of each table */
+static uint32_t now;          /* the table being tested */
 
 static uint32_t random_below(uint32_t n)
 {
@@ -91,37 +92,72 @@ static float random_value(uint32_t flavour, enum flin_type type)
     return random_float();
 }
 
-static size_t bytes_of(enum flin_type type)
+static size_t bytes_of(enum flin_type type, uint64_t elements)
 {
-    return type == FLIN_F16 ? sizeof(uint16_t) : sizeof(float);
+    return (size_t)flin_type_bytes(type, elements);
 }
 
+/* Of quantised types it changes the scale of the element's block. */
 static void put(void *row, uint32_t c, float value, enum flin_type type)
 {
-    uint16_t half = flin_half_from_float(value);
+    uint16_t half = type == FLIN_BF16 ? flin_bfloat_from_float(value) : flin_half_from_float(value);
+    uint8_t *at = (uint8_t *)row + flin_type_bytes(type, c);
 
-    if (type == FLIN_F16)
-        memcpy((uint8_t *)row + c * sizeof half, &half, sizeof half);
+    if (type == FLIN_F32)
+        memcpy(at, &value, sizeof value);
     else
-        memcpy((uint8_t *)row + c * sizeof value, &value, sizeof value);
+        memcpy(at, &half, sizeof half);
 }
 
+/* The formats once more, from their description: docs/format.md */
 static float get(const void *row, uint64_t c, enum flin_type type)
 {
+    const uint8_t *at = (const uint8_t *)row + flin_type_bytes(type, c);
     uint16_t half;
-    float value;
+    float value = 0;
+    int level;
 
-    if (type == FLIN_F16) {
-        memcpy(&half, (const uint8_t *)row + c * sizeof half, sizeof half);
+    memcpy(&half, at, sizeof half);
+    if (type == FLIN_F32) memcpy(&value, at, sizeof value);
+    switch (type) {
+    case FLIN_F16:
         return flin_float_from_half(half);
+    case FLIN_BF16:
+        return flin_float_from_bfloat(half);
+    case FLIN_Q8_0:
+        return flin_float_from_half(half) * (float)(int8_t)at[2 + c % 32];
+    case FLIN_Q4_0:
+        level = c % 32 < 16 ? at[2 + c % 32] & 15 : at[2 + c % 32 - 16] >> 4;
+        return flin_float_from_half(half) * (float)(level - 8);
+    default:
+        return value;
     }
-    memcpy(&value, (const uint8_t *)row + c * sizeof value, sizeof value);
-    return value;
+}
+
+static void fill_blocks(uint8_t *block, uint32_t count, uint32_t flavour, enum flin_type type)
+{
+    size_t bytes = bytes_of(type, FLIN_BLOCK);
+
+    for (uint32_t c = 0; c < count; c += FLIN_BLOCK, block += bytes) {
+        float scale = random_value(flavour, FLIN_F16) / (type == FLIN_Q8_0 ? 128 : 8);
+        put(block, 0, scale, type);
+        for (size_t i = 2; i < bytes; i++) block[i] = (uint8_t)random_below(256);
+    }
 }
 
 static void fill(void *row, uint32_t count, uint32_t flavour, enum flin_type type)
 {
+    if (flin_type_quantised(type)) {
+        fill_blocks(row, count, flavour, type);
+        return;
+    }
     for (uint32_t c = 0; c < count; c++) put(row, c, random_value(flavour, type), type);
+}
+
+/* As many as there may be of a type: whole blocks. */
+static uint32_t whole(enum flin_type type, uint32_t cols)
+{
+    return flin_type_quantised(type) ? cols / FLIN_BLOCK * FLIN_BLOCK : cols;
 }
 
 /* Mostly 1 to 300 so that every tail comes up often, now and then much wider. */
@@ -129,6 +165,20 @@ static uint32_t random_cols(uint32_t most)
 {
     uint32_t cols = random_below(64) == 0 ? random_below(most) : random_below(301);
     return cols < most ? cols : most;
+}
+
+static _Alignas(64) uint8_t levels_of_kernels[COLS_MAX * 4 + 512],
+    levels_of_ref[COLS_MAX * 4 + 512];
+
+/* What this table's dot products take for x. */
+static const void *input(const flin_kernels *kernels, enum flin_type type, const float *x,
+                         uint32_t cols)
+{
+    uint8_t *levels = kernels == &flin_kernels_ref ? levels_of_ref : levels_of_kernels;
+
+    if (!flin_type_quantised(type)) return x;
+    kernels->quantise(x, cols, levels);
+    return levels;
 }
 
 /* ----------------------------------------------------------------------------------- the tables */
@@ -139,6 +189,7 @@ static const flin_kernels *table_of(void **state)
     const flin_kernels *kernels = flin_kernels_choose(wanted);
     static const char *const names[] = {"", "ref", "avx2", "avx512"};
 
+    now = wanted;
     if (kernels != NULL) {
         assert_string_equal(kernels->name, names[wanted]);
         return kernels;
@@ -150,9 +201,9 @@ static const flin_kernels *table_of(void **state)
 }
 
 /* ref adds the rounded product on machines without fused arithmetic, overlays always fuse. */
-static int fuses(const flin_kernels *kernels)
+static int fuses(const flin_kernels *kernels, enum flin_type type)
 {
-    return kernels != &flin_kernels_ref;
+    return kernels->add_rows[type] != flin_kernels_ref.add_rows[type];
 }
 
 static void assert_close(double value, double expected, double bound, const char *what,
@@ -174,33 +225,42 @@ static void assert_same_bits(const float *a, const float *b, uint32_t count, con
 
 /* --------------------------------------------------------------------------------- dot products */
 
-static double exact_dot(const void *row, const float *x, uint32_t cols, enum flin_type type,
-                        double *magnitude)
+/* Half a level of x's block, for quantised types. */
+static double level_error(const float *x, uint32_t c)
 {
-    double sum = 0;
+    double most = 0;
 
-    *magnitude = 0;
+    for (uint32_t i = c / FLIN_BLOCK * FLIN_BLOCK; i <= (c | (FLIN_BLOCK - 1)); i++)
+        most = fmax(most, fabs((double)x[i]));
+    return most < 0x1p-99 ? most : most / FLIN_LEVEL_MAX * 0.5001;
+}
+
+/* And how far off a sum in float may be. */
+static double exact_dot(const void *row, const float *x, uint32_t cols, enum flin_type type,
+                        double *bound)
+{
+    double sum = 0, magnitude = 0, levels = 0;
+
     for (uint32_t c = 0; c < cols; c++) {
         double product = (double)get(row, c, type) * (double)x[c];
         sum += product;
-        *magnitude += fabs(product);
+        magnitude += fabs(product);
+        if (flin_type_quantised(type))
+            levels += fabs((double)get(row, c, type)) * level_error(x, c);
     }
+    *bound = (cols / 8 + 8) * UNIT * (magnitude + levels) + levels + cols * 0x1p-149;
     return sum;
-}
-
-static double dot_bound(uint32_t cols, double magnitude)
-{
-    return (cols / 8 + 8) * UNIT * magnitude + cols * 0x1p-149;
 }
 
 /* One matrix: against double and ref, row by row, split anywhere, scattered, with and without bias */
 static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t rows,
                       uint32_t cols, uint32_t flavour)
 {
-    size_t row_bytes = cols * bytes_of(type);
+    size_t row_bytes = bytes_of(type, cols);
     uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(40));
     float *x = place(AREA_X, cols * sizeof *x, 0);
     float *y = place(AREA_Y, rows * sizeof *y, 0);
+    const void *in;
     float *bias = place(AREA_BIAS, rows * sizeof *bias, 0);
     float other[ROWS_MAX], single[ROWS_MAX];
     const void *pointers[ROWS_MAX];
@@ -209,32 +269,33 @@ static void check_dot(const flin_kernels *kernels, enum flin_type type, uint32_t
     fill(w, rows * cols, flavour, type);
     fill(x, cols, flavour, FLIN_F32);
     fill(bias, rows, 0, FLIN_F32);
-    kernels->matvec[type](w, rows, cols, x, NULL, y);
-    flin_kernels_ref.matvec[type](w, rows, cols, x, NULL, other);
+    in = input(kernels, type, x, cols);
+    kernels->matvec[type](w, rows, cols, in, NULL, y);
+    flin_kernels_ref.matvec[type](w, rows, cols, input(&flin_kernels_ref, type, x, cols), NULL,
+                                  other);
     for (uint32_t r = 0; r < rows; r++) {
-        double magnitude, expected = exact_dot(w + r * row_bytes, x, cols, type, &magnitude);
-        double bound = dot_bound(cols, magnitude);
+        double bound, expected = exact_dot(w + r * row_bytes, x, cols, type, &bound);
         assert_close((double)y[r], expected, bound, "matvec", cols);
         assert_close((double)y[r], (double)other[r], 2 * bound, "matvec against ref", cols);
     }
 
     /* rows in another order and company */
     for (uint32_t r = 0; r < rows; r++) pointers[r] = w + (rows - 1 - r) * row_bytes;
-    kernels->dot_rows[type](pointers, rows, cols, x, other);
+    kernels->dot_rows[type](pointers, rows, cols, in, other);
     for (uint32_t r = 0; r < rows; r++)
-        kernels->dot_rows[type](&pointers[r], 1, cols, x, &single[r]);
+        kernels->dot_rows[type](&pointers[r], 1, cols, in, &single[r]);
     assert_same_bits(other, single, rows, "dot_rows together and alone");
     for (uint32_t r = 0; r < rows; r++) single[r] = other[rows - 1 - r];
     assert_same_bits(y, single, rows, "matvec and dot_rows");
 
-    kernels->matvec[type](w, cut, cols, x, NULL, other);
-    kernels->matvec[type](w + cut * row_bytes, rows - cut, cols, x, NULL, other + cut);
+    kernels->matvec[type](w, cut, cols, in, NULL, other);
+    kernels->matvec[type](w + cut * row_bytes, rows - cut, cols, in, NULL, other + cut);
     assert_same_bits(y, other, rows, "matvec split in two");
 
     for (uint32_t r = 0; r < rows; r++) other[r] += bias[r];
-    kernels->matvec[type](w, rows, cols, x, bias, y);
+    kernels->matvec[type](w, rows, cols, in, bias, y);
     assert_same_bits(y, other, rows, "matvec with bias");
-    shapes_done++;
+    shapes_of[now]++;
 }
 
 static void dot_products(void **state)
@@ -243,9 +304,9 @@ static void dot_products(void **state)
 
     for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
         for (uint32_t cols = 0; cols <= 300; cols++)
-            check_dot(kernels, type, 1 + random_below(9), cols, cols % 3);
+            check_dot(kernels, type, 1 + random_below(9), whole(type, cols), cols % 3);
         for (uint32_t i = 0; i < 200; i++) {
-            uint32_t cols = random_cols(COLS_MAX);
+            uint32_t cols = whole(type, random_cols(COLS_MAX));
             check_dot(kernels, type, random_below(cols > 8000 ? 9 : ROWS_MAX + 1), cols, i % 3);
         }
     }
@@ -259,9 +320,9 @@ static void dot_scattered(void **state)
     const void *rows[ROWS_MAX];
 
     for (uint32_t i = 0; i < 600; i++) {
-        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
-        uint32_t count = random_below(ROWS_MAX + 1), cols = random_cols(2000);
-        size_t row_bytes = cols * bytes_of(type), slack = 0;
+        enum flin_type type = i % FLIN_TYPE_COUNT;
+        uint32_t count = random_below(ROWS_MAX + 1), cols = whole(type, random_cols(2000));
+        size_t row_bytes = bytes_of(type, cols), slack = 0;
         float *x = place(AREA_X, cols * sizeof *x, 0);
 
         fill(x, cols, i % 3, FLIN_F32);
@@ -270,15 +331,15 @@ static void dot_scattered(void **state)
             fill(row, cols, i % 3, type);
             rows[r] = row;
         }
-        kernels->dot_rows[type](rows, count, cols, x, y);
-        flin_kernels_ref.dot_rows[type](rows, count, cols, x, other);
+        kernels->dot_rows[type](rows, count, cols, input(kernels, type, x, cols), y);
+        flin_kernels_ref.dot_rows[type](rows, count, cols, input(&flin_kernels_ref, type, x, cols),
+                                        other);
         for (uint32_t r = 0; r < count; r++) {
-            double magnitude, expected = exact_dot(rows[r], x, cols, type, &magnitude);
-            assert_close((double)y[r], expected, dot_bound(cols, magnitude), "dot_rows", cols);
-            assert_close((double)y[r], (double)other[r], 2 * dot_bound(cols, magnitude),
-                         "dot_rows against ref", cols);
+            double bound, expected = exact_dot(rows[r], x, cols, type, &bound);
+            assert_close((double)y[r], expected, bound, "dot_rows", cols);
+            assert_close((double)y[r], (double)other[r], 2 * bound, "dot_rows against ref", cols);
         }
-        shapes_done++;
+        shapes_of[now]++;
     }
 }
 
@@ -289,10 +350,10 @@ static void dot_not_finite(void **state)
     const float bad[] = {INFINITY, -INFINITY, NAN};
 
     for (uint32_t i = 0; i < 900; i++) {
-        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
+        enum flin_type type = i % 3; /* F32, F16, BF16 */
         uint32_t rows = 1 + random_below(9), cols = 1 + random_below(130);
         uint32_t row = random_below(rows), col = random_below(cols);
-        size_t row_bytes = cols * bytes_of(type);
+        size_t row_bytes = bytes_of(type, cols);
         uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(9));
         float *x = place(AREA_X, cols * sizeof *x, 0), y[9], expected = bad[i % 3];
 
@@ -312,7 +373,7 @@ static void dot_not_finite(void **state)
         x[col] = 0.0f; /* Inf * 0 */
         kernels->matvec[type](w, rows, cols, x, NULL, y);
         assert_true(isnan(y[row]));
-        shapes_done++;
+        shapes_of[now]++;
     }
 }
 
@@ -327,7 +388,7 @@ typedef struct sum {
 
 static void random_sum(sum *s, enum flin_type type, uint32_t cols, uint32_t flavour)
 {
-    size_t row_bytes = cols * bytes_of(type), slack = 0;
+    size_t row_bytes = bytes_of(type, cols), slack = 0;
 
     s->type = type;
     s->cols = cols;
@@ -338,6 +399,28 @@ static void random_sum(sum *s, enum flin_type type, uint32_t cols, uint32_t flav
         s->rows[i] = row;
         s->a[i] = random_value(flavour, FLIN_F32);
     }
+}
+
+/* A quantised element counts as its integer, a[i] times the block's scale. */
+static float factor(const sum *s, uint32_t i, uint32_t c)
+{
+    uint16_t half;
+
+    if (!flin_type_quantised(s->type)) return s->a[i];
+    memcpy(&half, (const uint8_t *)s->rows[i] + flin_type_bytes(s->type, c), sizeof half);
+    return s->a[i] * flin_float_from_half(half);
+}
+
+static float level(const sum *s, uint32_t i, uint32_t c)
+{
+    uint8_t block[FLIN_Q8_0_BYTES];
+    uint32_t first = c / FLIN_BLOCK * FLIN_BLOCK;
+
+    if (!flin_type_quantised(s->type)) return get(s->rows[i], c, s->type);
+    memcpy(block, (const uint8_t *)s->rows[i] + flin_type_bytes(s->type, first),
+           bytes_of(s->type, FLIN_BLOCK));
+    put(block, 0, 1.0f, s->type);
+    return get(block, c - first, s->type);
 }
 
 static void check_sum_values(const flin_kernels *kernels, const sum *s, const float *before,
@@ -351,12 +434,13 @@ static void check_sum_values(const flin_kernels *kernels, const sum *s, const fl
             double product = (double)s->a[i] * (double)get(s->rows[i], c, s->type);
             exact += product;
             magnitude += fabs(product);
-            fused = fmaf(s->a[i], get(s->rows[i], c, s->type), fused);
+            fused = fmaf(factor(s, i, c), level(s, i, c), fused);
         }
         assert_close((double)y[c], exact,
-                     (s->count + 1) * UNIT * 2 * magnitude + s->count * 0x1p-149, "add_rows",
+                     (s->count + 2) * UNIT * 2 * magnitude + s->count * 0x1p-140, "add_rows",
                      s->cols);
-        if (fuses(kernels)) assert_same_bits(&y[c], &fused, 1, "add_rows and a chain of fmaf");
+        if (fuses(kernels, s->type))
+            assert_same_bits(&y[c], &fused, 1, "add_rows and a chain of fmaf");
     }
 }
 
@@ -394,7 +478,7 @@ static void check_sum(const flin_kernels *kernels, enum flin_type type, uint32_t
     kernels->add_rows[type](s.rows, s.a, s.count, 0, cols, y);
     check_sum_values(kernels, &s, before, y);
     check_sum_splits(kernels, &s, before, y);
-    shapes_done++;
+    shapes_of[now]++;
 }
 
 static void added_rows(void **state)
@@ -402,8 +486,10 @@ static void added_rows(void **state)
     const flin_kernels *kernels = table_of(state);
 
     for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
-        for (uint32_t cols = 0; cols <= 300; cols++) check_sum(kernels, type, cols, cols % 3);
-        for (uint32_t i = 0; i < 100; i++) check_sum(kernels, type, random_cols(9000), i % 3);
+        for (uint32_t cols = 0; cols <= 300; cols++)
+            check_sum(kernels, type, whole(type, cols), cols % 3);
+        for (uint32_t i = 0; i < 100; i++)
+            check_sum(kernels, type, whole(type, random_cols(9000)), i % 3);
     }
 }
 
@@ -412,7 +498,7 @@ static void added_rows_not_finite(void **state)
     const flin_kernels *kernels = table_of(state);
 
     for (uint32_t i = 0; i < 600; i++) {
-        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
+        enum flin_type type = i % 2 + i / 2 % 2; /* F32, F16, BF16 */
         uint32_t cols = 1 + random_below(130), col = random_below(cols), bad;
         float *y = place(AREA_Y, cols * sizeof *y, 0);
         sum s;
@@ -426,7 +512,7 @@ static void added_rows_not_finite(void **state)
         kernels->add_rows[type](s.rows, s.a, s.count, 0, cols, y);
         for (uint32_t c = 0; c < cols; c++) assert_true(isfinite(y[c]) == (c != col));
         assert_true(i % 4 < 2 ? y[col] == INFINITY : isnan(y[col]));
-        shapes_done++;
+        shapes_of[now]++;
     }
 }
 
@@ -476,7 +562,7 @@ static void floats_to_floats(void **state)
         kernels->to_float[FLIN_F32](row, cols, to);
         assert_memory_equal(to, row, cols * sizeof *to);
         assert_true(to[-1] == 7.0f);
-        shapes_done++;
+        shapes_of[now]++;
     }
 }
 
@@ -514,7 +600,7 @@ static void floats_to_halves(void **state)
     count = edge_floats(x);
     assert_true(count < 200000);
     for (; count < 300000; count++) x[count] = flin_float_from_bits(random_below(0xffffffffu));
-    kernels->to_half(x, count, halves);
+    kernels->from_float[FLIN_F16](x, count, halves);
     for (uint32_t i = 0; i < count; i++)
         if (!same_half(halves[i], flin_half_from_float(x[i])))
             fail_msg("%a becomes %04x, not %04x", (double)x[i], halves[i],
@@ -525,13 +611,132 @@ static void floats_to_halves(void **state)
 
         fill(from, cols, cols % 3, FLIN_F32);
         to[-1] = 7;
-        kernels->to_half(from, cols, to);
+        kernels->from_float[FLIN_F16](from, cols, to);
         for (uint32_t i = 0; i < cols; i++) assert_int_equal(to[i], flin_half_from_float(from[i]));
         assert_int_equal(to[-1], 7);
-        shapes_done++;
+        shapes_of[now]++;
     }
     free(x);
     free(halves);
+}
+
+/* Where a block of x has an Inf or a NaN: NaN in every product with it. */
+static void levels_not_finite(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    const float bad[] = {INFINITY, -INFINITY, NAN};
+
+    for (uint32_t i = 0; i < 300; i++) {
+        enum flin_type type = i % 2 ? FLIN_Q8_0 : FLIN_Q4_0;
+        uint32_t cols = FLIN_BLOCK * (1 + random_below(9)), rows = 1 + random_below(9);
+        uint8_t *w = place(AREA_ROWS, rows * bytes_of(type, cols), 2 * random_below(9));
+        float *x = place(AREA_X, cols * sizeof *x, 0), y[9];
+
+        fill(w, rows * cols, 0, type);
+        fill(x, cols, 0, FLIN_F32);
+        x[random_below(cols)] = bad[i % 3];
+        kernels->matvec[type](w, rows, cols, input(kernels, type, x, cols), NULL, y);
+        for (uint32_t r = 0; r < rows; r++) assert_true(isnan(y[r]));
+        shapes_of[now]++;
+    }
+}
+
+/* What ggml's quantisers write, from their description: one scale a block, halves away from zero; and the largest
+   magnitude as -8. */
+static void expect_block(const float *x, enum flin_type type, uint8_t *block)
+{
+    float most = 0, largest = 0, scale, inverse;
+
+    for (uint32_t i = 0; i < 32; i++)
+        if (fabsf(x[i]) > most) most = fabsf(x[i]), largest = x[i];
+    scale = type == FLIN_Q8_0 ? most / 127.0f : largest / -8.0f;
+    inverse = scale != 0 ? 1.0f / scale : 0;
+    put(block, 0, scale, FLIN_F16);
+    for (uint32_t i = 0; type == FLIN_Q8_0 && i < 32; i++)
+        block[2 + i] = (uint8_t)(int)lroundf(x[i] * inverse);
+    for (uint32_t i = 0; type == FLIN_Q4_0 && i < 16; i++) {
+        int low = (int)floorf(x[i] * inverse + 8.5f),
+            high = (int)floorf(x[i + 16] * inverse + 8.5f);
+        block[2 + i] = (uint8_t)((low > 15 ? 15 : low) | (high > 15 ? 15 : high) << 4);
+    }
+}
+
+static void floats_to_blocks(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 2000; i++) {
+        enum flin_type type = i % 2 ? FLIN_Q8_0 : FLIN_Q4_0;
+        uint32_t cols = FLIN_BLOCK * random_below(20);
+        size_t bytes = bytes_of(type, cols);
+        float *x = place(AREA_X, cols * sizeof *x, 0), *back = place(AREA_Y, cols * sizeof *x, 0);
+        uint8_t *row = place(AREA_ROWS, bytes, 2 * random_below(9)), expected[40];
+
+        fill(x, cols, i % 3 == 1 ? 2 : 0, FLIN_F32);
+        for (uint32_t c = 0; i % 7 == 0 && c < cols; c++) x[c] = c % 3 ? 0.0f : -0.0f;
+        for (uint32_t c = 0; i % 11 == 0 && c < cols; c++) /* halves of a level */
+            x[c] = (float)(int)(random_below(255) - 127) * 0.5f;
+        kernels->from_float[type](x, cols, row);
+        for (uint32_t c = 0; c < cols; c += FLIN_BLOCK) {
+            expect_block(x + c, type, expected);
+            assert_memory_equal(row + bytes_of(type, c), expected, bytes_of(type, FLIN_BLOCK));
+        }
+        kernels->to_float[type](row, cols, back);
+        for (uint32_t c = 0; c < cols; c++)
+            assert_int_equal(flin_bits_from_float(back[c]),
+                             flin_bits_from_float(get(row, c, type)));
+        shapes_of[now]++;
+    }
+}
+
+/* A block with an Inf or a NaN becomes one of NaNs, and tiny ones zeros: nothing undefined. */
+static void blocks_not_finite(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    const float odd[] = {INFINITY, -INFINITY, NAN, 0x1p-140f, -0x1p-149f, 0x1p-120f};
+
+    for (uint32_t i = 0; i < 60; i++) {
+        enum flin_type type = i % 2 ? FLIN_Q8_0 : FLIN_Q4_0;
+        float x[32] = {0}, back[32];
+        uint8_t row[40];
+
+        x[random_below(32)] = odd[i / 2 % 6];
+        kernels->from_float[type](x, 32, row);
+        kernels->to_float[type](row, 32, back);
+        for (uint32_t c = 0; c < 32; c++)
+            assert_true(i / 2 % 6 < 3 ? isnan(back[c]) : back[c] == 0.0f);
+    }
+}
+
+static void bfloats(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    uint16_t *bfloats = place(AREA_ROWS, 65536 * sizeof *bfloats, 0);
+    float *floats = place(AREA_Y, 65536 * sizeof *floats, 0);
+    static float x[65536];
+
+    for (uint32_t i = 0; i < 65536; i++) bfloats[i] = (uint16_t)i;
+    kernels->to_float[FLIN_BF16](bfloats, 65536, floats);
+    for (uint32_t i = 0; i < 65536; i++) assert_int_equal(flin_bits_from_float(floats[i]), i << 16);
+    for (uint32_t round = 0; round < 8; round++) {
+        for (uint32_t i = 0; i < 65536; i++)
+            x[i] = flin_float_from_bits(round == 0 ? i << 16 | 0x8000u : random_below(0xffffffffu));
+        kernels->from_float[FLIN_BF16](x, 65536, bfloats);
+        for (uint32_t i = 0; i < 65536; i++)
+            assert_int_equal(bfloats[i], flin_bfloat_from_float(x[i]));
+    }
+    for (uint32_t cols = 0; cols <= 130; cols++) { /* tails */
+        float *from = place(AREA_X, cols * sizeof *from, 0),
+              *to = place(AREA_Y, cols * sizeof *to, 0);
+        uint16_t *row = place(AREA_ROWS, cols * sizeof *row, 2 * (cols % 3));
+
+        fill(from, cols, cols % 3, FLIN_F32);
+        kernels->from_float[FLIN_BF16](from, cols, row);
+        kernels->to_float[FLIN_BF16](row, cols, to);
+        for (uint32_t c = 0; c < cols; c++)
+            assert_true(to[c] == flin_float_from_bfloat(flin_bfloat_from_float(from[c])));
+        shapes_of[now]++;
+    }
 }
 
 /* ----------------------------------------------------------------------------------- layer norm */
@@ -567,7 +772,7 @@ static void check_norm(const flin_kernels *kernels, uint32_t n, float offset, fl
     memcpy(other, x, n * sizeof *x);
     kernels->layer_norm(other, weight, bias, n, eps, other);
     assert_same_bits(y, other, n, "layer_norm in place");
-    shapes_done++;
+    shapes_of[now]++;
 }
 
 static void layer_norms(void **state)
@@ -587,14 +792,123 @@ static void layer_norms(void **state)
         x[random_below(n)] = NAN;
         kernels->layer_norm(x, x, x, n, 1e-5f, y);
         for (uint32_t c = 0; c < n; c++) assert_true(isnan(y[c]));
-        shapes_done++;
+        shapes_of[now]++;
+    }
+}
+
+/* ---------------------------------------------------------------------- other architectures' own */
+
+static void rms_norms(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 400; i++) {
+        uint32_t n = i <= 300 ? i : random_cols(COLS_MAX);
+        float *x = place(AREA_X, n * sizeof *x, 0), *y = place(AREA_Y, n * sizeof *y, 0);
+        float *weight = place(AREA_ROWS, n * sizeof *weight, 0), *other = place(AREA_Z, n * 4, 0);
+        double squares = 0;
+
+        fill(x, n, i % 2 * 2, FLIN_F32);
+        fill(weight, n, 0, FLIN_F32);
+        for (uint32_t c = 0; c < n; c++) squares += (double)x[c] * (double)x[c] / n;
+        kernels->rms_norm(x, weight, n, 1e-6f, y);
+        for (uint32_t c = 0; c < n; c++) {
+            double expected = (double)x[c] / sqrt(squares + (double)1e-6f) * (double)weight[c];
+            assert_close((double)y[c], expected, (n / 8 + 16) * UNIT * fabs(expected), "rms_norm",
+                         n);
+        }
+        memcpy(other, x, n * sizeof *x);
+        kernels->rms_norm(other, weight, n, 1e-6f, other);
+        assert_same_bits(y, other, n, "rms_norm in place");
+        if (n != 0) {
+            x[random_below(n)] = NAN;
+            kernels->rms_norm(x, weight, n, 1e-6f, y);
+            for (uint32_t c = 0; c < n; c++) assert_true(isnan(y[c]));
+        }
+        shapes_of[now]++;
+    }
+}
+
+static double activated(enum flin_activation kind, double x)
+{
+    if (kind == FLIN_SILU) return x == -INFINITY ? -0.0 : x / (1 + exp(-x));
+    x = x < 0 ? 0 : x;
+    return kind == FLIN_RELU ? x : x * x;
+}
+
+static void activations(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 900; i++) {
+        enum flin_activation kind = i % FLIN_ACTIVATION_COUNT;
+        uint32_t n = random_cols(2000);
+        float *x = place(AREA_X, n * sizeof *x, 0), *y = place(AREA_Y, n * sizeof *y, 0);
+        float *up = i % 2 ? place(AREA_ROWS, n * sizeof *up, 0) : NULL;
+
+        fill(x, n, i / 3 % 3, FLIN_F32);
+        if (up != NULL) fill(up, n, 0, FLIN_F32);
+        for (uint32_t c = 0; c < n; c++) x[c] *= 30;
+        if (n != 0 && i % 9 < 3) x[random_below(n)] = NAN;
+        if (n != 0 && i % 9 == 3) x[random_below(n)] = -100.0f; /* exp(100) is no float */
+        kernels->activate[kind](x, up, n, y);
+        for (uint32_t c = 0; c < n; c++) {
+            double expected = activated(kind, (double)x[c]) * (up != NULL ? (double)up[c] : 1);
+            assert_close((double)y[c], expected, 6 * UNIT * fabs(expected) + 0x1p-120, "activation",
+                         n);
+            assert_true(isnan(y[c]) == isnan(expected));
+        }
+        kernels->activate[kind](x, up, n, x);
+        for (uint32_t c = 0; c < n; c++) assert_true(isnan(y[c]) ? isnan(x[c]) : x[c] == y[c]);
+        shapes_of[now]++;
+    }
+}
+
+static void rotations(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+
+    for (uint32_t i = 0; i < 600; i++) {
+        uint32_t heads = random_below(5), dim = 2 + random_below(140), rotated, half;
+        enum flin_pairs pairs = i % 2 ? FLIN_PAIRS_HALVES : FLIN_PAIRS_NEIGHBOURS;
+        float *x = place(AREA_X, heads * dim * sizeof *x, 0), before[5 * 142];
+        float *cosines, *sines;
+
+        rotated = i % 3 ? dim / 2 * 2 : random_below(dim + 1) / 2 * 2;
+        half = rotated / 2;
+        cosines = place(AREA_Y, half * sizeof *cosines, 0);
+        sines = place(AREA_Z, half * sizeof *sines, 0);
+        fill(x, heads * dim, i % 3, FLIN_F32);
+        memcpy(before, x, heads * dim * sizeof *x);
+        for (uint32_t k = 0; k < half; k++) {
+            cosines[k] = (float)cos(k * 0.37 + i);
+            sines[k] = (float)sin(k * 0.37 + i);
+        }
+        kernels->rotate(x, heads, dim, rotated, cosines, sines, pairs);
+        for (uint32_t c = 0; c < heads * dim; c++) {
+            uint32_t e = c % dim, base = c - e, k, a, b;
+            double left, right, expected;
+            if (e >= rotated) {
+                assert_true(x[c] == before[c]);
+                continue;
+            }
+            k = pairs == FLIN_PAIRS_HALVES ? e % half : e / 2;
+            a = base + (pairs == FLIN_PAIRS_HALVES ? k : 2 * k);
+            b = base + (pairs == FLIN_PAIRS_HALVES ? k + half : 2 * k + 1);
+            left = (double)before[a], right = (double)before[b];
+            expected = c == a ? left * (double)cosines[k] - right * (double)sines[k]
+                              : left * (double)sines[k] + right * (double)cosines[k];
+            assert_close((double)x[c], expected, 3 * UNIT * (fabs(left) + fabs(right)) + 0x1p-148,
+                         "rotate", dim);
+        }
+        shapes_of[now]++;
     }
 }
 
 /* ------------------------------------------------------------------------------------ attention */
 
 typedef struct head {
-    float *q, *scores, *out;
+    float *q, *out;
     uint8_t *keys, *values;
     uint32_t count, stride, dim;
     enum flin_type type;
@@ -608,13 +922,13 @@ static void random_head(head *h, enum flin_type type, uint32_t count, uint32_t d
     h->type = type;
     h->count = count;
     h->dim = dim;
-    h->stride = dim + gaps[random_below(5)];
+    h->stride = dim + (flin_type_quantised(type) ? gaps[random_below(3)] * FLIN_BLOCK
+                                                 : gaps[random_below(5)]);
     elements = count == 0 ? 0 : (uint64_t)(count - 1) * h->stride + dim;
     h->q = place(AREA_X, dim * sizeof(float), 0);
-    h->scores = place(AREA_SCORES, count * sizeof(float), 0);
     h->out = place(AREA_Y, dim * sizeof(float), 0);
-    h->keys = place(AREA_ROWS, elements * bytes_of(type), 0);
-    h->values = place(AREA_MORE, elements * bytes_of(type), 0);
+    h->keys = place(AREA_ROWS, bytes_of(type, elements), 0);
+    h->values = place(AREA_MORE, bytes_of(type, elements), 0);
     fill(h->keys, (uint32_t)elements, 0, type);
     fill(h->values, (uint32_t)elements, 0, type);
     for (uint32_t c = 0; c < dim; c++) h->q[c] = random_float() * sharpness;
@@ -622,7 +936,10 @@ static void random_head(head *h, enum flin_type type, uint32_t count, uint32_t d
 
 static void run_head(const flin_kernels *kernels, const head *h)
 {
-    kernels->attend[h->type](h->q, h->keys, h->values, h->count, h->stride, h->dim, h->scores,
+    static _Alignas(64) uint8_t scratch[8192];
+
+    assert_true(flin_attend_bytes(h->dim) <= sizeof scratch);
+    kernels->attend[h->type](h->q, h->keys, h->values, h->count, h->stride, h->dim, scratch,
                              h->out);
 }
 
@@ -632,27 +949,22 @@ static void exact_head(const head *h, double *out, double *slack)
 {
     double *weights = calloc(h->count + 1, sizeof *weights), total = 0, largest = -INFINITY,
            most = 0;
+    size_t step = bytes_of(h->type, h->stride);
 
     assert_non_null(weights);
     for (uint32_t p = 0; p < h->count; p++) {
-        double magnitude = 0;
-        for (uint32_t c = 0; c < h->dim; c++) {
-            double product =
-                (double)h->q[c] * (double)get(h->keys, (uint64_t)p * h->stride + c, h->type);
-            weights[p] += product;
-            magnitude += fabs(product);
-        }
+        double bound;
+        weights[p] = exact_dot(h->keys + p * step, h->q, h->dim, h->type, &bound);
         largest = fmax(largest, weights[p]);
-        most = fmax(most, magnitude);
+        most = fmax(most, bound);
     }
     for (uint32_t p = 0; p < h->count; p++) total += weights[p] = exp(weights[p] - largest);
     for (uint32_t c = 0; c < h->dim; c++) {
         out[c] = 0;
         for (uint32_t p = 0; p < h->count; p++)
-            out[c] +=
-                weights[p] / total * (double)get(h->values, (uint64_t)p * h->stride + c, h->type);
+            out[c] += weights[p] / total * (double)get(h->values + p * step, c, h->type);
     }
-    *slack = 4 * dot_bound(h->dim, most) + 8 * UNIT;
+    *slack = 4 * most + (8 + h->count / FLIN_ATTEND_POSITIONS * 4.0) * UNIT;
     free(weights);
 }
 
@@ -674,41 +986,77 @@ static void check_head(const flin_kernels *kernels, enum flin_type type, uint32_
         assert_close((double)h.out[c], expected[c], bound, "attend", dim);
         assert_close((double)h.out[c], (double)other[c], 2 * bound, "attend against ref", dim);
     }
-    shapes_done++;
+    shapes_of[now]++;
 }
+
+/* Types that keys and values have. */
+static const enum flin_type cached[] = {FLIN_F32, FLIN_F16, FLIN_Q8_0};
 
 static void attention(void **state)
 {
     const flin_kernels *kernels = table_of(state);
 
-    for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+    for (uint32_t i = 0; i < sizeof cached / sizeof *cached; i++) {
+        enum flin_type type = cached[i];
         for (uint32_t dim = 1; dim <= 300; dim++)
-            check_head(kernels, type, 1 + random_below(40), dim, dim % 4 == 0 ? 20.0f : 1.0f);
+            check_head(kernels, type, 1 + random_below(40), whole(type, dim),
+                       dim % 4 == 0 ? 20.0f : 1.0f);
         for (uint32_t count = 0; count <= 200; count++)
-            check_head(kernels, type, count, count % 2 ? 64 : 80, count % 4 == 0 ? 100.0f : 1.0f);
+            check_head(kernels, type, count, whole(type, count % 2 ? 64 : 80),
+                       count % 4 == 0 ? 100.0f : 1.0f);
         check_head(kernels, type, 1500, 64, 1.0f);
         check_head(kernels, type, 1023, 128, 10.0f);
     }
 }
 
-/* A head of one dimension: scores are the keys, so weights show the exponential itself. */
+/* A head of one dimension, whose scores are the keys, with a second of weight 1: weights show the exponential itself. */
 static void exponentials(void **state)
 {
     const flin_kernels *kernels = table_of(state);
+    static _Alignas(64) uint8_t scratch[1024];
 
     for (uint32_t i = 0; i < 4000; i++) {
         float *keys = place(AREA_ROWS, 2 * sizeof *keys, 0), values[2] = {1.0f, 0.0f};
-        float q = 1.0f, score, scores[2], out;
+        float q = 1.0f, score, out;
         double expected;
 
         score = i < 200 ? -(float)i : -(float)random_below(110000) / 1000.0f;
         keys[0] = score, keys[1] = 0.0f;
-        kernels->attend[FLIN_F32](&q, keys, values, 2, 1, 1, scores, &out);
+        kernels->attend[FLIN_F32](&q, keys, values, 2, 1, 1, scratch, &out);
         expected = exp((double)score);
-        assert_true(scores[1] == 1.0f);
-        assert_close((double)scores[0], expected, 2.5 * UNIT * expected + 0x1p-126, "exp", 1);
         assert_close((double)out, expected / (1 + expected), 5 * UNIT * expected + 0x1p-126,
                      "weight", 1);
+    }
+}
+
+/* The largest score comes early, late, or again and again larger: what was added before is scaled down. */
+static void running_softmax(void **state)
+{
+    const flin_kernels *kernels = table_of(state);
+    static _Alignas(64) uint8_t scratch[1024];
+    static float keys[1000], values[1000];
+
+    for (uint32_t i = 0; i < 300; i++) {
+        uint32_t count = 1 + random_below(1000);
+        double total = 0, weighed = 0, bound;
+        float q = 1.0f, out, slope = (float)(int)(i % 3 - 1) * 0.3f;
+
+        for (uint32_t p = 0; p < count; p++) {
+            keys[p] = slope * (float)p + random_float();
+            values[p] = random_float();
+            if (i % 5 == 0 && p < 130) keys[p] = -INFINITY; /* whole runs that weigh nothing */
+        }
+        kernels->attend[FLIN_F32](&q, keys, values, count, 1, 1, scratch, &out);
+        for (uint32_t p = 0; p < count; p++) {
+            double weight = exp((double)keys[p] - 300.0);
+            total += weight, weighed += weight * (double)values[p];
+        }
+        bound = ((double)count / 4 + 400) * UNIT; /* of scores up to 300, and the scaling down */
+        if (i % 5 == 0 && count <= 130)
+            assert_true(isnan(out));
+        else
+            assert_close((double)out, weighed / total, bound, "running softmax", count);
+        shapes_of[now]++;
     }
 }
 
@@ -716,25 +1064,28 @@ static void attention_not_finite(void **state)
 {
     const flin_kernels *kernels = table_of(state);
 
-    for (uint32_t i = 0; i < 600; i++) {
-        enum flin_type type = i % 2 ? FLIN_F16 : FLIN_F32;
-        uint32_t count = 1 + random_below(60), dim = 1 + random_below(70), p = random_below(count);
+    for (uint32_t i = 0; i < 900; i++) {
+        enum flin_type type = cached[i / 3 % 3];
+        uint32_t count = 1 + random_below(130), p = random_below(count);
+        uint32_t dim = flin_type_quantised(type) ? 32 + 32 * random_below(3) : 1 + random_below(70);
         uint32_t c = random_below(dim);
+        uint8_t *key;
         head h;
 
         random_head(&h, type, count, dim, 1.0f);
         h.q[c] = 1.0f;
-        if (i % 3 == 0) { /* -Inf: a masked position, which counts only if it is alone */
-            put(h.keys + p * h.stride * bytes_of(type), c, -INFINITY, type);
+        key = h.keys + bytes_of(type, (uint64_t)p * h.stride);
+        if (i % 3 == 0 && !flin_type_quantised(type)) {
+            /* -Inf: a masked position, which counts only if it is alone */
+            put(key, c, -INFINITY, type);
             run_head(kernels, &h);
             for (uint32_t k = 0; k < dim; k++) assert_true(isnan(h.out[k]) == (count == 1));
-            if (count > 1) assert_true(h.scores[p] == 0.0f);
         } else { /* NaN or +Inf as a score spoils all of this head */
-            put(h.keys + p * h.stride * bytes_of(type), c, i % 3 == 1 ? NAN : INFINITY, type);
+            put(key, c, i % 3 != 2 || flin_type_quantised(type) ? NAN : INFINITY, type);
             run_head(kernels, &h);
             for (uint32_t k = 0; k < dim; k++) assert_true(isnan(h.out[k]));
         }
-        shapes_done++;
+        shapes_of[now]++;
     }
 }
 
@@ -757,17 +1108,26 @@ static void choosing(void **state)
         for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
             assert_true(kernels->matvec[type] && kernels->dot_rows[type]);
             assert_true(kernels->add_rows[type] && kernels->to_float[type]);
-            assert_true(kernels->attend[type]);
+            assert_non_null(kernels->from_float[type]);
         }
-        assert_true(kernels->to_half && kernels->layer_norm && kernels->sketch_mask);
+        for (uint32_t i = 0; i < sizeof cached / sizeof *cached; i++)
+            assert_non_null(kernels->attend[cached[i]]);
+        for (uint32_t kind = 0; kind < FLIN_ACTIVATION_COUNT; kind++)
+            assert_non_null(kernels->activate[kind]);
+        assert_true(kernels->quantise && kernels->layer_norm && kernels->rms_norm);
+        assert_true(kernels->rotate && kernels->sketch_mask && kernels->sketch_scores);
     }
 }
 
 static void enough_shapes(void **state)
 {
     (void)state;
-    print_message("%u random shapes tested\n", shapes_done);
-    if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) != NULL) assert_true(shapes_done >= 10000);
+    for (uint32_t wanted = 1; wanted < sizeof shapes_of / sizeof *shapes_of; wanted++) {
+        const flin_kernels *kernels = flin_kernels_choose(wanted);
+        if (kernels == NULL) continue;
+        print_message("%s: %u random shapes tested\n", kernels->name, shapes_of[wanted]);
+        assert_true(shapes_of[wanted] >= 10000);
+    }
 }
 
 /* clang-format off */
@@ -789,9 +1149,17 @@ int main(void)
         FOR_EACH_TABLE(halves_to_floats),
         FOR_EACH_TABLE(floats_to_floats),
         FOR_EACH_TABLE(floats_to_halves),
+        FOR_EACH_TABLE(levels_not_finite),
+        FOR_EACH_TABLE(floats_to_blocks),
+        FOR_EACH_TABLE(blocks_not_finite),
+        FOR_EACH_TABLE(bfloats),
         FOR_EACH_TABLE(layer_norms),
+        FOR_EACH_TABLE(rms_norms),
+        FOR_EACH_TABLE(activations),
+        FOR_EACH_TABLE(rotations),
         FOR_EACH_TABLE(attention),
         FOR_EACH_TABLE(exponentials),
+        FOR_EACH_TABLE(running_softmax),
         FOR_EACH_TABLE(attention_not_finite),
         cmocka_unit_test(enough_shapes),
     };

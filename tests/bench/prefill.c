@@ -2,8 +2,11 @@
  * prefill.c - time to the first token of a prompt beside what cannot be beaten: the FFN's bytes at the rate the file is
  * read in sequence, and the dense model's arithmetic at the rate BLIS multiplies matrices, both measured in the same run.
  */
+#include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/model.h"
 #include "program.h"
@@ -17,6 +20,8 @@
 static const char usage[] =
     "prefill --model MODEL.gguf [--tokens 512] [--budget 50%] [--threads N] [--predictor KIND]\n"
     "  [--rounds N]  prompts, each in a model opened anew (default 1)\n"
+    "  [--cancel N]  then N more of the first's length, each cancelled at another moment: how long "
+    "until it ends\n"
     "  prints seconds to the first token and the larger of both limits";
 
 #define PIECE_BYTES (256u << 10)
@@ -28,6 +33,7 @@ static const char usage[] =
 typedef struct request {
     const char *model;
     uint32_t tokens;
+    uint32_t cancels;
     flashinfer_options options;
 } request;
 
@@ -139,7 +145,76 @@ static double flops(const flashinfer_info *info, uint32_t tokens)
 
 typedef struct result {
     double seconds, wait_seconds, bytes, flops;
+    double cancel_median_s, cancel_worst_s;
 } result;
+
+/* --------------------------------------------------------------------------------------- cancelling */
+
+typedef struct cancelling {
+    flashinfer_session *session;
+    double after_s;
+    uint64_t cancelled_ns;
+} cancelling;
+
+static void *cancel_later(void *context)
+{
+    cancelling *at = context;
+    struct timespec wait = {(time_t)at->after_s, (long)((at->after_s - floor(at->after_s)) * 1e9)};
+
+    (void)nanosleep(&wait, NULL);
+    at->cancelled_ns = flin_now_ns();
+    flashinfer_session_cancel(at->session);
+    return NULL;
+}
+
+/* Seconds from cancelling to the end of the call; 0: it was over before. */
+static int cancel_once(const request *asked, flashinfer_session *session, const int32_t *tokens,
+                       double after_s, double *seconds, flashinfer_error *error)
+{
+    cancelling at = {session, after_s, 0};
+    uint64_t ended_ns;
+    pthread_t thread;
+    int code = flashinfer_session_rewind(session, 0, error);
+
+    if (code != 0) return code;
+    if (pthread_create(&thread, NULL, cancel_later, &at) != 0) return FLASHINFER_ETHREAD;
+    code = flashinfer_eval(session, tokens, asked->tokens, error);
+    ended_ns = flin_now_ns();
+    (void)pthread_join(thread, NULL);
+    *seconds = 0;
+    if (code == 0) /* this prompt was faster: the cancelling meets the next call */
+        code = flashinfer_step(session, tokens[0], error);
+    else
+        *seconds = (double)(ended_ns - at.cancelled_ns) / 1e9;
+    return code == FLASHINFER_ECANCELED ? 0 : code;
+}
+
+static int by_value(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* Moments all over the first eight tenths of what the whole prompt took. */
+static int cancel_often(const request *asked, flashinfer_session *session, const int32_t *tokens,
+                        result *out, flashinfer_error *error)
+{
+    double *seconds = calloc(asked->cancels, sizeof *seconds);
+    int code = seconds == NULL ? FLASHINFER_ENOMEM : 0;
+
+    for (uint32_t i = 0; i < asked->cancels && code == 0; i++)
+        code = cancel_once(asked, session, tokens, out->seconds * 0.8 * (i + 0.5) / asked->cancels,
+                           &seconds[i], error);
+    if (code == 0) {
+        qsort(seconds, asked->cancels, sizeof *seconds, by_value);
+        out->cancel_median_s = seconds[asked->cancels / 2];
+        out->cancel_worst_s = seconds[asked->cancels - 1];
+    }
+    free(seconds);
+    return code;
+}
+
+/* -------------------------------------------------------------------------------------------- prompts */
 
 static int evaluate(const request *asked, flashinfer_model *model, result *out,
                     flashinfer_error *error)
@@ -161,6 +236,7 @@ static int evaluate(const request *asked, flashinfer_model *model, result *out,
     out->wait_seconds = (double)stats.prefill_wait_ns / 1e9;
     out->bytes = (double)stats.prefill_bytes;
     out->flops = flops(&info, asked->tokens);
+    if (code == 0 && asked->cancels != 0) code = cancel_often(asked, session, tokens, out, error);
     flashinfer_session_destroy(session);
     free(tokens);
     return code;
@@ -169,7 +245,7 @@ static int evaluate(const request *asked, flashinfer_model *model, result *out,
 static int run_round(const request *asked, flashinfer_error *error)
 {
     flashinfer_model *model = NULL;
-    result out = {0, 0, 0, 0};
+    result out = {0};
     double rate = 0, peak, flash, compute, limit;
     int code = measure_reads(asked, &rate, error);
 
@@ -187,19 +263,24 @@ static int run_round(const request *asked, flashinfer_error *error)
     (void)printf("limits: flash %.2f s (%.2f GB/s in sequence), arithmetic %.2f s (BLIS %.0f "
                  "GFLOP/s); time / limit %.2f\n",
                  flash, rate / 1e9, compute, peak / 1e9, limit > 0 ? out.seconds / limit : 0);
+    if (asked->cancels != 0)
+        (void)printf("cancelled %u times: median %.1f ms, longest %.1f ms\n", asked->cancels,
+                     out.cancel_median_s * 1e3, out.cancel_worst_s * 1e3);
     return 0;
 }
 
 int main(int argc, char **argv)
 {
-    const char *tokens = NULL, *rounds = NULL, *threads = NULL, *budget = "50%", *kind = NULL;
+    const char *tokens = NULL, *rounds = NULL, *threads = NULL, *budget = "50%", *kind = NULL,
+               *cancels = NULL;
     static const char *const kinds[] = {"exact", "sketch", "all", NULL};
     static const uint32_t numbers[] = {FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH,
                                        FLASHINFER_PREDICTOR_ALL};
     request asked = {.tokens = 512};
     const program_option known[] = {{"--model", &asked.model, NULL}, {"--tokens", &tokens, NULL},
                                     {"--budget", &budget, NULL},     {"--threads", &threads, NULL},
-                                    {"--predictor", &kind, NULL},    {"--rounds", &rounds, NULL}};
+                                    {"--predictor", &kind, NULL},    {"--rounds", &rounds, NULL},
+                                    {"--cancel", &cancels, NULL}};
     uint32_t count = 1;
     flashinfer_error error;
     int code = program_parse(argc, argv, known, sizeof known / sizeof *known, NULL, 0, usage);
@@ -209,13 +290,14 @@ int main(int argc, char **argv)
     if (code == 0 && asked.model == NULL) code = program_usage("--model is missing", usage);
     if (code == 0) code = program_u32("--tokens", tokens, 8, 1u << 20, &asked.tokens);
     if (code == 0) code = program_u32("--rounds", rounds, 1, 1000, &count);
+    if (code == 0) code = program_u32("--cancel", cancels, 1, 1000, &asked.cancels);
     if (code == 0) code = program_u32("--threads", threads, 1, 64, &asked.options.threads);
     if (code == 0)
         code = program_choice("--predictor", kind, kinds, numbers, &asked.options.predictor);
     if (code == 0) code = program_budget(budget, asked.model, &asked.options.memory_budget);
     if (code != 0) return code;
     if (asked.options.threads == 0) asked.options.threads = flin_pool_default_count();
-    asked.options.context_tokens = asked.tokens;
+    asked.options.context_tokens = asked.tokens + 1;
     for (uint32_t i = 0; i < count && code == 0; i++) code = run_round(&asked, &error);
     if (code == 0) return 0;
     (void)fprintf(stderr, "%s: %s\n", flashinfer_error_name(code), error.text);

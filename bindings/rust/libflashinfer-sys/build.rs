@@ -54,20 +54,25 @@ fn output(command: &mut Command) -> Option<String> {
 
 // ------------------------------------------------------------------------------------------ linking
 
-/// Tell cargo to link the library in this folder, and dependent crates where it lies.
-fn link_folder(folder: &Path, statically: bool) {
+/// Tell cargo to link the library in this folder, and dependent crates where it lies. A folder with
+/// an archive only is linked statically, asked or not.
+fn link_folder(folder: &Path, wants_archive: bool) {
     let folder = fs::canonicalize(folder)
         .unwrap_or_else(|problem| give_up(&format!("{}: {}", folder.display(), problem)));
-    let name = if statically {
-        "libflashinfer.a"
-    } else {
-        "libflashinfer.so"
-    };
-    let apple = folder.join("libflashinfer.dylib");
-    if !folder.join(name).exists() && (statically || !apple.exists()) {
-        give_up(&format!("there is no {} in {}", name, folder.display()));
+    let archive = folder.join("libflashinfer.a");
+    let shared = ["libflashinfer.so", "libflashinfer.dylib"]
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|path| path.exists());
+    let statically = wants_archive || shared.is_none();
+    if statically && !archive.exists() {
+        give_up(&format!(
+            "there is no libflashinfer to link in {}",
+            folder.display()
+        ));
     }
-    println!("cargo:rerun-if-changed={}", folder.join(name).display());
+    let library = shared.filter(|_| !statically).unwrap_or(archive);
+    println!("cargo:rerun-if-changed={}", library.display());
     println!("cargo:rustc-link-search=native={}", folder.display());
     if statically {
         println!("cargo:rustc-link-lib=static=flashinfer");
@@ -168,7 +173,10 @@ fn build_vendored() -> PathBuf {
              the folder it lies in, or take this crate with the source tree around it",
         );
     }
-    for part in &["include", "lib", "meson.build"] {
+    if env::var("HOST") != env::var("TARGET") {
+        give_up("for another machine than this one, build libflashinfer with meson and set FLASHINFER_LIB_DIR");
+    }
+    for part in &["include", "lib", "meson.build", "meson_options.txt"] {
         println!("cargo:rerun-if-changed={}", source.join(part).display());
     }
     if !build.join("build.ninja").exists() {

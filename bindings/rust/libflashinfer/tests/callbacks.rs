@@ -168,7 +168,9 @@ fn panics_come_through() {
     for name in ["progress", "trace", "input", "audit"] {
         *armed.lock().unwrap() = name;
         let before = session.position();
-        let said = panic_of(|| drop(session.eval(&[400, 500])));
+        // the audit of the last layer of the last token: nothing is left that could be cancelled
+        let tokens: &[i32] = if name == "audit" { &[400] } else { &[400, 500] };
+        let said = panic_of(|| drop(session.eval(tokens)));
         assert_eq!(said, "a fuse blew", "{}", name);
         let done = session.position();
         assert!(done <= before + 1, "{} ran on to {}", name, done);

@@ -5,6 +5,7 @@ usage: check.py BUILD_FOLDER MODEL.gguf      BUILD_FOLDER: has libflashinfer.so,
 
 Ends with 77 (skipped) without cargo. What is built lands in BUILD_FOLDER/bindings/rust; nothing is fetched.
 """
+import filecmp
 import os
 import re
 import shutil
@@ -57,6 +58,16 @@ class Check:
     def example(self, name, *arguments, **changes):
         return self.cargo("run", "--quiet", "--example", name, "--", self.model, *arguments, **changes)
 
+    def pack(self):
+        """Packed by Rust, the bundled checkpoint is the file that the C program made of it."""
+        path = os.path.join(self.target, "packed.gguf")
+        checkpoint = os.path.join(HERE, "..", "..", "examples", "models", "fable-14m")
+        self.cargo("run", "--quiet", "--example", "pack", "--", checkpoint, path)
+        if not filecmp.cmp(path, self.model, shallow=False):
+            sys.exit("the example pack writes another file than the C program")
+        os.remove(path)
+        print("packed the same file as the C program")
+
     def examples(self):
         """The library comes by pkg-config here, as after an install, then as an archive."""
         arguments = ["--prompt", PROMPT, "--tokens", "40"]
@@ -94,6 +105,7 @@ def main():
     check.tests()
     check.clippy()
     check.documentation()
+    check.pack()
     check.examples()
     return 0
 

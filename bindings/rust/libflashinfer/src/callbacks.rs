@@ -73,7 +73,7 @@ impl<'a> Trace<'a> {
     /// The neurons, ascending.
     pub fn ids(&self) -> &'a [u32] {
         // SAFETY: the library's array, there during the callback
-        unsafe { floats_or_ids(self.raw.ids, self.raw.count) }
+        unsafe { items(self.raw.ids, self.raw.count) }
     }
 }
 
@@ -115,7 +115,7 @@ pub struct Audit {
     pub missed_norm: f64,
 }
 
-unsafe fn floats_or_ids<'a, T>(data: *const T, count: u32) -> &'a [T] {
+unsafe fn items<'a, T>(data: *const T, count: u32) -> &'a [T] {
     if count == 0 {
         &[]
     } else {
@@ -221,7 +221,7 @@ unsafe extern "C" fn on_ffn_input(raw: *const sys::flashinfer_ffn_input, user: *
             layer: (*raw).layer,
             layer_count: (*raw).layer_count,
             step: (*raw).step,
-            x: floats_or_ids((*raw).x, (*raw).width),
+            x: items((*raw).x, (*raw).width),
         };
         shielded((), || ffn_input(&told));
     }

@@ -335,6 +335,46 @@ fn handles_hold_their_model() {
     assert_eq!(decoder.finish().unwrap(), "");
 }
 
+/// Two sessions of one model in two threads, its budget changing in a third: everyone gets what one alone gets.
+#[test]
+fn threads_share_a_model() {
+    let run = |session: &mut Session, first: i32| {
+        for token in first..first + 12 {
+            session.step(token).unwrap();
+        }
+        session.logits().unwrap().to_vec()
+    };
+    let model = Model::open(model_path(), &options().session_count(2)).unwrap();
+    let mut alone = model.session().unwrap();
+    let expected: Vec<_> = [300, 400]
+        .iter()
+        .map(|first| {
+            alone.rewind(0).unwrap();
+            run(&mut alone, *first)
+        })
+        .collect();
+    drop(alone);
+
+    let plan = model.plan().unwrap();
+    let sessions: Vec<_> = [300, 400]
+        .iter()
+        .map(|first| {
+            let mut session = model.session().unwrap();
+            std::thread::spawn(move || run(&mut session, *first))
+        })
+        .collect();
+    for round in 0..6 {
+        let budget = [plan.minimum_bytes, plan.maximum_bytes][round % 2];
+        model.set_budget(budget).unwrap();
+        assert_eq!(model.plan().unwrap().budget_bytes, budget);
+    }
+    let found: Vec<_> = sessions
+        .into_iter()
+        .map(|session| session.join().unwrap())
+        .collect();
+    assert!(found == expected);
+}
+
 /// Linux only: elsewhere there is no /proc.
 fn resident_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();

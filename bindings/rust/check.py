@@ -55,8 +55,9 @@ class Check:
         self.cargo("check", "--package", "libflashinfer", DOCS_RS="1", FLASHINFER_LIB_DIR=None, PKG_CONFIG="false")
         print("documented without a warning, and without a library")
 
-    def example(self, name, *arguments, **changes):
-        return self.cargo("run", "--quiet", "--example", name, "--", self.model, *arguments, **changes)
+    def example(self, name, *arguments, features="", **changes):
+        return self.cargo("run", "--quiet", "--package", "libflashinfer", "--features", features, "--example", name, "--",
+                          self.model, *arguments, **changes)
 
     def pack(self):
         """Packed by Rust, the bundled checkpoint is the file that the C program made of it."""
@@ -69,7 +70,7 @@ class Check:
         print("packed the same file as the C program")
 
     def examples(self):
-        """The library comes by pkg-config here, as after an install, then as an archive."""
+        """The library comes by pkg-config here, as after an install, then as an archive, then from the source tree."""
         arguments = ["--prompt", PROMPT, "--tokens", "40"]
         program = os.path.join(self.build, "examples", "generate")
         expected = subprocess.run([program, self.model, *arguments], check=True, capture_output=True,
@@ -80,15 +81,16 @@ class Check:
             with open(os.path.join(folder, "flashinfer.pc"), "w", encoding="utf8") as file:
                 file.write(text)
             installed = {"FLASHINFER_LIB_DIR": None, "PKG_CONFIG_PATH": folder}
-            for name, environment in (("shared", installed), ("static", {**installed, "FLASHINFER_STATIC": "1"})):
-                text = self.example("generate", *arguments, **environment)
+            for name, features, static in (("shared", "", None), ("static", "", "1"), ("vendored", "vendored", None)):
+                text = self.example("generate", *arguments, features=features, FLASHINFER_LIB_DIR=None,
+                                    PKG_CONFIG_PATH=folder, FLASHINFER_STATIC=static)
                 if not text.startswith(PROMPT) or text != expected + "\n":
                     sys.exit(f"{name}: the example says\n{text}\nthe C program says\n{expected}")
                 linked = subprocess.run(["ldd", os.path.join(self.target, "debug", "examples", "generate")], check=True,
                                         capture_output=True, encoding="utf8").stdout
                 if ("libflashinfer.so" in linked) != (name == "shared"):
                     sys.exit(f"{name}: linked is\n{linked}")
-        print("the same text as the C program, linked both ways")
+        print("the same text as the C program, linked in three ways")
         for name, pattern in (("cancel", r"cancelled: .*\nstands at token \d+ of 512\nwent on to token 512\n"),
                               ("storage", r"Once upon a time.+\n\n[1-9]\d* reads of the host, [1-9]\d* bytes\n")):
             text = self.example(name)

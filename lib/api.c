@@ -431,7 +431,7 @@ int flashinfer_state_load(flashinfer_session *session, const void *buffer, size_
 static int need_tokenizer(const flashinfer_model *model, flashinfer_error *error)
 {
     if (model->tokenizer != NULL) return 0;
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED, "this model was opened without its tokenizer");
+    return flin_tokenizer_refuse(error);
 }
 
 int flashinfer_tokenize(const flashinfer_model *model, const char *text, size_t text_bytes,

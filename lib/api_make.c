@@ -21,14 +21,21 @@ int flashinfer_order_create(uint32_t layers, uint32_t neurons, flashinfer_order 
 int flashinfer_order_add(flashinfer_order *order, const flashinfer_trace *trace,
                          flashinfer_error *error)
 {
+    const size_t first = offsetof(flashinfer_trace, ids) + sizeof trace->ids; /* of 0.1 */
+    flashinfer_trace own;
+    int code;
+
     NEED(order);
     NEED(trace);
-    if (trace->size < sizeof *trace)
+    if (trace->size < first)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "flashinfer_trace.size is %u: set it to sizeof(flashinfer_trace)",
                          trace->size);
-    if (trace->count != 0) NEED(trace->ids);
-    return flin_order_add(order, trace, error);
+    memset(&own, 0, sizeof own);
+    code = flin_struct_accept(trace, &own, sizeof own, "flashinfer_trace", error);
+    if (code != 0) return code;
+    if (own.count != 0) NEED(own.ids);
+    return flin_order_add(order, &own, error);
 }
 
 void flashinfer_order_destroy(flashinfer_order *order)

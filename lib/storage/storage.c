@@ -384,9 +384,10 @@ static int check_ops(const flashinfer_storage_ops *ops, flashinfer_storage_ops *
                      flashinfer_error *error)
 {
     const unsigned char *tail = (const unsigned char *)ops;
+    const size_t first = offsetof(flashinfer_storage_ops, close) + sizeof ops->close; /* of 0.1 */
     int asynchronous;
 
-    if (ops == NULL || ops->size < sizeof *ops)
+    if (ops == NULL || ops->size < first)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "storage ops: size must be sizeof(flashinfer_storage_ops)");
     for (size_t index = sizeof *ops; index < ops->size; index++)
@@ -394,7 +395,8 @@ static int check_ops(const flashinfer_storage_ops *ops, flashinfer_storage_ops *
             return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                              "storage ops: made for a newer library; this one is %d.%d",
                              FLASHINFER_VERSION_MAJOR, FLASHINFER_VERSION_MINOR);
-    *copy = *ops;
+    memset(copy, 0, sizeof *copy);
+    memcpy(copy, ops, ops->size < sizeof *copy ? ops->size : sizeof *copy);
     asynchronous = ops->submit != NULL && ops->wait != NULL;
     if (ops->caps == NULL) return flin_fail(error, FLASHINFER_EINVAL, "storage ops: no caps()");
     if (!asynchronous && (ops->submit != NULL || ops->wait != NULL))

@@ -772,6 +772,11 @@ int flin_tokenizer_decode(const flin_tokenizer *tokenizer, const int32_t *tokens
     return 0;
 }
 
+int flin_tokenizer_refuse(flashinfer_error *error)
+{
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED, "this model was opened without its tokenizer");
+}
+
 int32_t flin_tokenizer_bos(const flin_tokenizer *tokenizer)
 {
     return tokenizer->bos;

@@ -27,6 +27,9 @@ int flin_tokenizer_encode(const flin_tokenizer *tokenizer, const char *text, siz
 int flin_tokenizer_decode(const flin_tokenizer *tokenizer, const int32_t *tokens, size_t count,
                           char *text, size_t capacity, size_t *text_bytes, flashinfer_error *error);
 
+/* Why a model without a tokenizer has none; returns FLASHINFER_EUNSUPPORTED. */
+int flin_tokenizer_refuse(flashinfer_error *error);
+
 int32_t flin_tokenizer_bos(const flin_tokenizer *tokenizer); /* -1: none */
 int32_t flin_tokenizer_eos(const flin_tokenizer *tokenizer);
 int flin_tokenizer_adds_bos(const flin_tokenizer *tokenizer);

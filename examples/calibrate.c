@@ -25,7 +25,11 @@ static const char usage[] =
     "  --kinds      what every layer may choose from: sketches of 1 to 4 bits, low-rank factors\n"
     "  --bits, --rank   only sketches, factors of this size\n"
     "  --tokens     of the text that are run; an interrupted run goes on after the last window\n"
-    "  --budget     memory of the model while it runs over the text (default: all of it)";
+    "  --window-tokens  contexts of so many tokens, one after the other\n"
+    "  --budget     memory of the model while it runs over the text (default: all of it)\n"
+    "  --threads    compute threads (default: one per CPU)\n"
+    "  --storage    how the model is read: libaio, io_uring, pread or buffered\n"
+    "  --json       print the layers as JSON";
 
 typedef struct request {
     const char *model_path, *out_path, *text_path;

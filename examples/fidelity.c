@@ -20,8 +20,15 @@ static const char usage[] =
     "missed\n"
     "  --plot         neurons named against recall, every predictor with its best thresholds on "
     "this text\n"
-    "  --budget       memory of each predicted model (default: all of it); --exact-budget: of the "
-    "exact one";
+    "  --text         text to predict\n"
+    "  --ids          or its token ids: little-endian int32\n"
+    "  --window-tokens  contexts of so many tokens, one after the other\n"
+    "  --limit        stop after so many contexts\n"
+    "  --json         print figures as JSON\n"
+    "  --budget       memory of each predicted model (default: all of it)\n"
+    "  --exact-budget  memory of the exact model\n"
+    "  --threads      compute threads (default: one per CPU)\n"
+    "  --storage      how models are read: libaio, io_uring, pread or buffered";
 
 #define PLOT_TOKENS 4096u /* whose inputs the curves are made from */
 

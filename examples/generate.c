@@ -10,7 +10,14 @@
 
 static const char usage[] =
     "generate MODEL.gguf --prompt TEXT [--tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
-    "       [--seed S] [--json]\n" PROGRAM_MODEL_USAGE;
+    "       [--seed S] [--json]\n" PROGRAM_MODEL_USAGE "\n"
+    "  --prompt         text to go on from\n"
+    "  --tokens         how many more (default 64)\n"
+    "  --temperature    0: the likeliest token each time (default); higher: more surprising\n"
+    "  --top-k, --top-p  sample among the K likeliest, among the likeliest that make up P\n"
+    "  --seed           same seed, same text\n"
+    "  --json           print tokens and figures as JSON\n" PROGRAM_MODEL_HELP "\n"
+    "  Without --budget the model gets half of its file's size.";
 
 typedef struct run {
     flashinfer_model *model;

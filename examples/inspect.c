@@ -8,7 +8,9 @@
 
 #include "program.h"
 
-static const char usage[] = "inspect MODEL.gguf [--verify] [--json]";
+static const char usage[] = "inspect MODEL.gguf [--verify] [--json]\n"
+                            "  --verify       read the whole file and compare every checksum\n"
+                            "  --json         print it as JSON";
 
 static const char *type_name(uint32_t type)
 {

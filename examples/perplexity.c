@@ -14,7 +14,14 @@
 static const char usage[] =
     "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--audit N]\n"
     "       [--limit WINDOWS] [--json]\n" PROGRAM_MODEL_USAGE "\n"
-    "       (--kv: f32 where the budget allows)";
+    "  --text           text to predict\n"
+    "  --ids            or its token ids: little-endian int32\n"
+    "  --window-tokens  contexts of so many tokens, one after the other (default 512)\n"
+    "  --audit          every Nth token is also computed densely, to count what was missed\n"
+    "  --limit          stop after so many contexts\n"
+    "  --json           print figures as JSON\n" PROGRAM_MODEL_HELP "\n"
+    "  Without --budget all of the model is in memory; without --kv the cache is f32 where the\n"
+    "  budget allows.";
 
 typedef struct request {
     const char *text_path, *ids_path; /* one of the two */

@@ -9,7 +9,15 @@
 
 static const char usage[] =
     "probe DIRECTORY|FILE [--json] [--save FILE] [--seconds S] [--size BYTES] [--threads N]\n"
-    "       [--storage libaio|io_uring|pread|buffered]";
+    "       [--storage libaio|io_uring|pread|buffered]\n"
+    "  DIRECTORY      where a file of random bytes is written, read and gone again\n"
+    "  FILE           or a file to read, such as a model\n"
+    "  --json         print the figures as JSON\n"
+    "  --save         write them to a file for the --probe of other programs\n"
+    "  --seconds      to take for everything (default 5)\n"
+    "  --size         of the file written, bytes such as 64M (default 256M)\n"
+    "  --threads      of the memory and kernel rates (default: one per CPU)\n"
+    "  --storage      measure this kind alone";
 
 static const char *const kind_names[FLASHINFER_PROBE_KINDS] = {NULL, "libaio", "pread", "buffered",
                                                                "io_uring"};

@@ -11,9 +11,22 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Installed programs are called flashinfer-generate and so on. */
+static void print_usage(FILE *file, const char *usage)
+{
+    size_t name = strcspn(usage, " ");
+
+#ifdef __GLIBC__
+    (void)fprintf(file, "usage: %s%s\n", program_invocation_short_name, usage + name);
+#else
+    (void)fprintf(file, "usage: %.*s%s\n", (int)name, usage, usage + name);
+#endif
+}
+
 int program_usage(const char *problem, const char *usage)
 {
-    (void)fprintf(stderr, "%s\nusage: %s\n", problem, usage);
+    (void)fprintf(stderr, "%s\n", problem);
+    print_usage(stderr, usage);
     return 2;
 }
 
@@ -25,7 +38,7 @@ int program_parse_some(int argc, char **argv, const program_option *options, siz
     for (int i = 1; i < argc; i++) {
         size_t at = 0;
         if (strcmp(argv[i], "--help") == 0) {
-            (void)printf("usage: %s\n", usage);
+            print_usage(stdout, usage);
             exit(0);
         }
         while (at < option_count && strcmp(argv[i], options[at].name) != 0) at++;

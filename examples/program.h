@@ -25,7 +25,8 @@ int program_parse(int argc, char **argv, const program_option *options, size_t o
 int program_parse_some(int argc, char **argv, const program_option *options, size_t option_count,
                        const char **arguments, size_t least, size_t most, const char *usage);
 
-/* One line and the usage on stderr; returns 2. */
+/* One line and the usage on stderr; returns 2. A usage begins with the program's name as it lies here; what is printed
+   has the name it runs by. */
 int program_usage(const char *problem, const char *usage);
 
 /* Whole number or decimal with a range; NULL text leaves *value alone. Returns 0, or 2 after one line on stderr. */
@@ -72,6 +73,21 @@ typedef struct program_model_options {
     "       [--predictor-file FILE] [--kv f32|f16]\n"                                              \
     "       [--policy window|frequency|balanced] [--window K] [--threads N] [--probe FILE]\n"      \
     "       [--storage libaio|io_uring|pread|buffered] [--trace FILE]"
+
+/* And what each does. */
+#define PROGRAM_MODEL_HELP                                                                         \
+    "  --budget         memory of the model: a share of its file, or bytes such as 64M\n"          \
+    "  --predictor      which neurons are computed (default: the file's predictor; exact: as the " \
+    "dense model)\n"                                                                               \
+    "  --context        positions a session has room for\n"                                        \
+    "  --predictor-file  predictor made by calibrate, in place of the model file's own\n"          \
+    "  --kv             element type of the KV cache\n"                                            \
+    "  --policy         which neurons leave the cache first (default: balanced)\n"                 \
+    "  --window         neurons unused for so many tokens leave the cache\n"                       \
+    "  --threads        compute threads (default: one per CPU)\n"                                  \
+    "  --probe          what probe --save measured here\n"                                         \
+    "  --storage        how the file is read (default: the first of these that works on it)\n"     \
+    "  --trace          write there what every layer of every token asked for"
 
 /* Rows of a program's option table for them. */
 #define PROGRAM_MODEL_OPTIONS(texts)                                                               \

@@ -12,7 +12,8 @@ help:
 	@echo "make check-golden   all golden windows of all models (long)"
 	@echo "make bench      short benchmarks and the ablation on a small synthetic model (0.9 GB in $(BUILD)/)"
 	@echo "make ablation   the paper's tables at OPT-6.7B's shape, budgets in control groups (14 GB in $(BUILD)/, long)"
-	@echo "make install    install library, headers and pkg-config file (PREFIX=$(PREFIX), DESTDIR)"
+	@echo "make abi-baseline   accept what has been added to the binary interface (docs/abi.md)"
+	@echo "make install    install library, headers, programs, man pages (PREFIX=$(PREFIX), DESTDIR); undo: make uninstall"
 	@echo "make clean      remove $(BUILD)/ and the other build folders"
 
 setup:
@@ -56,11 +57,18 @@ ablation:
 $(BUILD)/opt-6.7b.gguf: | library
 	@$(BUILD)/tests/bench/synth --shape opt-6.7b $@
 
+abi-baseline:
+	@.ci/setup check
+	@tests/abi/abi.py update .
+
 install: library
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX)) && ninja -C $(BUILD) --quiet
 	@meson install -C $(BUILD) --no-rebuild
 
+uninstall:
+	@ninja -C $(BUILD) uninstall
+
 clean:
 	rm -rf build build-*
 
-.PHONY: all help setup library demo check check-golden bench ablation install clean
+.PHONY: all help setup library demo check check-golden bench ablation abi-baseline install uninstall clean

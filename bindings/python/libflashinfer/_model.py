@@ -1,0 +1,343 @@
+"""Models and sessions."""
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Union
+
+from . import _ffi
+from ._arrays import ids, room, view
+from ._calls import Handle, Owner, SessionHandle
+from ._ffi import ErrorCode, OpenFlags, Part, TokenizeFlags
+from ._library import Error, checked, library
+from ._options import options as filled
+from ._records import Info, ModelOptions, Path, Plan, SamplerOptions, Stats, Tensor, record
+from ._storage import HostStorage, Storage
+from ._text import Decoder, Sampler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._arrays import Floats
+
+VALUE_BYTES = 4096  # of a metadata entry's text
+
+
+def quiet(code: int) -> None:
+    """For calls without an error record."""
+    if code != 0:
+        raise Error(code, library().error_describe(code).decode())
+
+
+def answer(kind: Any, struct: Any, call: Callable[[Any], int]) -> Any:
+    result = struct(size=ctypes.sizeof(struct))
+    quiet(call(result))
+    return record(kind, result)
+
+
+def plan_file(path: Path, **options: Unpack[ModelOptions]) -> Plan:
+    """What a budget would give, without opening the model."""
+    struct, callbacks = filled(_ffi.flashinfer_options, ModelOptions, options)
+    plan = _ffi.flashinfer_plan(size=ctypes.sizeof(_ffi.flashinfer_plan))
+    callbacks.run(lambda error: library().plan_file(os.fsencode(path), struct, plan, error))
+    return record(Plan, plan)
+
+
+class Model(Owner):
+    """An open model file within a memory budget. Use it in a with statement, or close() it.
+
+    All its methods may be called from any thread; the library runs one after the other, without Python's lock.
+    """
+
+    def __init__(self, path: Path, **options: Unpack[ModelOptions]) -> None:
+        """Open a model file. memory_budget is in bytes; one that cannot work is an Error that names one that can."""
+        name = os.fsencode(path)
+        self._open(lambda *rest: library().model_open(name, *rest), options)
+
+    @classmethod
+    def open_fd(cls, fd: int, offset: int = 0, length: int = 0, **options: Unpack[ModelOptions]) -> Model:
+        """Open a model that is part of an open file. The descriptor stays yours and may be closed at once."""
+        model = cls.__new__(cls)
+        model._open(lambda *rest: library().model_open_fd(fd, offset, length, *rest), options)
+        return model
+
+    @classmethod
+    def open_storage(cls, storage: Storage, /, **options: Unpack[ModelOptions]) -> Model:
+        """Open a model whose bytes you deliver yourself."""
+        host = HostStorage(storage)
+        model = cls.__new__(cls)
+        model._open(lambda *rest: library().model_open_storage(host.ops, *rest), options, host)
+        return model
+
+    def _open(self, call: Callable[..., int], options: Any, host: Optional[HostStorage] = None) -> None:
+        struct, callbacks = filled(_ffi.flashinfer_options, ModelOptions, options)
+        pointer = ctypes.POINTER(_ffi.flashinfer_model)()
+        if host is not None:
+            host.callbacks = callbacks
+        try:
+            callbacks.run(lambda error: call(struct, pointer, error))
+        except BaseException:
+            if pointer:  # a callback's exception came too late to stop it
+                library().model_close(pointer)
+            raise
+        self._callbacks, self._host = callbacks, host
+        self._handle = Handle(pointer, library().model_close, struct, host)
+        self._dependents: weakref.WeakSet[Owner] = weakref.WeakSet()
+        callbacks.owner = weakref.ref(self._handle)
+
+    def close(self) -> None:
+        """Release everything, sessions included; arrays that still look into the model keep its memory."""
+        if self._handle is not None:
+            for dependent in list(self._dependents):
+                dependent.close()
+        super().close()
+
+    def _adopt(self, dependent: Any) -> Any:
+        self._dependents.add(dependent)
+        return dependent
+
+    def _run(self, call: Callable[..., int], *arguments: Any) -> None:
+        handle = self._use()
+        try:
+            self._callbacks.run(lambda error: call(handle.pointer, *arguments, error))
+        finally:
+            del handle
+
+    # ----------------------------------------------------------------------------------------------- what is in it
+
+    @property
+    def info(self) -> Info:
+        handle = self._use()
+        return answer(Info, _ffi.flashinfer_info, lambda info: library().model_info(handle.pointer, info))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """All entries of the file as text, long arrays shortened."""
+        handle, key, value = self._use(), ctypes.c_char_p(), ctypes.create_string_buffer(VALUE_BYTES)
+        found = {}
+        for index in range(self.info.metadata_count):
+            quiet(library().model_metadata(handle.pointer, index, key, value, VALUE_BYTES))
+            found[(key.value or b"").decode("utf-8", "replace")] = value.value.decode("utf-8", "replace")
+        return found
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        handle = self._use()
+
+        def one(index: int) -> Tensor:
+            return answer(Tensor, _ffi.flashinfer_tensor_info,
+                          lambda tensor: library().model_tensor(handle.pointer, index, tensor))
+        return [one(index) for index in range(self.info.tensor_count)]
+
+    def verify(self) -> None:
+        """Read the whole file and compare every checksum; the first that differs is an Error."""
+        self._run(library().model_verify)
+
+    def ffn_rows(self, layer: int, part: Part = Part.UP, first: int = 0, count: Optional[int] = None) -> Floats:
+        """(count, embedding_length) weights of a layer's neurons, all of them from `first` on if count is left out."""
+        info = self.info
+        count = info.ffn_length - first if count is None else count
+        values, array = room(count, info.embedding_length)
+        self._run(library().model_ffn_rows, layer, part, first, count, values)
+        return array
+
+    def ffn_bias(self, layer: int) -> Floats:
+        """(ffn_length) biases: a neuron fires if up . x + bias is above 0."""
+        values, array = room(self.info.ffn_length)
+        self._run(library().model_ffn_bias, layer, values)
+        return array
+
+    # -------------------------------------------------------------------------------------------- budget and counters
+
+    @property
+    def plan(self) -> Plan:
+        """How the budget is divided."""
+        handle = self._use()
+        return answer(Plan, _ffi.flashinfer_plan, lambda plan: library().model_plan(handle.pointer, plan))
+
+    def set_budget(self, budget_bytes: int) -> None:
+        """Change the budget of a live model; the output does not change."""
+        self._run(library().model_set_budget, budget_bytes)
+
+    @property
+    def stats(self) -> Stats:
+        """Sums since open or the last reset_stats(), over all sessions."""
+        handle = self._use()
+        return answer(Stats, _ffi.flashinfer_stats, lambda stats: library().model_stats(handle.pointer, stats))
+
+    def reset_stats(self) -> None:
+        handle = self._use()
+        quiet(library().model_reset_stats(handle.pointer))
+
+    # ------------------------------------------------------------------------------------------------------------ text
+
+    def tokenize(self, text: Union[str, bytes], *, bos: bool = True, special: bool = False) -> list[int]:
+        """Text to token ids. bos: begin with the model's bos token if it wants one; special: "</s>" becomes that token."""
+        handle, data, count = self._use(), text.encode() if isinstance(text, str) else bytes(text), ctypes.c_size_t()
+        flags = (TokenizeFlags.BOS if bos else 0) | (TokenizeFlags.SPECIAL if special else 0)
+        tokens = (ctypes.c_int32 * (len(data) + 1))()
+        checked(lambda error: library().tokenize(handle.pointer, data, len(data), flags, tokens, len(tokens), count, error))
+        return tokens[:count.value]
+
+    def detokenize_bytes(self, tokens: Sequence[int]) -> bytes:
+        """Token ids to bytes, which may begin or end inside a character."""
+        handle, given, count = self._use(), ids(tokens), ctypes.c_size_t()
+        try:
+            checked(lambda error: library().detokenize(handle.pointer, given, len(given), None, 0, count, error))
+        except Error as error:
+            if error.code != ErrorCode.EBUFFER:
+                raise
+        text = ctypes.create_string_buffer(count.value + 1)
+        checked(lambda error: library().detokenize(handle.pointer, given, len(given), text, count.value, count, error))
+        return text.raw[:count.value]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Token ids to text, with U+FFFD for what is no character. Use a decoder() for text that comes token by token."""
+        return self.detokenize_bytes(tokens).decode("utf-8", "replace")
+
+    def decoder(self) -> Decoder:
+        """Token ids to text, one by one."""
+        return self._adopt(Decoder(self))
+
+    # -------------------------------------------------------------------------------------------------------- sessions
+
+    def session(self) -> Session:
+        """Begin a sequence, in one of the session_count places that were planned when the model was opened."""
+        return self._adopt(Session(self))
+
+    def generate(self, prompt: Union[str, Sequence[int]], *, tokens: Optional[int] = None,
+                 sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> Iterator[str]:
+        """The text that follows a prompt, piece by piece, in a session of its own. See Session.generate()."""
+        with self.session() as session:
+            yield from session.generate(prompt, tokens=tokens, sampler=sampler, **sampling)
+
+
+class Session(Owner):
+    """One sequence: its position, and the logits of its last step. Make one with Model.session()."""
+
+    def __init__(self, model: Model) -> None:
+        pointer = ctypes.POINTER(_ffi.flashinfer_session)()
+        model._run(library().session_create, pointer)
+        self.model, self._callbacks = model, model._callbacks
+        self._handle = SessionHandle(pointer, model._use(), model._callbacks)
+        self._sampled: Optional[tuple[int, int]] = None  # position and token: chosen by generate(), not run yet
+
+    def _run(self, call: Callable[..., int], *arguments: Any) -> None:
+        handle = self._use()
+        self._sampled = None
+        try:
+            self._callbacks.run(lambda error: call(handle.pointer, *arguments, error), handle)
+        finally:
+            del handle
+
+    def step(self, token: int) -> None:
+        """Run one token. If it fails or is cancelled, position and logits stay as they were."""
+        self._run(library().step, token)
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        """Run tokens, such as a prompt. If it fails or is cancelled, `position` tells how far it came."""
+        given = ids(tokens)
+        self._run(library().eval, given, len(given))
+
+    @property
+    def logits(self) -> Optional[Floats]:
+        """(vocab_count) logits of the last step as a read-only view, None before the first.
+
+        Not a copy: the numbers are those of this session until its next call, after that whatever the library puts there.
+        The memory stays valid as long as the view, even if session and model are closed: they give it back after that.
+        """
+        handle, count = self._use(), ctypes.c_size_t()
+        pointer = library().logits(handle.pointer, count)
+        return view(pointer, count.value, handle.needs[0]) if pointer else None
+
+    @property
+    def position(self) -> int:
+        """Tokens in the session's context; during eval() in another thread, how far that is."""
+        return library().session_position(self._use().pointer)
+
+    def rewind(self, position: int = 0) -> None:
+        """Forget everything from `position` on; the logits too."""
+        self._run(library().session_rewind, position)
+
+    def cancel(self) -> None:
+        """Stop the session's running call, or its next one if none runs, with ECANCELED. From any thread."""
+        handle = self._use()
+        handle.late_cancel = False
+        library().session_cancel(handle.pointer)
+
+    def save(self) -> bytes:
+        """Position, logits and KV cache, for load() by the same model file."""
+        handle = self._use()
+        state, written = ctypes.create_string_buffer(library().state_bytes(handle.pointer)), ctypes.c_size_t()
+        checked(lambda error: library().state_save(handle.pointer, state, len(state), written, error))
+        return state.raw[:written.value]
+
+    def load(self, state: bytes) -> None:
+        """Go back to a saved state; one of another model file or KV type is an Error."""
+        data = (ctypes.c_char * len(state)).from_buffer_copy(state) if not isinstance(state, bytes) else state
+        self._run(library().state_load, data, len(data))
+
+    def generate(self, prompt: Union[str, Sequence[int]] = "", *, tokens: Optional[int] = None,
+                 sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> Iterator[str]:
+        """The text that follows what is in the session and the prompt, piece by piece, without the prompt.
+
+        Ends after `tokens` tokens, at the model's end of text, or when the context is full. `sampling` are keywords of
+        Sampler(), greedy without any; or give a sampler. You may break off and go on with another generate() or step().
+        """
+        info = self.model.info
+        if sampler is not None and sampling:
+            raise TypeError("give a sampler or its options, not both")
+        own = sampler is None
+        chosen = Sampler(info.vocab_count, **sampling) if sampler is None else sampler
+        try:
+            with self.model.decoder() as decoder:
+                yield from self._pieces(self._prompt(prompt), tokens, chosen, decoder)
+        finally:
+            if own:
+                chosen.close()
+
+    def _prompt(self, prompt: Union[str, Sequence[int]]) -> list[int]:
+        """The prompt's ids, after what generate() has given out but not run."""
+        position, sampled = self.position, self._sampled
+        left = [sampled[1]] if sampled is not None and sampled[0] == position else []
+        text = isinstance(prompt, str)
+        return left + (self.model.tokenize(prompt, bos=position == 0 and not left) if text else list(prompt))  # type: ignore
+
+    def _pieces(self, prompt: list[int], tokens: Optional[int], sampler: Sampler, decoder: Decoder) -> Iterator[str]:
+        eos = self.model.info.eos_token
+        for token in prompt:
+            sampler.accept(token)
+            decoder.push(token)
+        if prompt:
+            self.eval(prompt)
+        count = 0
+        while tokens is None or count < tokens:
+            token = sampler.sample(self._last_logits())
+            if token == eos:
+                break
+            count += 1
+            self._sampled = (self.position, token)
+            piece = decoder.push(token)
+            if piece:
+                yield piece
+            if self._sampled is None or count == tokens or not self._step_if_room(token):
+                break  # the host ran something else meanwhile; enough; no room for more
+        rest = decoder.end()
+        if rest:
+            yield rest
+
+    def _step_if_room(self, token: int) -> bool:
+        try:
+            self.step(token)
+        except Error as error:
+            if error.code != ErrorCode.ECONTEXT:
+                raise
+            return False
+        return True
+
+    def _last_logits(self) -> Floats:
+        logits = self.logits
+        if logits is None:
+            raise ValueError("the session has no logits to go on from: give a prompt")
+        return logits

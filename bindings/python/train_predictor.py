@@ -15,14 +15,15 @@ The second is what the paper took for OPT 6.7B. Needs numpy and torch; runs on a
 from __future__ import annotations
 
 import argparse
-import ctypes
-import ctypes.util
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, NamedTuple
+from typing import BinaryIO, Callable, Iterator, NamedTuple
+
+import libflashinfer
+from libflashinfer import Info
 
 try:
     import numpy as np
@@ -40,158 +41,32 @@ class Failure(Exception):
     """What the user has to know, in one line."""
 
 
-# --------------------------------------------------------------------------------------------------------- library
-
-PREDICTOR_EXACT = 1
-PART_UP = 0
-TOKENIZE_BOS = 1
-U32, U64, I32, POINTER, TEXT = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int32, ctypes.c_void_p, ctypes.c_char_p
+# ----------------------------------------------------------------------------------------------------------- model
 
 
-def fields(kind: Any, names: str) -> list[tuple[str, Any]]:
-    return [(name, kind) for name in names.split()]
+def load_library(path: str | None) -> None:
+    """The given one, else that of this repository, else where the module finds one."""
+    built = Path(__file__).resolve().parents[2] / "build" / "libflashinfer.so"
+    if path is None and "FLASHINFER_LIBRARY" not in os.environ and built.exists():
+        path = str(built)
+    try:
+        libflashinfer.load(path)
+    except libflashinfer.LibraryNotFound as error:
+        raise Failure(f"cannot use the library: {error}") from None
 
 
-class Error(ctypes.Structure):
-    _fields_ = [*fields(U32, "size"), *fields(I32, "code sys_errno layer"), *fields(ctypes.c_int64, "neuron offset"),
-                ("text", ctypes.c_char * 512)]
-
-
-class Info(ctypes.Structure):
-    _fields_ = [*fields(U32, "size layer_count embedding_length ffn_length head_count vocab_count context_tokens"),
-                *fields(U32, "tensor_count metadata_count bundle_bytes bundle_stride_bytes"),
-                *fields(I32, "bos_token eos_token"), *fields(U32, "add_bos"),
-                *fields(U64, "parameter_count file_bytes ffn_bytes"),
-                *fields(TEXT, "architecture name predictors"), *fields(U32, "ordered reserved")]
-
-
-class FfnInput(ctypes.Structure):
-    _fields_ = [*fields(U32, "size layer layer_count width"), *fields(U64, "step"),
-                ("x", ctypes.POINTER(ctypes.c_float))]
-
-
-FFN_INPUT_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.POINTER(FfnInput), POINTER)
-
-
-class Options(ctypes.Structure):
-    _fields_ = [*fields(U32, "size flags"), *fields(U64, "memory_budget"),
-                *fields(U32, "threads context_tokens session_count kv_type predictor window_tokens storage verify"),
-                *fields(U32, "kernels io_depth io_lanes io_timeout_ms audit_interval io_gap_bytes"),
-                *fields(POINTER, "log log_user progress progress_user probe"),
-                *fields(U32, "cache_policy reserved"), *fields(POINTER, "trace trace_user"),
-                *fields(TEXT, "predictor_path"), ("ffn_input", FFN_INPUT_CALLBACK), ("ffn_input_user", POINTER)]
-
-
-# Functions whose code comes with a flashinfer_error *, which they take after these arguments.
-CALLS = {
-    "model_open": [TEXT, ctypes.POINTER(Options), ctypes.POINTER(POINTER)],
-    "model_ffn_rows": [POINTER, U32, U32, U32, U32, POINTER],
-    "model_ffn_bias": [POINTER, U32, POINTER],
-    "session_create": [POINTER, ctypes.POINTER(POINTER)],
-    "session_rewind": [POINTER, U32],
-    "eval": [POINTER, POINTER, ctypes.c_size_t],
-    "tokenize": [POINTER, TEXT, ctypes.c_size_t, U32, POINTER, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)],
-    "predictor_create": [POINTER, ctypes.POINTER(POINTER)],
-    "predictor_set_lowrank": [POINTER, U32, U32, U32, POINTER, POINTER, POINTER],
-    "predictor_save": [POINTER, TEXT],
-}
-# The others: what they return, what they take.
-OTHERS = {
-    "error_init": (None, [ctypes.POINTER(Error), ctypes.c_size_t]),
-    "error_name": (TEXT, [ctypes.c_int]),
-    "options_init": (None, [ctypes.POINTER(Options), ctypes.c_size_t]),
-    "model_info": (ctypes.c_int, [POINTER, ctypes.POINTER(Info)]),
-    "model_close": (ctypes.c_int, [POINTER]),
-    "session_destroy": (None, [POINTER]),
-    "session_cancel": (None, [POINTER]),
-    "predictor_bytes": (U64, [POINTER, U32]),
-    "predictor_destroy": (None, [POINTER]),
-}
-
-
-class Library:
-    """libflashinfer's functions without their prefix; call() turns a code into a Failure."""
-
-    def __init__(self, path: str | None) -> None:
-        built = Path(__file__).resolve().parents[2] / "build" / "libflashinfer.so"
-        name = path or (str(built) if built.exists() else ctypes.util.find_library("flashinfer"))
-        if name is None:
-            raise Failure("libflashinfer is not installed and not in build/: build it or give --library PATH")
-        try:
-            self.shared = ctypes.CDLL(name)
-            for call, arguments in CALLS.items():
-                self.declare(call, ctypes.c_int, [*arguments, ctypes.POINTER(Error)])
-            for call, (returned, arguments) in OTHERS.items():
-                self.declare(call, returned, arguments)
-        except (OSError, AttributeError) as error:
-            raise Failure(f"cannot use the library: {error}") from None
-
-    def declare(self, name: str, returned: Any, arguments: list[Any]) -> None:
-        function = getattr(self.shared, "flashinfer_" + name)
-        function.restype, function.argtypes = returned, arguments
-        setattr(self, name, function)
-
-    def call(self, name: str, *arguments: Any) -> None:
-        error = Error()
-        self.error_init(error, ctypes.sizeof(error))
-        code = getattr(self, name)(*arguments, error)
-        self.check(code, error.text.decode(errors="replace"))
-
-    def check(self, code: int, text: str) -> None:
-        if code != 0:
-            raise Failure(f"{self.error_name(code).decode()}: {text}")
-
-
-class Model:
+class Model(libflashinfer.Model):
     """A model that runs exactly and hands its FFN inputs to a function of (layer, input)."""
 
-    def __init__(self, library: Library, path: str, context: int, threads: int, budget: int) -> None:
-        self.lib, self.handle, self.session = library, POINTER(), POINTER()
-        self.take, self.stopped = None, None
-        options = Options()
-        library.options_init(options, ctypes.sizeof(options))
-        options.predictor, options.context_tokens = PREDICTOR_EXACT, context
-        options.threads, options.memory_budget = threads, budget
-        options.ffn_input = self.callback = FFN_INPUT_CALLBACK(self.hand_over)  # kept alive as long as the model
-        library.call("model_open", os.fsencode(path), options, self.handle)
-        library.call("session_create", self.handle, self.session)
-        self.info = Info(size=ctypes.sizeof(Info))
-        library.check(library.model_info(self.handle, self.info), "model_info")
-
-    def hand_over(self, given: Any, _user: Any) -> None:
-        """An exception, Ctrl-C too, cannot pass through the library: it ends the evaluation and waits."""
-        try:
-            at = given.contents
-            self.take(at.layer, np.ctypeslib.as_array(at.x, (at.width,)))
-        except BaseException as error:  # noqa: BLE001
-            self.stopped = self.stopped or error
-            self.lib.session_cancel(self.session)
-
-    def tokenize(self, text: bytes) -> np.ndarray:
-        ids, count = np.empty(len(text) + 1, np.int32), ctypes.c_size_t()
-        self.lib.call("tokenize", self.handle, text, len(text), TOKENIZE_BOS, ids.ctypes.data, ids.size, count)
-        return ids[:count.value].copy()
+    def __init__(self, path: str, context: int, threads: int, budget: int) -> None:
+        super().__init__(path, predictor=libflashinfer.Predictors.EXACT, context_tokens=context, threads=threads,
+                         memory_budget=budget, ffn_input=lambda given: self.take(given.layer, given.x))
+        self.window = self.session()
 
     def run(self, ids: np.ndarray) -> None:
         """A window of its own, from position 0."""
-        self.lib.call("session_rewind", self.session, 0)
-        try:
-            self.lib.call("eval", self.session, ids.ctypes.data, ids.size)
-        finally:
-            if self.stopped is not None:
-                raise self.stopped
-
-    def up(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """(neurons, d) weights and (neurons) biases: a neuron fires if w . x + b is above 0."""
-        rows = np.empty((self.info.ffn_length, self.info.embedding_length), np.float32)
-        bias = np.empty(self.info.ffn_length, np.float32)
-        self.lib.call("model_ffn_rows", self.handle, layer, PART_UP, 0, len(rows), rows.ctypes.data)
-        self.lib.call("model_ffn_bias", self.handle, layer, bias.ctypes.data)
-        return rows, bias
-
-    def close(self) -> None:
-        self.lib.session_destroy(self.session)
-        self.lib.check(self.lib.model_close(self.handle), "model_close")
+        self.window.rewind()
+        self.window.eval(ids)
 
 
 # --------------------------------------------------------------------------------------------------------- samples
@@ -252,7 +127,7 @@ class Samples:
 
 def collect(model: Model, file: BinaryIO, text: str, tokens: int, window: int) -> Samples:
     """Run the model over windows spread evenly over the text."""
-    ids = model.tokenize(Path(text).read_bytes())
+    ids = np.array(model.tokenize(Path(text).read_bytes()), np.int32)
     windows = min(tokens, len(ids)) // window
     if windows < 2:
         raise Failure(f"{text}: {min(tokens, len(ids))} tokens are too few, two windows of {window} are the least")
@@ -387,7 +262,7 @@ def fit_layer(model: Model, samples: Samples, layer: int, rank: int, args: argpa
               progress: Progress) -> tuple[Factors, str]:
     """The factors, and a line about them."""
     x, held = (part.to(args.device) for part in samples.layer(layer))
-    truth = Truth(*(torch.from_numpy(part).to(args.device) for part in model.up(layer)))
+    truth = Truth(*(torch.from_numpy(part).to(args.device) for part in (model.ffn_rows(layer), model.ffn_bias(layer))))
     epoch = work_of(model.info, rank)
     factors = train(x, truth, rank, args.seed + layer, args, lambda part: progress.add(part * epoch))
     active, predicted, recall = judge(held, truth, factors)
@@ -400,22 +275,16 @@ def fit_layer(model: Model, samples: Samples, layer: int, rank: int, args: argpa
     return factors, line
 
 
-def fit(library: Library, model: Model, samples: Samples, args: argparse.Namespace) -> None:
-    info, ranks = model.info, ranks_of(model.info, args)
-    predictor, lines = POINTER(), []
-    library.call("predictor_create", model.handle, predictor)
-    try:
+def fit(model: Model, samples: Samples, args: argparse.Namespace) -> None:
+    info, ranks, lines = model.info, ranks_of(model.info, args), []
+    with libflashinfer.Predictor(model) as predictor:
         progress = Progress("training", args.epochs * sum(work_of(info, rank) for rank in ranks))
         for layer, rank in enumerate(ranks):
             factors, line = fit_layer(model, samples, layer, rank, args, progress)
-            down, up, bias = (np.ascontiguousarray(part.cpu().numpy()) for part in factors[:3])
-            library.call("predictor_set_lowrank", predictor, layer, rank, args.relu, down.ctypes.data,
-                         up.ctypes.data, bias.ctypes.data)
+            predictor.set_lowrank(layer, *(part.cpu().numpy() for part in factors[:3]), relu=args.relu)
             lines.append(line)
-        library.call("predictor_save", predictor, os.fsencode(args.out))
-        taken = sum(library.predictor_bytes(predictor, layer) for layer in range(info.layer_count))
-    finally:
-        library.predictor_destroy(predictor)
+        predictor.save(args.out)
+        taken = sum(predictor.bytes(layer) for layer in range(info.layer_count))
     print("layer   rank   active  predicted   recall" + ("      bias  predicted   recall" if args.recall else ""))
     print("\n".join(lines))
     ffn = 4 * info.layer_count * info.embedding_length * info.ffn_length
@@ -423,14 +292,11 @@ def fit(library: Library, model: Model, samples: Samples, args: argparse.Namespa
 
 
 def work(args: argparse.Namespace) -> None:
-    library = Library(args.library)
-    model = Model(library, args.model, args.window_tokens, args.threads, args.budget)
-    try:
+    load_library(args.library)
+    with Model(args.model, args.window_tokens, args.threads, args.budget) as model:
         ranks_of(model.info, args)  # complains before the long part
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(args.out))) as file:
-            fit(library, model, collect(model, file, args.text, args.tokens, args.window_tokens), args)
-    finally:
-        model.close()
+            fit(model, collect(model, file, args.text, args.tokens, args.window_tokens), args)
 
 
 def positive(text: str) -> int:
@@ -464,7 +330,8 @@ def read_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add("--device", choices=("cuda", "cpu"), help="where factors are trained (cuda if there is one)")
     add("--threads", type=int, default=0, help="of the model, and of torch on the CPU (as many as are useful)")
     add("--budget", type=positive, default=0, metavar="BYTES", help="memory of the model (all it can use)")
-    add("--library", metavar="PATH", help="libflashinfer.so (build/ of this repository, else the system's)")
+    add("--library", metavar="PATH", help="libflashinfer.so (that of FLASHINFER_LIBRARY, of build/ in this "
+        "repository, of the module, or the system's)")
     args = parser.parse_args(arguments)
     if args.last_rank and args.rank is None:
         parser.error("--last-rank needs --rank")
@@ -484,7 +351,7 @@ def main(arguments: list[str] | None = None) -> int:
         if args.threads > 0:
             torch.set_num_threads(args.threads)
         work(args)
-    except Failure as failure:
+    except (Failure, libflashinfer.Error) as failure:
         print(failure, file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or args.out}: {error.strerror}", file=sys.stderr)

@@ -53,10 +53,10 @@ def run(*command):
 
 
 def build_library(folder):
-    """The shared library, built in a folder of its own that later builds go on from."""
-    if not (folder / "build.ninja").exists():
-        run("meson", "setup", str(folder), str(CHECKOUT), "-Ddefault_library=shared", "-Dbuildtype=release",
-            "-Dtests=false", *shlex.split(os.environ.get("FLASHINFER_MESON_ARGS", "")))
+    """The shared library. Its folder is made anew: the meson that made the last one may be another, or gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    run("meson", "setup", str(folder), str(CHECKOUT), "-Ddefault_library=shared", "-Dbuildtype=release", "-Dtests=false",
+        *shlex.split(os.environ.get("FLASHINFER_MESON_ARGS", "")))
     run("meson", "compile", "-C", str(folder), "flashinfer")
     return folder / LIBRARY
 
@@ -83,5 +83,5 @@ class WithLibrary(Distribution):
         return True
 
 
-setup(version=version(), cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel},
+setup(version=version(), license="MIT", cmdclass={"build_py": BuildWithLibrary, "bdist_wheel": PlatformWheel},
       distclass=WithLibrary)

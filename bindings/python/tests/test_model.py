@@ -3,14 +3,16 @@ import array
 import gc
 import json
 import os
+import re
 import subprocess
+import textwrap
 import threading
 import time
 import weakref
 
 import numpy
 import pytest
-from conftest import BUDGET, CHECKPOINT, MODEL, PROGRAMS, run_python
+from conftest import BINDING, BUDGET, CHECKPOINT, MODEL, PROGRAMS, run_python
 
 import libflashinfer as f
 
@@ -343,3 +345,21 @@ def test_memory_is_flat_over_100_models():
         print(resident() - before)
     """)
     assert int(out) < 2 << 20, f"{out} bytes more after 100 models"
+
+
+# ------------------------------------------------------------------------------------------------------------- docs
+
+
+def test_the_readme_s_examples(tmp_path, monkeypatch, capsys):
+    """Both of them, with the bundled checkpoint."""
+    text = (BINDING / "README.md").read_text(encoding="utf8")
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", text, flags=re.M)]
+    first, second = (block for block in blocks if "import Error" in block or "model.session()" in block)
+    monkeypatch.chdir(tmp_path)
+    exec(first.replace("path/to/opt-checkpoint", str(CHECKPOINT)), {})
+    printed = capsys.readouterr().out
+    assert len(printed) > 100 and re.search(r"[1-9]\d+ bytes read\n$", printed), printed
+    with f.Model("model.gguf") as model:
+        exec(second, {"model": model})
+        whole = "".join(model.generate("Once upon a time", tokens=100 - len(model.tokenize("Once upon a time"))))
+        assert capsys.readouterr().out == whole

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import threading
@@ -35,7 +36,7 @@ class SessionHandle(Handle):
     def __init__(self, pointer: Any, model: Handle, callbacks: Callbacks) -> None:
         super().__init__(pointer, library().session_destroy, model, callbacks)
         self.callbacks = callbacks
-        self.late_cancel = False  # a cancel may have come when its call was over: it would stop the next one
+        self.late_cancel = False  # a cancel may have come too late for its call: it would stop the next one that can be
 
     def __del__(self) -> None:
         call = self.callbacks.current()
@@ -86,6 +87,7 @@ class Call:
         self.session = session
         self.lock = threading.RLock()  # a signal's handler may take it while its thread holds it
         self.running, self.stopped = True, False
+        self.declined = False  # by the host's progress function
         self.inside = 0  # depth of the host's own code
         self.failure: Optional[BaseException] = None
         self.afterwards: list[Handle] = []
@@ -143,8 +145,9 @@ class Callbacks:
             call = self.current()
             if call is None:
                 return 0
-            wants_end = function is not None and call.host(lambda: function(convert(given.contents)))
-            return 1 if wants_end or call.stopped else 0
+            if function is not None and call.host(lambda: function(convert(given.contents))):
+                call.declined = True
+            return 1 if call.declined or call.stopped else 0
         return progress
 
     def on_other(self, function: Callable[..., Any], convert: Callable[..., Any]) -> Callable[..., None]:
@@ -188,14 +191,16 @@ class Callbacks:
 
     @staticmethod
     def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
+        """Once more if only an earlier call's late cancel has stopped it: nothing was done then."""
+        session = call.session
         code, error = attempt(function)
-        if call.session is not None and call.session.late_cancel:
-            call.session.late_cancel = False
-            if code == ErrorCode.ECANCELED and not call.stopped:
-                code, error = attempt(function)
+        if session is not None and session.late_cancel and code == ErrorCode.ECANCELED and not (call.stopped or call.declined):
+            session.late_cancel = False
+            code, error = attempt(function)
         call.end()
-        if call.session is not None and call.stopped:
-            call.session.late_cancel = code != ErrorCode.ECANCELED
+        if session is not None and (call.stopped or code == ErrorCode.ECANCELED):
+            session.late_cancel = call.stopped
+        del session
         return error
 
 
@@ -249,36 +254,53 @@ class Watcher:
     """
 
     def __init__(self) -> None:
-        self.process, self.writer, self.host = 0, -1, -1
+        self.process, self.reader, self.writer, self.host = 0, -1, -1, -1
         self.call: Optional[Call] = None
+
+    def start(self) -> None:
+        self.lock = threading.Lock()
+        self.reader, self.writer = os.pipe()
+        os.set_blocking(self.reader, False)
+        os.set_blocking(self.writer, False)
+        threading.Thread(target=self.watch, args=(self.reader,), name="libflashinfer Ctrl-C", daemon=True).start()
+        self.process = os.getpid()
 
     def begin(self, call: Call) -> tuple[int, Optional[Call]]:
         if self.process != os.getpid():  # the first call, also of a forked process
-            reader, self.writer = os.pipe()
-            os.set_blocking(self.writer, False)
-            threading.Thread(target=self.watch, args=(reader,), name="libflashinfer Ctrl-C", daemon=True).start()
-            self.process = os.getpid()
-        descriptor, outer = signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False), self.call
-        if descriptor != self.writer:
-            self.host = descriptor
-        self.call = call
+            self.start()
+        with self.lock:
+            self.take()  # a signal of an earlier call, which has been handled: it is not this one's
+            descriptor, outer = signal.set_wakeup_fd(self.writer, warn_on_full_buffer=False), self.call
+            if descriptor != self.writer:
+                self.host = descriptor
+            self.call = call
         return descriptor, outer
 
     def end(self, before: tuple[int, Optional[Call]]) -> None:
         descriptor, self.call = before
         signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
 
+    def take(self) -> bytes:
+        """The signals there are, told to the host."""
+        try:
+            numbers = os.read(self.reader, 64)
+        except BlockingIOError:
+            return b""
+        if self.host >= 0:
+            try:
+                os.write(self.host, numbers)
+            except OSError:
+                pass  # full or gone: as if Python had written it
+        return numbers
+
     def watch(self, reader: int) -> None:
+        ready = select.poll()
+        ready.register(reader, select.POLLIN)
         while True:
-            numbers, call = os.read(reader, 64), self.call
-            if self.host >= 0:
-                try:
-                    os.write(self.host, numbers)
-                except OSError:
-                    pass  # full or gone: as if Python had written it
-            if call is not None and signal.SIGINT in numbers:
-                call.stop()
-            del call
+            ready.poll()
+            with self.lock:
+                if signal.SIGINT in self.take() and self.call is not None:
+                    self.call.stop()
 
 
 WATCHER = Watcher()

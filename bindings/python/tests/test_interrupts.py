@@ -205,3 +205,20 @@ def test_after_a_fork(slow):
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_at_any_moment(expected):
+    """Wherever Ctrl-C comes, in a call or between two, it is raised once and stops nothing that comes later."""
+    with f.Model(MODEL, memory_budget=BUDGET) as model, model.session() as session:
+        for number in range(25):
+            timer = threading.Timer(0.002 + number * 0.0007, os.kill, (os.getpid(), signal.SIGINT))
+            with pytest.raises(KeyboardInterrupt):
+                timer.start()
+                while True:
+                    session.rewind()
+                    session.step(7)
+                    session.eval([7] * 40)
+            timer.join()
+            session.rewind()
+            session.step(5)
+            assert bytes(session.logits) == expected

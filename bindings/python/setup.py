@@ -55,7 +55,7 @@ def run(*command):
 def build_library(folder):
     """The shared library. Its folder is made anew: the meson that made the last one may be another, or gone."""
     shutil.rmtree(folder, ignore_errors=True)
-    run("meson", "setup", str(folder), str(CHECKOUT), "-Ddefault_library=shared", "-Dbuildtype=release", "-Dtests=false",
+    run("meson", "setup", str(folder), str(CHECKOUT), "-Ddefault_library=shared", "-Dbuildtype=release", "-Dprograms=false",
         *shlex.split(os.environ.get("FLASHINFER_MESON_ARGS", "")))
     run("meson", "compile", "-C", str(folder), "flashinfer")
     return folder / LIBRARY

@@ -12,6 +12,7 @@ help:
 	@echo "make check-golden   all golden windows of all models (long)"
 	@echo "make bench      short benchmarks and the ablation on a small synthetic model (0.9 GB in $(BUILD)/)"
 	@echo "make ablation   the paper's tables at OPT-6.7B's shape, budgets in control groups (14 GB in $(BUILD)/, long)"
+	@echo "make peer       beside llama.cpp within memory limits, 2 GB in $(BUILD)/, as root; PEER='--shape opt-6.7b': 32 GB, hours"
 	@echo "make abi-baseline   accept what has been added to the binary interface (docs/abi.md)"
 	@echo "make install    install library, headers, programs, man pages (PREFIX=$(PREFIX), DESTDIR); undo: make uninstall"
 	@echo "make clean      remove $(BUILD)/ and the other build folders"
@@ -54,6 +55,10 @@ ablation:
 	@python3 tests/bench/fio.py $(BUILD)/tests/bench/reads $(BUILD)/opt-6.7b.gguf
 	@python3 tests/bench/budgets.py $(BUILD)/tests/bench/ablation $(BUILD)/opt-6.7b.gguf
 
+peer: library
+	@.ci/setup peer
+	@python3 tests/bench/peer.py --build $(BUILD) --folder $(BUILD)/peer $(PEER)
+
 $(BUILD)/opt-6.7b.gguf: | library
 	@$(BUILD)/tests/bench/synth --shape opt-6.7b $@
 
@@ -71,4 +76,4 @@ uninstall:
 clean:
 	rm -rf build build-*
 
-.PHONY: all help setup library demo check check-golden bench ablation abi-baseline install uninstall clean
+.PHONY: all help setup library demo check check-golden bench ablation peer abi-baseline install uninstall clean

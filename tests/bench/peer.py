@@ -2,7 +2,8 @@
 """libflashinfer beside llama.cpp within the same memory limit: one run, both in turn, the page cache counted and dropped.
 
 usage: peer.py [--shape small|opt-6.7b] [--limits 50,75,120] [--rounds 3] [--tokens 64] [--prompts 128,512] [--threads 2]
-               [--seconds 300] [--wait 60] [--only-main] [--json FILE] [--build build] [--folder build/peer] [--keep]
+               [--seconds 300] [--wait 60] [--tries 3] [--only-main] [--json FILE] [--build build] [--folder build/peer]
+               [--keep]
 
 Fetches llama.cpp (the sdist of llama-cpp-python from PyPI contains it) and builds it once; writes both models: `synth`'s for
 the library, for llama.cpp a dense f16 file of the same matrices (peer_model.py says why that is fair), and its Q4_0 twin.
@@ -12,9 +13,10 @@ page cache as well; the library gets 8 MiB less as its budget. Both get the same
 A process evaluates a prompt, then token after token; --seconds ends it, and how far it came is printed. Decoding is
 counted after a warm-up of 16 tokens or 30 seconds. The two main ways run in every round, the others in the first.
 
-llama.cpp's threads spin while they wait for each other: other work on the machine slows it ten times. So before each process
-up to --wait seconds are spent waiting for a quiet second, and a process beside which others used more than 0.2 cores is run
-again, at most twice, and left out of the medians if they still did.
+llama.cpp's threads spin while they wait for each other: on cores that others need too it gets ten times slower. So before
+each process up to --wait seconds are spent waiting for a quiet second, and a process is run again, up to --tries times in all,
+while others take more than 0.2 cores of those it needs. Medians are over all rounds; how many were disturbed all the same is
+said. On a machine that is never quiet, ask for --threads 1: then no thread waits for another.
 Needs root (control groups), python3 with pip, cmake, ninja and a C++ compiler (.ci/setup peer).
 """
 import argparse
@@ -37,7 +39,7 @@ LLAMA = "llama-cpp-python==0.3.36"
 PROCESS_BYTES = 8 * 2**20  # of the limit, for the program around the library
 GRACE_SECONDS = 60         # for the token during which the time ran out
 WARM_TOKENS, WARM_SECONDS = 16, 30
-QUIET_CORES, TRIES = 0.2, 3
+QUIET_CORES = 0.2
 SHAPES = {"small": {"layers": 4, "d": 3072, "heads": 24, "ffn": 12288, "vocab": 4096, "context": 1024},
           "opt-6.7b": {"layers": 32, "d": 4096, "heads": 32, "ffn": 16384, "vocab": 50272, "context": 2048}}
 WAYS = [  # label, side, file, way, in every round
@@ -141,12 +143,17 @@ class Others:
         return max(0.0, (after - before) / (now - begun))
 
 
-def wait_for_quiet(seconds):
-    until = time.monotonic() + seconds
+def spare_cores(options):
+    """What others may use without being in the way."""
+    return max(0, len(os.sched_getaffinity(0)) - options.threads) + QUIET_CORES
+
+
+def wait_for_quiet(options):
+    until = time.monotonic() + options.wait
     while time.monotonic() < until:
         others = Others()
         time.sleep(1)
-        if others.cores() < QUIET_CORES:
+        if others.cores() < spare_cores(options):
             return
 
 
@@ -204,7 +211,7 @@ def run_once(options, files, way, limit_bytes, prompt, tokens):
     command = [program, files[file], how.format(budget=limit_bytes - PROCESS_BYTES), str(options.threads), str(prompt),
                str(tokens), str(context), str(options.seconds)]
     drop_cached(files.values())
-    wait_for_quiet(options.wait)
+    wait_for_quiet(options)
     group, others = Group(), Others()
     try:
         group.limit(limit_bytes)
@@ -219,15 +226,26 @@ def run_once(options, files, way, limit_bytes, prompt, tokens):
     finally:
         group.close()
     figures["others_cores"] = others.cores()
+    figures["disturbed"] = figures["others_cores"] > spare_cores(options)
     return figures
 
 
-def run_undisturbed(*arguments):
-    for _ in range(TRIES):
-        figures = run_once(*arguments)
-        if figures["others_cores"] <= QUIET_CORES:
+def run_undisturbed(options, *arguments):
+    for _ in range(options.tries):
+        figures = run_once(options, *arguments)
+        if not figures["disturbed"]:
             break
     return figures
+
+
+def sentence_of(figures):
+    parts = [figures["outcome"]]
+    if figures["first_token_seconds"] is not None:
+        parts.append(f"first token after {figures['first_token_seconds']:.2f} s, {figures['first_token_bytes'] / 1e6:.0f} MB")
+    if figures["tokens_per_second"] is not None:
+        parts.append(f"{figures['tokens_per_second']:.3f} tokens/s, {figures['bytes_per_token'] / 1e6:.1f} MB/token")
+    parts.append(f"others used {figures['others_cores']:.1f} cores" + (", which disturbed" if figures["disturbed"] else ""))
+    return "; ".join(parts)
 
 
 def run_limit(options, files, share, results):
@@ -240,18 +258,13 @@ def run_limit(options, files, share, results):
                 figures = run_undisturbed(options, files, way, limit_bytes, prompt, 0 if i else options.tokens)
                 figures.update(limit_percent=share, limit_bytes=limit_bytes, round=number, way=way[0], prompt_tokens=prompt)
                 results.append(figures)
-                print(f"  {share} %, round {number + 1}, {way[0]}, prompt of {prompt}: {figures['outcome']}"
-                      + (f" (others used {figures['others_cores']:.1f} cores)" if disturbed(figures) else ""), flush=True)
+                print(f"  {share} %, round {number + 1}, {way[0]}, prompt of {prompt}: {sentence_of(figures)}", flush=True)
 
 
 # ------------------------------------------------------------------------------------------------ tables
 
-def disturbed(run):
-    return run["others_cores"] > QUIET_CORES
-
-
 def numbers_of(runs, name):
-    return [run[name] for run in runs if run[name] is not None and not disturbed(run)]
+    return [run[name] for run in runs if run[name] is not None]
 
 
 def median_text(numbers, scale=1.0, digits=2):
@@ -267,20 +280,19 @@ def row_of(options, way, runs):
              for prompt in options.prompts]
     rates = numbers_of(decoding, "tokens_per_second")
     outcomes = sorted({run["outcome"] for run in mine} - {"done"})
-    if any(disturbed(run) for run in mine):
-        outcomes.append(f"{sum(disturbed(run) for run in mine)} of {len(mine)} processes disturbed")
+    if any(run["disturbed"] for run in mine):
+        outcomes.append(f"{sum(run['disturbed'] for run in mine)} of {len(mine)} processes disturbed")
     return [way, *first, median_text(rates), median_text(numbers_of(decoding, "bytes_per_token"), 1e-6, 1),
-            median_text(numbers_of(mine, "peak_bytes"), 1e-6, 0), " ".join(f"{rate:.2f}" for rate in rates),
+            f"{max(numbers_of(mine, 'peak_bytes')) / 1e6:.0f}", " ".join(f"{rate:.2f}" for rate in rates),
             "; ".join(outcomes)]
 
 
 def ratios_of(runs, name, prompt, ours, theirs):
-    """One for each round in which both have the figure."""
-    found = {(run["way"], run["round"]): run[name] for run in runs
-             if run["prompt_tokens"] == prompt and run[name] and not disturbed(run)}
-    rounds = sorted({number for _, number in found})
-    return [found[ours, number] / found[theirs, number] for number in rounds
-            if (ours, number) in found and (theirs, number) in found]
+    """(ratio, disturbed) for each round in which both have the figure."""
+    found = {(run["way"], run["round"]): run for run in runs if run["prompt_tokens"] == prompt and run[name]}
+    pairs = [(found[ours, number], found[theirs, number]) for number in sorted({number for _, number in found})
+             if (ours, number) in found and (theirs, number) in found]
+    return [(above[name] / below[name], above["disturbed"] or below["disturbed"]) for above, below in pairs]
 
 
 def print_ratios(options, runs):
@@ -290,8 +302,8 @@ def print_ratios(options, runs):
     for label, name, prompt, above, below in rows:
         ratios = ratios_of(runs, name, prompt, above, below)
         if ratios:
-            print(f"{label}: {ours} is {statistics.median(ratios):.2f} times as fast as {theirs}; rounds: "
-                  + " ".join(f"{ratio:.2f}" for ratio in ratios))
+            print(f"{label}: {ours} is {statistics.median(ratio for ratio, _ in ratios):.2f} times as fast as {theirs}; rounds: "
+                  + " ".join(f"{ratio:.2f}{' (disturbed)' if disturbed else ''}" for ratio, disturbed in ratios))
 
 
 def print_table(options, share, runs):
@@ -334,6 +346,7 @@ def read_arguments(arguments=None):
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seconds", type=int, default=300, help="a process may take")
     parser.add_argument("--wait", type=int, default=60, help="seconds to wait for a quiet machine before each process")
+    parser.add_argument("--tries", type=int, default=3, help="for a process that others disturb")
     parser.add_argument("--only-main", action="store_true", help="leave out all but the library and llama.cpp's mmap")
     parser.add_argument("--json", metavar="FILE", help="every run's figures")
     parser.add_argument("--build", default="build", help="the library's build folder")

@@ -78,11 +78,13 @@ class Figures(unittest.TestCase):
         self.assertEqual(peer.outcome_of(-9, "", 0, 64), "killed by its memory limit")
         self.assertEqual(peer.outcome_of(1, "a\nb\n", 0, 64), "failed: b")
 
-    def test_disturbed_runs_do_not_count(self):
-        runs = [{"way": way, "round": number, "prompt_tokens": 128, "tokens_per_second": rate, "others_cores": others}
-                for way, number, rate, others in (("a", 0, 6.0, 0), ("b", 0, 2.0, 0), ("a", 1, 9.0, 0), ("b", 1, 0.1, 1.5))]
-        self.assertEqual(peer.numbers_of(runs, "tokens_per_second"), [6.0, 2.0, 9.0])
-        self.assertEqual(peer.ratios_of(runs, "tokens_per_second", 128, "a", "b"), [3.0])
+    def test_ratios_are_of_pairs(self):
+        runs = [{"way": way, "round": number, "prompt_tokens": 128, "tokens_per_second": rate, "disturbed": disturbed}
+                for way, number, rate, disturbed in (("a", 0, 6.0, False), ("b", 0, 2.0, False), ("a", 1, 9.0, False),
+                                                     ("b", 1, 0.1, True))]
+        self.assertEqual(peer.ratios_of(runs, "tokens_per_second", 128, "a", "b"), [(3.0, False), (9 / 0.1, True)])
+        self.assertEqual(peer.ratios_of(runs[:3], "tokens_per_second", 128, "a", "b"), [(3.0, False)])
+        self.assertEqual(peer.ratios_of(runs, "tokens_per_second", 512, "a", "b"), [])
 
 
 class Arguments(unittest.TestCase):

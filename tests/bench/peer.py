@@ -267,8 +267,13 @@ def numbers_of(runs, name):
     return [run[name] for run in runs if run[name] is not None]
 
 
-def median_text(numbers, scale=1.0, digits=2):
-    return f"{statistics.median(numbers) * scale:.{digits}f}" if numbers else "-"
+def median_text(numbers, scale=1.0):
+    return short(statistics.median(numbers) * scale) if numbers else "-"
+
+
+def short(number):
+    """Three digits that count, and all before the point."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def row_of(options, way, runs):
@@ -282,8 +287,8 @@ def row_of(options, way, runs):
     outcomes = sorted({run["outcome"] for run in mine} - {"done"})
     if any(run["disturbed"] for run in mine):
         outcomes.append(f"{sum(run['disturbed'] for run in mine)} of {len(mine)} processes disturbed")
-    return [way, *first, median_text(rates), median_text(numbers_of(decoding, "bytes_per_token"), 1e-6, 1),
-            f"{max(numbers_of(mine, 'peak_bytes')) / 1e6:.0f}", " ".join(f"{rate:.2f}" for rate in rates),
+    return [way, *first, median_text(rates), median_text(numbers_of(decoding, "bytes_per_token"), 1e-6),
+            f"{max(numbers_of(mine, 'peak_bytes')) / 1e6:.0f}", " ".join(map(short, rates)),
             "; ".join(outcomes)]
 
 
@@ -365,7 +370,7 @@ def main():
     set_up_llama(options.folder)
     files, results = make_files(options), []
     sizes = {name: os.path.getsize(path) for name, path in files.items() if os.path.exists(path)}
-    print(f"{processor()}, {options.threads} threads; shape {options.shape}: "
+    print(f"{processor()}, threads: {options.threads}; shape {options.shape}: "
           + ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in sizes.items()), flush=True)
     for share in options.limits:
         run_limit(options, files, share, results)

@@ -78,6 +78,9 @@ class Figures(unittest.TestCase):
         self.assertEqual(peer.outcome_of(-9, "", 0, 64), "killed by its memory limit")
         self.assertEqual(peer.outcome_of(1, "a\nb\n", 0, 64), "failed: b")
 
+    def test_numbers_are_short_but_whole(self):
+        self.assertEqual([peer.short(number) for number in (12922.6, 99.96, 0.08567, 0.0)], ["12923", "100", "0.0857", "0"])
+
     def test_ratios_are_of_pairs(self):
         runs = [{"way": way, "round": number, "prompt_tokens": 128, "tokens_per_second": rate, "disturbed": disturbed}
                 for way, number, rate, disturbed in (("a", 0, 6.0, False), ("b", 0, 2.0, False), ("a", 1, 9.0, False),

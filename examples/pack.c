@@ -12,12 +12,13 @@
 #include "trace.h"
 
 static const char usage[] =
-    "pack CHECKPOINT OUT.gguf [--dtype f16|f32] [--sketch-bits 1..4] [--no-sketch] [--order "
-    "TRACE]\n"
-    "     [--json]\n"
+    "pack CHECKPOINT OUT.gguf [--dtype TYPE] [--dtype-resident TYPE] [--dtype-ffn TYPE]\n"
+    "     [--sketch-bits 1..4] [--no-sketch] [--order TRACE] [--json]\n"
     "  CHECKPOINT     directory with config.json, model.safetensors (or shards), tokenizer.json\n"
     "  OUT.gguf       model file to write\n"
-    "  --dtype        how matrices are stored (default f16)\n"
+    "  --dtype        how matrices are stored: f16 (default), f32, bf16, q8_0 or q4_0\n"
+    "  --dtype-resident   those that stay in memory: token embeddings, attention, head\n"
+    "  --dtype-ffn    those that are read from flash, neuron by neuron\n"
     "  --sketch-bits  bits a weight has in the sketch predictor (default 3)\n"
     "  --no-sketch    write no predictor: the file runs in exact and all mode only\n"
     "  --order        bundles that the recorded tokens wanted together lie together\n"
@@ -92,15 +93,18 @@ static int read_order(const char *path, flashinfer_order **order)
 
 int main(int argc, char **argv)
 {
-    static const char *const dtypes[] = {"f16", "f32", NULL};
-    static const uint32_t dtype_numbers[] = {FLASHINFER_DTYPE_F16, FLASHINFER_DTYPE_F32};
-    const char *paths[2] = {NULL, NULL}, *dtype = NULL, *bits = NULL, *trace = NULL;
+    static const char *const dtypes[] = {"f16", "f32", "bf16", "q8_0", "q4_0", NULL};
+    static const uint32_t dtype_numbers[] = {FLASHINFER_DTYPE_F16, FLASHINFER_DTYPE_F32,
+                                             FLASHINFER_DTYPE_BF16, FLASHINFER_DTYPE_Q8_0,
+                                             FLASHINFER_DTYPE_Q4_0};
+    const char *paths[2] = {NULL, NULL}, *dtype = NULL, *resident = NULL, *ffn = NULL;
+    const char *bits = NULL, *trace = NULL;
     int json = 0, no_sketch = 0, shown = -1, code;
-    const program_option known[] = {{"--dtype", &dtype, NULL},
-                                    {"--sketch-bits", &bits, NULL},
-                                    {"--order", &trace, NULL},
-                                    {"--no-sketch", NULL, &no_sketch},
-                                    {"--json", NULL, &json}};
+    const program_option known[] = {
+        {"--dtype", &dtype, NULL},   {"--dtype-resident", &resident, NULL},
+        {"--dtype-ffn", &ffn, NULL}, {"--sketch-bits", &bits, NULL},
+        {"--order", &trace, NULL},   {"--no-sketch", NULL, &no_sketch},
+        {"--json", NULL, &json}};
     flashinfer_pack_options options;
     flashinfer_order *order = NULL;
     flashinfer_error error;
@@ -110,6 +114,11 @@ int main(int argc, char **argv)
     flashinfer_pack_options_init(&options, sizeof options);
     code = program_parse(argc, argv, known, sizeof known / sizeof known[0], paths, 2, usage);
     if (code == 0) code = program_choice("--dtype", dtype, dtypes, dtype_numbers, &options.dtype);
+    if (code == 0)
+        code = program_choice("--dtype-resident", resident, dtypes, dtype_numbers,
+                              &options.dtype_resident);
+    if (code == 0)
+        code = program_choice("--dtype-ffn", ffn, dtypes, dtype_numbers, &options.dtype_ffn);
     if (code == 0) code = program_u32("--sketch-bits", bits, 1, 4, &options.sketch_bits);
     if (code == 0) code = read_order(trace, &order);
     if (code != 0) {

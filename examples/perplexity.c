@@ -145,7 +145,9 @@ int main(int argc, char **argv)
     if (code != 0) return code;
     if (options.context_tokens == 0) options.context_tokens = asked.window_tokens;
     code = choose_kv(path, &options, &error);
-    asked.kv = options.kv_type == FLASHINFER_KV_F16 ? "f16" : "f32";
+    asked.kv = options.kv_type == FLASHINFER_KV_Q8_0  ? "q8_0"
+               : options.kv_type == FLASHINFER_KV_F16 ? "f16"
+                                                      : "f32";
     if (code == 0) code = flashinfer_model_open(path, &options, &model, &error);
     if (code == 0) code = run(model, &asked, &error);
     (void)flashinfer_model_close(model);

@@ -260,8 +260,8 @@ int program_model_options_read(program_model_options *texts, const char *model_p
     static const char *const policies[] = {"window", "frequency", "balanced", NULL};
     static const uint32_t policy_numbers[] = {FLASHINFER_CACHE_WINDOW, FLASHINFER_CACHE_FREQUENCY,
                                               FLASHINFER_CACHE_BALANCED};
-    static const char *const kvs[] = {"f32", "f16", NULL};
-    static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
+    static const char *const kvs[] = {"f32", "f16", "q8_0", NULL};
+    static const uint32_t kv_numbers[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16, FLASHINFER_KV_Q8_0};
     int code;
 
     options->predictor_path = texts->predictor_file;

@@ -70,7 +70,7 @@ typedef struct program_model_options {
 /* Their part of a program's usage. */
 #define PROGRAM_MODEL_USAGE                                                                        \
     "       [--budget 50%|BYTES] [--predictor exact|sketch|lowrank|mixed|all] [--context N]\n"     \
-    "       [--predictor-file FILE] [--kv f32|f16]\n"                                              \
+    "       [--predictor-file FILE] [--kv f32|f16|q8_0]\n"                                         \
     "       [--policy window|frequency|balanced] [--window K] [--threads N] [--probe FILE]\n"      \
     "       [--storage libaio|io_uring|pread|buffered] [--trace FILE]"
 

@@ -165,7 +165,9 @@ enum {
 enum {
     FLASHINFER_KV_DEFAULT = 0, /* float32 */
     FLASHINFER_KV_F32 = 1,
-    FLASHINFER_KV_F16 = 2 /* half the memory; logits differ in about the third digit */
+    FLASHINFER_KV_F16 = 2, /* half the memory; logits differ in about the third digit */
+    /* GGUF's blocks of 32: a quarter of the memory; heads must be a multiple of 32 wide */
+    FLASHINFER_KV_Q8_0 = 3
 };
 
 enum {
@@ -354,6 +356,8 @@ typedef struct flashinfer_info {
     const char *predictors;   /* kinds this file can be run with, such as "exact,sketch,all" */
     uint32_t ordered;         /* 1: packed with an order, see flashinfer_order_create() */
     uint32_t reserved;
+    uint32_t dtype_resident; /* FLASHINFER_DTYPE_... of token embeddings, attention and head */
+    uint32_t dtype_ffn;      /* FLASHINFER_DTYPE_... of bundles */
 } flashinfer_info;
 
 /**
@@ -364,7 +368,7 @@ FLASHINFER_API int flashinfer_model_info(const flashinfer_model *model, flashinf
 
 typedef struct flashinfer_tensor_info {
     uint32_t size;
-    uint32_t type; /* GGUF tensor type number: 0 F32, 1 F16, 24 I8, 27 I64, 30 BF16 */
+    uint32_t type; /* GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16 */
     uint32_t dimension_count;
     uint32_t reserved;
     uint64_t dimensions[4]; /* fastest first, as in GGUF */
@@ -800,14 +804,18 @@ FLASHINFER_API int flashinfer_probe_load(const char *path, flashinfer_probe_resu
 enum {
     FLASHINFER_DTYPE_DEFAULT = 0, /* f16 */
     FLASHINFER_DTYPE_F32 = 1,
-    FLASHINFER_DTYPE_F16 = 2
+    FLASHINFER_DTYPE_F16 = 2,
+    FLASHINFER_DTYPE_BF16 = 3,
+    /* GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be multiples of 32 */
+    FLASHINFER_DTYPE_Q8_0 = 4, /* 8.5 bits an element */
+    FLASHINFER_DTYPE_Q4_0 = 5  /* 4.5 */
 };
 
 typedef struct flashinfer_order flashinfer_order;
 
 typedef struct flashinfer_pack_options {
     uint32_t size;
-    uint32_t dtype;       /* FLASHINFER_DTYPE_... of matrices and bundles */
+    uint32_t dtype; /* FLASHINFER_DTYPE_... of all matrices, unless the two below say otherwise */
     uint32_t sketch_bits; /* 1 to 4 bits of the up matrix for the sketch predictor; 0: 3 */
     uint32_t no_sketch;   /* 1: write no predictor; the file runs in exact and all mode only */
     flashinfer_log_callback log;
@@ -816,6 +824,10 @@ typedef struct flashinfer_pack_options {
     void *progress_user;
     /* bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during the call only */
     const flashinfer_order *order;
+    /* FLASHINFER_DTYPE_... of token embeddings, attention and head, which stay in memory; 0: dtype. Position embeddings are
+       F16 beside a quantised one; norms and biases are F32 always */
+    uint32_t dtype_resident;
+    uint32_t dtype_ffn; /* of bundles, which are read from flash; 0: dtype */
 } flashinfer_pack_options;
 
 /**
@@ -942,8 +954,8 @@ FLASHINFER_API uint64_t flashinfer_predictor_bytes(const flashinfer_predictor *p
  *
  * The file says which model's neurons it names and is refused with any other. Every layer needs a kind.
  */
-FLASHINFER_API int flashinfer_predictor_save(const flashinfer_predictor *predictor, const char *path,
-                                             flashinfer_error *error);
+FLASHINFER_API int flashinfer_predictor_save(const flashinfer_predictor *predictor,
+                                             const char *path, flashinfer_error *error);
 
 /**
  * flashinfer_predictor_destroy - forget a predictor; NULL is fine

@@ -52,14 +52,16 @@ static void log_plan(const flashinfer_model *model)
 static void count_parameters(flashinfer_model *model)
 {
     const flin_gguf *gguf = &model->gguf;
+    uint64_t bytes, elements;
 
     for (uint32_t i = 0; i < gguf->tensor_count; i++) {
         const flin_gguf_tensor *tensor = &gguf->tensors[i];
         if (strstr(tensor->name.data, "_sketch.") != NULL ||
             strstr(tensor->name.data, ".fc") != NULL)
             continue; /* made of the weights, not one of them */
-        if (tensor->type == FLIN_GGUF_F32 || tensor->type == FLIN_GGUF_F16)
-            model->parameter_count += tensor->bytes / (tensor->type == FLIN_GGUF_F16 ? 2 : 4);
+        if (tensor->type != FLIN_GGUF_I8 && tensor->type != FLIN_GGUF_I32 &&
+            tensor->type != FLIN_GGUF_I64 && flin_gguf_type_size(tensor->type, &bytes, &elements))
+            model->parameter_count += tensor->bytes / bytes * elements;
     }
     model->parameter_count += (uint64_t)model->shape.layers * model->shape.ffn *
                               model->shape.part_count * model->shape.width;
@@ -357,6 +359,18 @@ int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashi
     return 0;
 }
 
+/* The type of token embeddings, as a FLASHINFER_DTYPE_...; every matrix that stays in memory is packed with it. */
+static uint32_t dtype_resident(const flashinfer_model *model)
+{
+    const flin_gguf_tensor *tokens = flin_gguf_find_tensor(&model->gguf, "token_embd.weight");
+    enum flin_type type;
+
+    if (tokens == NULL ||
+        flin_type_from_gguf(tokens->type, "token_embd.weight", FLIN_BLOCK, &type, NULL) != 0)
+        return FLASHINFER_DTYPE_DEFAULT;
+    return flin_type_to_dtype(type);
+}
+
 void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
 {
     const flin_shape *shape = &model->shape;
@@ -383,4 +397,6 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->name = model->name;
     info->predictors = model->kinds;
     info->ordered = shape->ordered;
+    info->dtype_resident = dtype_resident(model);
+    info->dtype_ffn = flin_type_to_dtype(shape->parts[FLIN_PART_UP].type);
 }

@@ -99,11 +99,18 @@ static int resolve_numbers(flin_config *config, const flashinfer_options *option
 }
 
 static int resolve_kinds(flin_config *config, const flashinfer_options *options,
-                         flashinfer_error *error)
+                         const flin_shape *shape, flashinfer_error *error)
 {
-    if (options->kv_type > FLASHINFER_KV_F16)
+    static const enum flin_type kv_types[] = {FLIN_F32, FLIN_F32, FLIN_F16, FLIN_Q8_0};
+
+    if (options->kv_type > FLASHINFER_KV_Q8_0)
         return out_of_range("kv_type", options->kv_type, error);
-    config->kv_type = options->kv_type == FLASHINFER_KV_F16 ? FLIN_F16 : FLIN_F32;
+    config->kv_type = kv_types[options->kv_type];
+    if (flin_type_quantised(config->kv_type) && shape->head_width % FLIN_BLOCK != 0)
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "options.kv_type asks for Q8_0, whose blocks of %u do not fit this "
+                         "model's heads of %u; use FLASHINFER_KV_F16",
+                         FLIN_BLOCK, shape->head_width);
     if (options->verify > FLASHINFER_VERIFY_OPEN)
         return out_of_range("verify", options->verify, error);
     config->verify =
@@ -130,7 +137,7 @@ int flin_config_resolve(flin_config *config, const flashinfer_options *options,
     if ((code = resolve_numbers(config, options, shape, error)) != 0) return code;
     code = flin_policy_resolve(&config->cache_policy, options->cache_policy, options->window_tokens,
                                error);
-    return code != 0 ? code : resolve_kinds(config, options, error);
+    return code != 0 ? code : resolve_kinds(config, options, shape, error);
 }
 
 /* Bytes of all slots, or of a layer's rows, as they are mapped. */

@@ -152,8 +152,7 @@ static void take_value(cursor *at, flin_gguf_value *value)
     if (!stopped(at)) take_elements(at, value);
 }
 
-/* Bytes per `elements` elements of a tensor type. */
-static int type_size(uint32_t type, uint64_t *bytes, uint64_t *elements)
+int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements)
 {
     *elements = 1;
     switch (type) {
@@ -190,7 +189,7 @@ static void size_tensor(cursor *at, flin_gguf_tensor *tensor)
 {
     uint64_t unit_bytes, unit_elements, units;
 
-    if (!type_size(tensor->type, &unit_bytes, &unit_elements)) {
+    if (!flin_gguf_type_size(tensor->type, &unit_bytes, &unit_elements)) {
         if (at->foreign) return; /* of no use to us, so no reason to refuse the others */
         at->code = flin_fail(at->error, FLASHINFER_EUNSUPPORTED,
                              "tensor %.*s has type %u, which this version cannot "

@@ -43,6 +43,9 @@ enum {
     FLIN_GGUF_VALUE_F64 = 12
 };
 
+/* Bytes that `elements` elements of a tensor type take together; 0: a type not known here. */
+int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements);
+
 #define FLIN_GGUF_MAGIC 0x46554747u /* "GGUF" little-endian */
 #define FLIN_GGUF_VERSION 3u
 #define FLIN_GGUF_ALIGNMENT 4096u /* of our files */

@@ -26,22 +26,59 @@ int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, ui
     return 0;
 }
 
-int flin_type_from_gguf(uint64_t gguf_type, const char *what, enum flin_type *type,
+/* By flin_type. */
+static const struct type_names {
+    const char *name;
+    uint32_t gguf;
+    uint32_t dtype;
+} types[FLIN_TYPE_COUNT] = {
+    [FLIN_F32] = {"f32", FLIN_GGUF_F32, FLASHINFER_DTYPE_F32},
+    [FLIN_F16] = {"f16", FLIN_GGUF_F16, FLASHINFER_DTYPE_F16},
+    [FLIN_BF16] = {"bf16", FLIN_GGUF_BF16, FLASHINFER_DTYPE_BF16},
+    [FLIN_Q8_0] = {"q8_0", FLIN_GGUF_Q8_0, FLASHINFER_DTYPE_Q8_0},
+    [FLIN_Q4_0] = {"q4_0", FLIN_GGUF_Q4_0, FLASHINFER_DTYPE_Q4_0},
+};
+
+uint32_t flin_type_to_gguf(enum flin_type type)
+{
+    return types[type].gguf;
+}
+
+uint32_t flin_type_to_dtype(enum flin_type type)
+{
+    return types[type].dtype;
+}
+
+const char *flin_type_name(enum flin_type type)
+{
+    return types[type].name;
+}
+
+int flin_type_from_dtype(uint32_t dtype, enum flin_type *type)
+{
+    for (uint32_t i = 0; i < FLIN_TYPE_COUNT; i++) {
+        if (types[i].dtype != dtype) continue;
+        *type = (enum flin_type)i;
+        return 1;
+    }
+    return 0;
+}
+
+int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error)
 {
-    switch (gguf_type) {
-    case FLIN_GGUF_F32:
-        *type = FLIN_F32;
-        return 0;
-    case FLIN_GGUF_F16:
-        *type = FLIN_F16;
-        return 0;
-    default:
-        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                         "%s has GGUF type %llu; this version computes with F32 and "
-                         "F16",
-                         what, (unsigned long long)gguf_type);
+    for (uint32_t i = 0; i < FLIN_TYPE_COUNT; i++) {
+        if (types[i].gguf != gguf_type) continue;
+        *type = (enum flin_type)i;
+        if (!flin_type_quantised(*type) || cols % FLIN_BLOCK == 0) return 0;
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "%s is %s with rows of %u elements, which are no whole blocks of %u", what,
+                         types[i].name, cols, FLIN_BLOCK);
     }
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "%s has GGUF type %llu; this version computes with F32, F16, BF16, Q8_0 and "
+                     "Q4_0",
+                     what, (unsigned long long)gguf_type);
 }
 
 static const flin_gguf_value *number_array(const flin_gguf *gguf, const char *key, uint32_t count)
@@ -76,14 +113,14 @@ static int check_parts(const flin_shape *shape, flashinfer_error *error)
 static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     const flin_gguf_value *names = flin_gguf_find(gguf, "flashinfer.ffn.parts");
-    const flin_gguf_value *types = number_array(gguf, "flashinfer.ffn.part_types", 2);
+    const flin_gguf_value *part_types = number_array(gguf, "flashinfer.ffn.part_types", 2);
     const flin_gguf_value *offsets = number_array(gguf, "flashinfer.ffn.part_offsets", 2);
     const flin_gguf_value *sizes = number_array(gguf, "flashinfer.ffn.part_bytes", 2);
     const uint8_t *cursor;
     int code;
 
     if (names == NULL || !names->is_array || names->type != FLIN_GGUF_VALUE_STRING ||
-        names->count != 2 || types == NULL || offsets == NULL || sizes == NULL)
+        names->count != 2 || part_types == NULL || offsets == NULL || sizes == NULL)
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "the flashinfer.ffn.part* keys are missing or not arrays of two");
     cursor = names->data;
@@ -95,8 +132,8 @@ static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_erro
         flin_part *part = &shape->parts[i];
         uint64_t offset = flin_gguf_element_u64(offsets, i),
                  bytes = flin_gguf_element_u64(sizes, i);
-        code = flin_type_from_gguf(flin_gguf_element_u64(types, i), "flashinfer.ffn.part_types",
-                                   &part->type, error);
+        code = flin_type_from_gguf(flin_gguf_element_u64(part_types, i),
+                                   "flashinfer.ffn.part_types", shape->width, &part->type, error);
         if (code != 0) return code;
         if (offset > (1u << 30) || bytes > (1u << 30))
             return flin_fail(error, FLASHINFER_EFORMAT,

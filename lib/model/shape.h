@@ -54,8 +54,15 @@ int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *
 int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, uint32_t most,
                       uint32_t *number, flashinfer_error *error);
 
-/* The kernel type of a GGUF tensor type; FLASHINFER_EUNSUPPORTED naming `what` if there is none. */
-int flin_type_from_gguf(uint64_t gguf_type, const char *what, enum flin_type *type,
+/* The kernel type of a GGUF tensor type, of rows `cols` long; FLASHINFER_EUNSUPPORTED naming `what` if there is none,
+   FLASHINFER_EFORMAT if they are no whole number of blocks. */
+int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error);
+
+/* One type under its three names. */
+uint32_t flin_type_to_gguf(enum flin_type type);
+uint32_t flin_type_to_dtype(enum flin_type type);               /* FLASHINFER_DTYPE_... */
+int flin_type_from_dtype(uint32_t dtype, enum flin_type *type); /* 0 for an unknown number */
+const char *flin_type_name(enum flin_type type);                /* "f32", "q8_0" */
 
 #endif

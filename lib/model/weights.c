@@ -119,7 +119,7 @@ static flin_matrix matrix(layout *in, const char *name, uint32_t rows, uint32_t 
     const flin_gguf_tensor *tensor = want(in, name, cols, rows);
 
     if (tensor == NULL || in->code != 0) return matrix; /* the first refusal stands */
-    in->code = flin_type_from_gguf(tensor->type, name, &matrix.type, in->error);
+    in->code = flin_type_from_gguf(tensor->type, name, cols, &matrix.type, in->error);
     if (in->code == 0) matrix.data = place(in, tensor);
     return matrix;
 }
@@ -173,6 +173,11 @@ static void layout_attention(layout *in, flin_layer *layer, uint32_t index)
         (void)snprintf(stem, sizeof stem, "blk.%u.%s", index, stems[i]);
         *targets[i] = linear(in, stem, in->shape->width, in->shape->width);
     }
+    if (layer->query.weight.type != layer->key.weight.type ||
+        layer->query.weight.type != layer->value.weight.type)
+        refuse(in, FLASHINFER_EUNSUPPORTED,
+               "blk.%u.attn_q, attn_k and attn_v have different types; pack the model again",
+               index);
     (void)snprintf(stem, sizeof stem, "blk.%u.ffn_norm", index);
     layer->ffn_norm = norm(in, stem);
 }
@@ -247,6 +252,8 @@ static const void *factor(layout *in, uint32_t index, const char *suffix, uint32
 
     (void)snprintf(name, sizeof name, "blk.%u.%s", index, suffix);
     found = matrix(in, name, rows, cols);
+    if (found.type != FLIN_F32 && found.type != FLIN_F16)
+        refuse(in, FLASHINFER_EUNSUPPORTED, "tensor %s must be F16 or F32", name);
     *type = found.type;
     return found.data;
 }

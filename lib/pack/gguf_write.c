@@ -135,20 +135,15 @@ void flin_gguf_put_item(flin_gguf_writer *writer, const char *const *pieces,
 
 /* -------------------------------------------------------------------------------------- tensors */
 
-static uint64_t element_bytes_of(uint32_t type)
+/* columns: whole blocks */
+static uint64_t row_bytes_of(uint32_t type, uint64_t columns)
 {
-    switch (type) {
-    case FLIN_GGUF_F32:
-    case FLIN_GGUF_I32:
-        return 4;
-    case FLIN_GGUF_F16:
-        return 2;
-    case FLIN_GGUF_I8:
-        return 1;
-    default:
-        assert(type == FLIN_GGUF_I64);
-        return 8;
-    }
+    uint64_t bytes = 0, elements = 1;
+    int known = flin_gguf_type_size(type, &bytes, &elements);
+
+    assert(known && columns % elements == 0);
+    (void)known;
+    return columns / elements * bytes;
 }
 
 uint32_t flin_gguf_add_tensor(flin_gguf_writer *writer, const char *name, uint32_t type,
@@ -175,7 +170,7 @@ uint32_t flin_gguf_add_tensor(flin_gguf_writer *writer, const char *name, uint32
     tensor->dimension_count = rows == 0 ? 1 : 2;
     tensor->dimensions[0] = columns;
     tensor->dimensions[1] = rows == 0 ? 1 : rows;
-    tensor->bytes = columns * tensor->dimensions[1] * element_bytes_of(type);
+    tensor->bytes = row_bytes_of(type, columns) * tensor->dimensions[1];
     return writer->tensor_count++;
 }
 

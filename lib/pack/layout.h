@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "kernels/kernels.h"
 #include "pack/safetensors.h"
 
 /* A tensor copied element by element, or filled with one value where the checkpoint has none. */
@@ -16,7 +17,7 @@ typedef struct flin_layout_tensor {
     uint64_t skip;                 /* elements at the source's start that are left out */
     uint64_t count;
     float fill;
-    uint32_t type;   /* FLIN_GGUF_F32 or FLIN_GGUF_F16 */
+    enum flin_type type;
     uint32_t target; /* index in the writer */
     int32_t layer;   /* -1: none */
 } flin_layout_tensor;
@@ -38,7 +39,8 @@ typedef struct flin_layout_ffn {
 
 /* What whoever packs may choose. */
 typedef struct flin_layout_choices {
-    uint32_t type;                 /* of matrices: FLIN_GGUF_F32 or FLIN_GGUF_F16 */
+    enum flin_type resident;       /* of matrices that stay in memory, positions excepted */
+    enum flin_type ffn;            /* of bundles */
     uint32_t sketch_bits;          /* 0: no sketch */
     const flashinfer_order *order; /* NULL: row i of a bundle tensor is neuron i */
 } flin_layout_choices;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "model/gguf.h"
+#include "model/shape.h"
 #include "pack/json.h"
 #include "predictor/sketch.h"
 
@@ -112,14 +113,13 @@ static int append(mapper *map, flin_layout_tensor tensor, flashinfer_error *erro
 
 /* A matrix (rows, columns) in the type asked for; its first `skip_rows` rows stay behind. */
 static int add_matrix(mapper *map, const char *target, const flin_safetensor *source,
-                      uint64_t skip_rows, uint64_t rows, uint64_t columns, flashinfer_error *error)
+                      enum flin_type type, uint64_t skip_rows, uint64_t rows, uint64_t columns,
+                      flashinfer_error *error)
 {
-    flin_layout_tensor tensor = {.source = source,
-                                 .skip = skip_rows * columns,
-                                 .count = rows * columns,
-                                 .type = map->layout->choices.type};
+    flin_layout_tensor tensor = {
+        .source = source, .skip = skip_rows * columns, .count = rows * columns, .type = type};
 
-    tensor.target = add_target(map, target, tensor.type, columns, rows);
+    tensor.target = add_target(map, target, flin_type_to_gguf(type), columns, rows);
     return append(map, tensor, error);
 }
 
@@ -130,7 +130,9 @@ static int map_matrix(mapper *map, const char *target, const char *name, uint64_
     const flin_safetensor *source = NULL;
     int code = find_tensor(map, name, rows, columns, &source, error);
 
-    return code != 0 ? code : add_matrix(map, target, source, 0, rows, columns, error);
+    return code != 0 ? code
+                     : add_matrix(map, target, source, map->layout->choices.resident, 0, rows,
+                                  columns, error);
 }
 
 /* A vector in float32: from the checkpoint if it must have it, else filled. source may be NULL. */
@@ -138,12 +140,12 @@ static int map_vector(mapper *map, const char *target, const char *name, uint64_
                       int present, float fill, const flin_safetensor **source,
                       flashinfer_error *error)
 {
-    flin_layout_tensor tensor = {.count = columns, .fill = fill, .type = FLIN_GGUF_F32};
+    flin_layout_tensor tensor = {.count = columns, .fill = fill, .type = FLIN_F32};
     int code = present ? find_tensor(map, name, 0, columns, &tensor.source, error) : 0;
 
     if (code != 0) return code;
     if (source != NULL) *source = tensor.source;
-    tensor.target = add_target(map, target, tensor.type, columns, 0);
+    tensor.target = add_target(map, target, FLIN_GGUF_F32, columns, 0);
     return append(map, tensor, error);
 }
 
@@ -211,8 +213,8 @@ static int map_head(mapper *map, flashinfer_error *error)
                       error);
     if (code != 0) return code;
     if (!config->tied)
-        return add_matrix(map, "output.weight", head, 0, config->vocab_count,
-                          config->embedding_width, error);
+        return add_matrix(map, "output.weight", head, map->layout->choices.resident, 0,
+                          config->vocab_count, config->embedding_width, error);
     map->layout->head = head;
     return 0;
 }
@@ -220,13 +222,14 @@ static int map_head(mapper *map, flashinfer_error *error)
 static int map_ends(mapper *map, flashinfer_error *error)
 {
     const flin_config *config = map->config;
+    enum flin_type resident = map->layout->choices.resident;
     const flin_safetensor *positions;
     int code = find_tensor(map, "embed_tokens.weight", config->vocab_count, config->embedding_width,
                            &map->layout->embeddings, error);
 
     if (code == 0)
-        code = add_matrix(map, "token_embd.weight", map->layout->embeddings, 0, config->vocab_count,
-                          config->embedding_width, error);
+        code = add_matrix(map, "token_embd.weight", map->layout->embeddings, resident, 0,
+                          config->vocab_count, config->embedding_width, error);
     if (code == 0 && config->embedding_width != config->width)
         code = map_matrix(map, "token_embd_proj_in.weight", "project_in.weight", config->width,
                           config->embedding_width, error);
@@ -237,7 +240,8 @@ static int map_ends(mapper *map, flashinfer_error *error)
         code = find_tensor(map, "embed_positions.weight", config->position_count + POSITION_OFFSET,
                            config->width, &positions, error);
     if (code == 0)
-        code = add_matrix(map, "position_embd.weight", positions, POSITION_OFFSET,
+        code = add_matrix(map, "position_embd.weight", positions,
+                          flin_type_quantised(resident) ? FLIN_F16 : resident, POSITION_OFFSET,
                           config->position_count, config->width, error);
     if (code == 0 && config->final_norm)
         code = map_norm(map, "output_norm", "final_layer_norm", NULL, NULL, error);
@@ -308,6 +312,23 @@ uint64_t flin_layout_stride(uint64_t payload_bytes)
     return flin_round_up(payload_bytes, 64);
 }
 
+/* Rows of quantised matrices are whole blocks. */
+static int check_blocks(const flin_config *config, const flin_layout_choices *choices,
+                        flashinfer_error *error)
+{
+    const enum flin_type types[] = {choices->resident, choices->resident, choices->ffn};
+    const uint32_t widths[] = {config->width, config->embedding_width, config->width};
+
+    for (uint32_t i = 0; i < 3; i++)
+        if (flin_type_quantised(types[i]) && widths[i] % FLIN_BLOCK != 0)
+            return flin_fail(
+                error, FLASHINFER_EUNSUPPORTED,
+                "dtype %s needs rows of whole blocks of %u elements, this model's have "
+                "%u; use f16",
+                flin_type_name(types[i]), FLIN_BLOCK, widths[i]);
+    return 0;
+}
+
 int flin_opt_lay_out(flin_layout *layout, const flin_config *config, const flin_safetensors *set,
                      const flin_layout_choices *choices, flin_gguf_writer *writer,
                      flashinfer_error *error)
@@ -320,7 +341,9 @@ int flin_opt_lay_out(flin_layout *layout, const flin_config *config, const flin_
     layout->width = config->width;
     layout->neuron_count = config->neuron_count;
     layout->choices = *choices;
-    layout->part_bytes = (uint64_t)config->width * (choices->type == FLIN_GGUF_F16 ? 2 : 4);
+    code = check_blocks(config, choices, error);
+    if (code != 0) return code;
+    layout->part_bytes = flin_type_bytes(choices->ffn, config->width);
     layout->stride_bytes = flin_layout_stride(FLIN_LAYOUT_PARTS * layout->part_bytes);
     layout->ffns = calloc(config->layer_count, sizeof *layout->ffns);
     if (layout->ffns == NULL)
@@ -350,7 +373,8 @@ void flin_opt_release(flin_layout *layout)
 static void put_bundle_keys(const flin_layout *layout, flin_gguf_writer *writer)
 {
     static const char *const names[FLIN_LAYOUT_PARTS] = {"up", "down"};
-    uint32_t types[FLIN_LAYOUT_PARTS] = {layout->choices.type, layout->choices.type};
+    uint32_t type = flin_type_to_gguf(layout->choices.ffn);
+    uint32_t types[FLIN_LAYOUT_PARTS] = {type, type};
     uint64_t offsets[FLIN_LAYOUT_PARTS] = {0, layout->part_bytes};
     uint64_t bytes[FLIN_LAYOUT_PARTS] = {layout->part_bytes, layout->part_bytes};
 
@@ -375,10 +399,14 @@ static void put_bundle_keys(const flin_layout *layout, flin_gguf_writer *writer)
 void flin_opt_put_keys(const flin_layout *layout, const flin_config *config,
                        flin_gguf_writer *writer)
 {
+    /* ggml's numbers for files that are mostly of a type */
+    static const uint32_t file_types[FLIN_TYPE_COUNT] = {
+        [FLIN_F32] = 0, [FLIN_F16] = 1, [FLIN_BF16] = 32, [FLIN_Q8_0] = 7, [FLIN_Q4_0] = 2};
+
     flin_gguf_put_string(writer, "general.architecture", "opt");
     flin_gguf_put_string(writer, "general.name", config->name[0] != '\0' ? config->name : "opt");
     flin_gguf_put_u32(writer, "general.alignment", FLIN_GGUF_ALIGNMENT);
-    flin_gguf_put_u32(writer, "general.file_type", layout->choices.type == FLIN_GGUF_F16 ? 1 : 0);
+    flin_gguf_put_u32(writer, "general.file_type", file_types[layout->choices.resident]);
     flin_gguf_put_u32(writer, "opt.context_length", config->position_count);
     flin_gguf_put_u32(writer, "opt.embedding_length", config->width);
     flin_gguf_put_u32(writer, "opt.block_count", config->layer_count);

@@ -18,12 +18,22 @@
 #include <unistd.h>
 
 #include "model/gguf.h"
+#include "model/shape.h"
 #include "pack/config.h"
 #include "pack/opt.h"
 #include "pack/order.h"
 #include "pack/tokenizer_export.h"
 #include "pack/transfer.h"
 #include "predictor/sketch_make.h"
+
+static int check_dtype(const char *field, uint32_t dtype, flashinfer_error *error)
+{
+    enum flin_type type;
+
+    if (dtype == FLASHINFER_DTYPE_DEFAULT || flin_type_from_dtype(dtype, &type)) return 0;
+    return flin_fail(error, FLASHINFER_EINVAL, "%s %u is unknown; use a FLASHINFER_DTYPE_...",
+                     field, dtype);
+}
 
 static int check_arguments(const char *checkpoint, const char *path,
                            const flashinfer_pack_options *options, flashinfer_error *error)
@@ -32,10 +42,10 @@ static int check_arguments(const char *checkpoint, const char *path,
         return flin_fail(error, FLASHINFER_EINVAL, "no checkpoint directory was given");
     if (path == NULL || path[0] == '\0')
         return flin_fail(error, FLASHINFER_EINVAL, "no file to write was given");
-    if (options->dtype != FLASHINFER_DTYPE_DEFAULT && options->dtype != FLASHINFER_DTYPE_F32 &&
-        options->dtype != FLASHINFER_DTYPE_F16)
-        return flin_fail(error, FLASHINFER_EINVAL,
-                         "dtype %u is unknown; use FLASHINFER_DTYPE_F16 or _F32", options->dtype);
+    if (check_dtype("dtype", options->dtype, error) != 0 ||
+        check_dtype("dtype_resident", options->dtype_resident, error) != 0 ||
+        check_dtype("dtype_ffn", options->dtype_ffn, error) != 0)
+        return FLASHINFER_EINVAL;
     if (options->sketch_bits > 4)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "sketch_bits is %u; it may be 1 to 4, or 0 for the default",
@@ -162,9 +172,13 @@ static int write_file(const char *path, const flin_config *config, const flin_sa
 
 static flin_layout_choices choose(const flashinfer_pack_options *options)
 {
-    flin_layout_choices choices = {FLIN_GGUF_F16, FLIN_SKETCH_BITS_DEFAULT, options->order};
+    flin_layout_choices choices = {FLIN_F16, FLIN_F16, FLIN_SKETCH_BITS_DEFAULT, options->order};
 
-    if (options->dtype == FLASHINFER_DTYPE_F32) choices.type = FLIN_GGUF_F32;
+    /* numbers that are 0 name no type and change none */
+    (void)flin_type_from_dtype(options->dtype, &choices.resident);
+    (void)flin_type_from_dtype(options->dtype, &choices.ffn);
+    (void)flin_type_from_dtype(options->dtype_resident, &choices.resident);
+    (void)flin_type_from_dtype(options->dtype_ffn, &choices.ffn);
     if (options->sketch_bits != 0) choices.sketch_bits = options->sketch_bits;
     if (options->no_sketch) choices.sketch_bits = 0;
     return choices;

@@ -20,7 +20,7 @@
 #define FLOATS_MIN (256u * 1024u)
 #define BYTES_MIN (1024u * 1024u)
 #define TILE_BYTES (12u * 1024u * 1024u)
-#define BLOCK_ROWS 32u /* down rows transposed together */
+#define BLOCK_ROWS FLIN_BLOCK /* down rows transposed together: a block of a quantised column */
 #define HALF_MAX 65504.0f
 
 static uint32_t at_most(uint64_t value, uint32_t limit)
@@ -28,12 +28,30 @@ static uint32_t at_most(uint64_t value, uint32_t limit)
     return value < limit ? (uint32_t)value : limit;
 }
 
+/* The largest magnitude that a type holds. */
+static float limit_of(enum flin_type type)
+{
+    switch (type) {
+    case FLIN_F16:
+        return HALF_MAX;
+    case FLIN_BF16:
+        return 0x1.fep127f;
+    case FLIN_Q8_0: /* of a block with the largest scale */
+        return HALF_MAX * 127.0f;
+    case FLIN_Q4_0:
+        return HALF_MAX * 8.0f;
+    default:
+        return FLT_MAX;
+    }
+}
+
 /* -------------------------------------------------------------------------------------- buffers */
 
 static uint32_t tile_columns(const flin_layout *layout)
 {
     uint64_t room = TILE_BYTES / layout->part_bytes; /* at least 48: see FLIN_CONFIG_WIDTH_MAX */
-    uint64_t most = room < FLOATS_MIN ? room : FLOATS_MIN;
+    uint64_t whole = FLOATS_MIN / BLOCK_ROWS; /* columns of which as many rows are read at once */
+    uint64_t most = room < whole ? room : whole;
     uint64_t tiles = (layout->neuron_count + most - 1) / most;
 
     return (uint32_t)((layout->neuron_count + tiles - 1) / tiles);
@@ -54,7 +72,8 @@ int flin_transfer_open(flin_transfer *transfer, const flin_safetensors *source,
     transfer->layout = layout;
     transfer->writer = writer;
     transfer->options = options;
-    transfer->limit = layout->choices.type == FLIN_GGUF_F16 ? HALF_MAX : FLT_MAX;
+    transfer->kernels = flin_kernels_choose(FLASHINFER_KERNELS_DEFAULT);
+    transfer->limit = limit_of(layout->choices.ffn);
     for (uint32_t i = 0; i + 1 < writer->tensor_count; i++)
         transfer->total_bytes += writer->tensors[i].bytes;
     transfer->floats_max = width * FLIN_SKETCH_TILE_ROWS > FLOATS_MIN
@@ -108,24 +127,6 @@ int flin_transfer_tick(flin_transfer *transfer, uint64_t more_bytes, flashinfer_
 
 /* ------------------------------------------------------------------------------------- elements */
 
-/* Every value was checked to fit the type. */
-static void store(uint32_t type, const float *from, uint64_t count, uint8_t *to)
-{
-    if (type == FLIN_GGUF_F32) {
-        memcpy(to, from, (size_t)count * sizeof *from);
-        return;
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        uint16_t half = flin_half_from_float(from[i]);
-        memcpy(to + i * sizeof half, &half, sizeof half);
-    }
-}
-
-static uint32_t size_of(uint32_t type)
-{
-    return type == FLIN_GGUF_F32 ? 4 : 2;
-}
-
 /* Name the layer of a failure that the reader below could not know. */
 static int at_layer(int code, int32_t layer, flashinfer_error *error)
 {
@@ -147,21 +148,21 @@ static int load_vector(flin_transfer *transfer, const flin_safetensor *source, u
 int flin_transfer_tensor(flin_transfer *transfer, const flin_layout_tensor *tensor,
                          flashinfer_error *error)
 {
-    float limit = tensor->type == FLIN_GGUF_F16 ? HALF_MAX : FLT_MAX;
-    uint32_t most = BYTES_MIN / 4;
+    float limit = limit_of(tensor->type);
+    uint32_t most = BYTES_MIN / 4; /* whole blocks */
     int code = 0;
 
     flin_gguf_write_begin(transfer->writer, tensor->target, 1);
     for (uint64_t first = 0; first < tensor->count && code == 0;) {
         uint32_t count = at_most(tensor->count - first, most);
-        uint64_t bytes = (uint64_t)count * size_of(tensor->type);
+        uint64_t bytes = flin_type_bytes(tensor->type, count);
         if (tensor->source != NULL)
             code = flin_safetensors_read(transfer->source, tensor->source, tensor->skip + first,
                                          count, limit, transfer->floats, error);
         else
             code = load_vector(transfer, NULL, count, tensor->fill, transfer->floats, error);
         if (code != 0) return at_layer(code, tensor->layer, error);
-        store(tensor->type, transfer->floats, count, transfer->bytes);
+        transfer->kernels->from_float[tensor->type](transfer->floats, count, transfer->bytes);
         code = flin_gguf_write(transfer->writer, transfer->bytes, bytes, error);
         if (code == 0) code = flin_transfer_tick(transfer, bytes, error);
         first += count;
@@ -212,6 +213,15 @@ static int write_vector(flin_transfer *transfer, uint32_t target, const void *da
     return flin_transfer_tick(transfer, bytes, error);
 }
 
+/* Up rows as the model will compute with them. */
+static void as_stored(flin_transfer *transfer, uint32_t count)
+{
+    enum flin_type type = transfer->layout->choices.ffn;
+
+    transfer->kernels->from_float[type](transfer->floats, count, transfer->tile);
+    transfer->kernels->to_float[type](transfer->tile, count, transfer->floats);
+}
+
 static int write_tiles(flin_transfer *transfer, flin_sketch_maker *maker,
                        const flin_layout_ffn *ffn, flashinfer_error *error)
 {
@@ -226,6 +236,7 @@ static int write_tiles(flin_transfer *transfer, flin_sketch_maker *maker,
         code =
             flin_safetensors_read(transfer->source, ffn->up, (uint64_t)first * layout->width,
                                   rows * layout->width, transfer->limit, transfer->floats, error);
+        if (code == 0) as_stored(transfer, rows * layout->width);
         if (code == 0)
             code = flin_sketch_maker_tile(maker, transfer->floats, transfer->up_bias + first, rows,
                                           transfer->bytes, transfer->sketch_bias + first, error);
@@ -274,7 +285,7 @@ static int load_tile(flin_transfer *transfer, const flin_safetensor *down, uint3
                      uint32_t count, flashinfer_error *error)
 {
     const flin_layout *layout = transfer->layout;
-    uint32_t size = size_of(layout->choices.type);
+    enum flin_type type = layout->choices.ffn;
     uint32_t most = at_most(transfer->floats_max / count, BLOCK_ROWS);
 
     for (uint32_t row = 0; row < layout->width; row += most) {
@@ -289,8 +300,9 @@ static int load_tile(flin_transfer *transfer, const flin_safetensor *down, uint3
         for (uint32_t j = 0; j < count; j++) {
             float column[BLOCK_ROWS];
             for (uint32_t i = 0; i < rows; i++) column[i] = transfer->floats[(size_t)i * count + j];
-            store(layout->choices.type, column, rows,
-                  transfer->tile + ((size_t)j * layout->width + row) * size);
+            transfer->kernels->from_float[type](column, rows,
+                                                transfer->tile + (size_t)j * layout->part_bytes +
+                                                    flin_type_bytes(type, row));
         }
         if (flin_transfer_tick(transfer, 0, error) != 0) return FLASHINFER_ECANCELED;
     }
@@ -333,8 +345,8 @@ static int write_rows(flin_transfer *transfer, const flin_safetensor *up, uint32
             uint8_t *bundle = transfer->bytes + i * stride;
             uint32_t row = transfer->rows[first + done + i];
             uint64_t *sums = transfer->sums + (size_t)row * FLIN_LAYOUT_PARTS;
-            store(layout->choices.type, transfer->floats + (size_t)i * layout->width, layout->width,
-                  bundle);
+            transfer->kernels->from_float[layout->choices.ffn](
+                transfer->floats + (size_t)i * layout->width, layout->width, bundle);
             memcpy(bundle + part, transfer->tile + (done + i) * part, part);
             sums[0] = flin_hash(bundle, part);
             sums[1] = flin_hash(bundle + part, part);

@@ -17,19 +17,20 @@ typedef struct flin_transfer {
     const flashinfer_pack_options *options;
     uint64_t done_bytes;
     uint64_t total_bytes;
-    float limit;         /* largest magnitude the matrices' type holds */
-    uint32_t floats_max; /* elements of floats */
-    uint32_t bytes_max;  /* bytes of bytes */
-    uint32_t tile_max;   /* neurons of tile */
-    float *floats;       /* (floats_max) as read */
-    uint8_t *bytes;      /* (bytes_max) as written */
-    uint8_t *tile;       /* (tile_max, width) down columns, in the file's type */
-    uint64_t *sums;      /* (neurons, parts) of the current layer, in rows' order */
-    uint32_t *rows;      /* (neurons) row of each neuron's bundle */
-    float *up_bias;      /* (neurons) */
-    float *sketch_bias;  /* (neurons) */
-    float *norm_weight;  /* (width) */
-    float *norm_bias;    /* (width) */
+    const flin_kernels *kernels; /* for rounding: the same bits in every table */
+    float limit;                 /* largest magnitude the bundles' type holds */
+    uint32_t floats_max;         /* elements of floats */
+    uint32_t bytes_max;          /* bytes of bytes */
+    uint32_t tile_max;           /* neurons of tile */
+    float *floats;               /* (floats_max) as read */
+    uint8_t *bytes;              /* (bytes_max) as written */
+    uint8_t *tile;               /* (tile_max, width) down columns, in the file's type */
+    uint64_t *sums;              /* (neurons, parts) of the current layer, in rows' order */
+    uint32_t *rows;              /* (neurons) row of each neuron's bundle */
+    float *up_bias;              /* (neurons) */
+    float *sketch_bias;          /* (neurons) */
+    float *norm_weight;          /* (width) */
+    float *norm_bias;            /* (width) */
 } flin_transfer;
 
 /* The writer is created: sizes are final. */

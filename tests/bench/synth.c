@@ -20,7 +20,8 @@ static const char usage[] =
     "                 (learned positions, biases, plain ReLU FFN, full attention), not Falcon\n"
     "  --layers --d --heads --ffn --vocab   one by one, or instead of the shape's\n"
     "  --context N    positions (default the shape's, else 2048)\n"
-    "  --dtype        f16 (default) or f32\n"
+    "  --dtype        f16 (default), f32, bf16, q8_0 or q4_0\n"
+    "  --dtype-resident, --dtype-ffn   the same for a part, as pack has them\n"
     "  --sketch-bits  bits a weight has in the sketch predictor, 1 to 4 (default 3)\n"
     "  --named P      margin of the sketch such that it names P percent of the FFN, as the "
     "paper's\n"
@@ -43,7 +44,7 @@ static const known_shape known_shapes[] = {
 
 typedef struct texts {
     const char *shape, *layers, *width, *heads, *neurons, *vocab, *context;
-    const char *dtype, *bits, *named, *seed, *threads;
+    const char *dtype, *resident, *ffn, *bits, *named, *seed, *threads;
 } texts;
 
 static const known_shape *find_shape(const char *name)
@@ -81,11 +82,20 @@ static int read_shape(const texts *given, synth_shape *shape)
 
 static int read_options(const texts *given, synth_options *options)
 {
-    static const char *const dtypes[] = {"f16", "f32", NULL};
-    static const uint32_t dtype_numbers[] = {0, 1};
+    static const char *const dtypes[] = {"f16", "f32", "bf16", "q8_0", "q4_0", NULL};
+    static const uint32_t numbers[] = {FLASHINFER_DTYPE_F16, FLASHINFER_DTYPE_F32,
+                                       FLASHINFER_DTYPE_BF16, FLASHINFER_DTYPE_Q8_0,
+                                       FLASHINFER_DTYPE_Q4_0};
     float named = 0;
     uint32_t seed = 1;
-    int code = program_choice("--dtype", given->dtype, dtypes, dtype_numbers, &options->single);
+    int code = program_choice("--dtype", given->dtype, dtypes, numbers, &options->dtype_resident);
+
+    options->dtype_ffn = options->dtype_resident;
+    if (code == 0)
+        code = program_choice("--dtype-resident", given->resident, dtypes, numbers,
+                              &options->dtype_resident);
+    if (code == 0)
+        code = program_choice("--dtype-ffn", given->ffn, dtypes, numbers, &options->dtype_ffn);
 
     if (code == 0) code = program_u32("--sketch-bits", given->bits, 1, 4, &options->sketch_bits);
     if (code == 0) code = program_float("--named", given->named, 3, 90, &named);
@@ -129,13 +139,20 @@ static int write_model(const char *path, const known_shape *known, synth_options
 int main(int argc, char **argv)
 {
     texts given;
-    const program_option known_options[] = {
-        {"--shape", &given.shape, NULL},      {"--layers", &given.layers, NULL},
-        {"--d", &given.width, NULL},          {"--heads", &given.heads, NULL},
-        {"--ffn", &given.neurons, NULL},      {"--vocab", &given.vocab, NULL},
-        {"--context", &given.context, NULL},  {"--dtype", &given.dtype, NULL},
-        {"--sketch-bits", &given.bits, NULL}, {"--named", &given.named, NULL},
-        {"--seed", &given.seed, NULL},        {"--threads", &given.threads, NULL}};
+    const program_option known_options[] = {{"--shape", &given.shape, NULL},
+                                            {"--layers", &given.layers, NULL},
+                                            {"--d", &given.width, NULL},
+                                            {"--heads", &given.heads, NULL},
+                                            {"--ffn", &given.neurons, NULL},
+                                            {"--vocab", &given.vocab, NULL},
+                                            {"--context", &given.context, NULL},
+                                            {"--dtype", &given.dtype, NULL},
+                                            {"--dtype-resident", &given.resident, NULL},
+                                            {"--dtype-ffn", &given.ffn, NULL},
+                                            {"--sketch-bits", &given.bits, NULL},
+                                            {"--named", &given.named, NULL},
+                                            {"--seed", &given.seed, NULL},
+                                            {"--threads", &given.threads, NULL}};
     const known_shape *known = NULL;
     const char *path = NULL;
     synth_options options;

@@ -13,6 +13,7 @@
 
 #include "kernels/kernels.h"
 #include "model/gguf.h"
+#include "model/shape.h"
 #include "pack/opt.h"
 #include "pack/tokenizer_export.h"
 #include "predictor/sketch_make.h"
@@ -159,14 +160,6 @@ static int put_tokenizer(synth_file *file, flashinfer_error *error)
 
 /* ----------------------------------------------------------------------------- resident tensors */
 
-static void store(const synth_file *file, const float *from, uint64_t count, void *to)
-{
-    if (file->layout.choices.type == FLIN_GGUF_F32)
-        memcpy(to, from, (size_t)count * sizeof *from);
-    else
-        file->kernels->from_float[FLIN_F16](from, (uint32_t)count, to);
-}
-
 static int write_whole(synth_file *file, uint32_t target, const void *data, uint64_t bytes,
                        flashinfer_error *error)
 {
@@ -201,8 +194,9 @@ static int write_matrix(synth_file *file, const flin_layout_tensor *tensor, flas
         uint32_t count = rows - first < ROWS ? (uint32_t)(rows - first) : ROWS;
         synth_matrix_rows(&file->weights, (enum synth_matrix)matrix, layer, (uint32_t)first, count,
                           file->rows);
-        store(file, file->rows, (uint64_t)count * width, file->bytes);
-        code = flin_gguf_write(&file->writer, file->bytes, count * file->layout.part_bytes, error);
+        file->kernels->from_float[tensor->type](file->rows, count * width, file->bytes);
+        code = flin_gguf_write(&file->writer, file->bytes,
+                               flin_type_bytes(tensor->type, (uint64_t)count * width), error);
     }
     if (code == 0) flin_gguf_write_end(&file->writer);
     return code;
@@ -240,19 +234,24 @@ static int make_tile(synth_file *file, uint32_t tile, uint32_t place, uint32_t t
     uint32_t count = left < ROWS ? left : ROWS;
     float *rows = file->rows + (size_t)thread * ROWS * layout->width;
     uint8_t *bytes = file->bytes + (size_t)place * ROWS * stride;
+    enum flin_type type = layout->choices.ffn;
     int code;
 
     synth_up_rows(&file->weights, first, count, rows);
+    for (uint32_t i = 0; i < count; i++) { /* the sketch is of what is stored */
+        float *row = rows + (size_t)i * layout->width;
+        file->kernels->from_float[type](row, layout->width, bytes + i * stride);
+        file->kernels->to_float[type](bytes + i * stride, layout->width, row);
+    }
     code = flin_sketch_maker_tile(&file->makers[thread], rows, file->weights.up_bias + first, count,
                                   file->tiles + tile * tile_bytes, file->sketch_bias + first, NULL);
-    for (uint32_t i = 0; i < count; i++)
-        store(file, rows + (size_t)i * layout->width, layout->width, bytes + i * stride);
     synth_down_columns(&file->weights, first, count, rows,
                        file->means + (size_t)place * layout->width);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *bundle = bytes + i * stride;
         uint64_t *sums = file->sums + (size_t)(first + i) * FLIN_LAYOUT_PARTS;
-        store(file, rows + (size_t)i * layout->width, layout->width, bundle + part);
+        file->kernels->from_float[type](rows + (size_t)i * layout->width, layout->width,
+                                        bundle + part);
         memset(bundle + 2 * part, 0, stride - 2 * part);
         sums[0] = flin_hash(bundle, part);
         sums[1] = flin_hash(bundle + part, part);
@@ -398,10 +397,13 @@ static int allocate(synth_file *file, flashinfer_error *error)
     size_t sketch_bytes =
         (size_t)flin_sketch_bytes(layout->neuron_count, layout->width, layout->choices.sketch_bits);
 
-    file->batch_tiles = (uint32_t)threads * TILES_PER_THREAD;
+    size_t batch = threads * TILES_PER_THREAD, rows = ROWS * width * sizeof(float);
+    size_t bundles = batch * ROWS * (size_t)layout->stride_bytes;
+
+    file->batch_tiles = (uint32_t)batch;
     file->makers = calloc(threads, sizeof *file->makers);
     file->rows = malloc(threads * ROWS * width * sizeof(float));
-    file->bytes = malloc(file->batch_tiles * ROWS * (size_t)layout->stride_bytes);
+    file->bytes = malloc(bundles > rows ? bundles : rows);
     file->means = malloc(file->batch_tiles * width * sizeof(float));
     file->down_bias = malloc(width * sizeof(float));
     file->sums = malloc(neurons * FLIN_LAYOUT_PARTS * sizeof *file->sums);
@@ -429,10 +431,11 @@ static int open_makers(synth_file *file, flashinfer_error *error)
 static int lay_out(synth_file *file, const char *path, flashinfer_error *error)
 {
     const synth_options *options = file->options;
-    const flin_layout_choices choices = {options->single ? FLIN_GGUF_F32 : FLIN_GGUF_F16,
-                                         options->sketch_bits, NULL};
+    flin_layout_choices choices = {FLIN_F16, FLIN_F16, options->sketch_bits, NULL};
     int code = describe(file, error);
 
+    (void)flin_type_from_dtype(options->dtype_resident, &choices.resident);
+    (void)flin_type_from_dtype(options->dtype_ffn, &choices.ffn);
     configure(file);
     if (code == 0)
         code = flin_opt_lay_out(&file->layout, &file->config, &file->set, &choices, &file->writer,

@@ -13,7 +13,8 @@ typedef struct synth_options {
     synth_shape shape;
     const char *name;        /* general.name: must say that the model is synthetic */
     const char *description; /* general.description: likewise */
-    uint32_t single;         /* 1: matrices in float32, else float16 */
+    uint32_t dtype_resident; /* FLASHINFER_DTYPE_...; 0: f16 */
+    uint32_t dtype_ffn;      /* of bundles; likewise */
     uint32_t sketch_bits;    /* 1 to 4 */
     double named_share;      /* of the FFN that the sketch is to name; 0: the packer's margin */
     uint32_t threads;

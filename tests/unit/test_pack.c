@@ -516,7 +516,7 @@ static void test_arguments(void **state)
     assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error),
                      0); /* our own may be replaced */
     assert_int_equal(remove(path), 0);
-    options.dtype = 3;
+    options.dtype = 6;
     refuse(made, &options, FLASHINFER_EINVAL, "dtype");
     options = plain;
     options.sketch_bits = 5;

@@ -184,7 +184,7 @@ static void test_odd_shapes(void **state)
     (void)state;
     flashinfer_error_init(&error, sizeof error);
     options.shape = (synth_shape){2, 105, 3, 333, 2048, 512};
-    options.single = 1;
+    options.dtype_resident = options.dtype_ffn = FLASHINFER_DTYPE_F32;
     assert_ok(synth_write(other, &options, NULL, &error));
     result = measure(other);
     assert_true(result.mean.active.share > 0.02 && result.mean.active.share < 0.04);

@@ -83,6 +83,7 @@ class KvType(IntEnum):
     DEFAULT = 0
     F32 = 1
     F16 = 2
+    Q8_0 = 3
 
 
 class OpenFlags(IntFlag):
@@ -110,6 +111,9 @@ class Dtype(IntEnum):
     DEFAULT = 0
     F32 = 1
     F16 = 2
+    BF16 = 3
+    Q8_0 = 4
+    Q4_0 = 5
 
 
 # What the headers put before the members' names.
@@ -223,7 +227,7 @@ class flashinfer_info(Structure):
                 *fields(c_uint32, "tensor_count metadata_count bundle_bytes bundle_stride_bytes"),
                 *fields(c_int32, "bos_token eos_token"), *fields(c_uint32, "add_bos"),
                 *fields(c_uint64, "parameter_count file_bytes ffn_bytes"),
-                *fields(c_char_p, "architecture name predictors"), *fields(c_uint32, "ordered reserved")]
+                *fields(c_char_p, "architecture name predictors"), *fields(c_uint32, "ordered reserved dtype_resident dtype_ffn")]
 
 
 class flashinfer_tensor_info(Structure):
@@ -261,7 +265,7 @@ class flashinfer_probe_options(Structure):
 class flashinfer_pack_options(Structure):
     _fields_ = [*fields(c_uint32, "size dtype sketch_bits no_sketch"), ("log", flashinfer_log_callback),
                 ("log_user", c_void_p), ("progress", flashinfer_progress_callback), ("progress_user", c_void_p),
-                ("order", POINTER(flashinfer_order))]
+                ("order", POINTER(flashinfer_order)), *fields(c_uint32, "dtype_resident dtype_ffn")]
 
 
 class flashinfer_storage_segment(Structure):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Record = TypeVar("Record")
 
-MEMBERS = {"predictor": Predictors, "cache_policy": CachePolicy, "storage": StorageKind, "kernels": Kernels}
+MEMBERS = {"predictor": Predictors, "cache_policy": CachePolicy, "storage": StorageKind, "kernels": Kernels,
+           "dtype_resident": Dtype, "dtype_ffn": Dtype}
 
 
 def plain(value: Any) -> Any:
@@ -64,6 +65,8 @@ class Info:
     name: str
     predictors: str
     ordered: int
+    dtype_resident: Dtype
+    dtype_ffn: Dtype
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,8 @@ class SamplerOptions(TypedDict, total=False):
 class PackOptions(TypedDict, total=False):
     """Keywords of pack(), those of flashinfer_pack_options."""
     dtype: Dtype
+    dtype_resident: Dtype
+    dtype_ffn: Dtype
     sketch_bits: int
     no_sketch: bool
     log: LogFunction

@@ -27,8 +27,8 @@ def test_enough_is_looked_at():
 
 
 @pytest.mark.parametrize("old, new, expected", [
-    ("FLASHINFER_DTYPE_F16 = 2\n", "FLASHINFER_DTYPE_F16 = 2, FLASHINFER_DTYPE_NEW = 3\n",
-     "constant FLASHINFER_DTYPE_NEW is 3 in the headers: add it"),
+    ("FLASHINFER_DTYPE_F16 = 2,", "FLASHINFER_DTYPE_F16 = 2, FLASHINFER_DTYPE_NEW = 99,",
+     "constant FLASHINFER_DTYPE_NEW is 99 in the headers: add it"),
     ("X(EBUDGET, -7,", "X(EBUDGET, -17,", "constant FLASHINFER_EBUDGET is -17 in the headers and -7 in _ffi.py"),
     ("    const flashinfer_order *order;\n", "    const flashinfer_order *order;\n    uint32_t dtype_new;\n    uint32_t more;\n",
      "field flashinfer_pack_options.dtype_new"),

@@ -185,6 +185,9 @@ pub const FLASHINFER_KV_F32: u32 = 1;
 /// half the memory; logits differ in about the third digit
 pub const FLASHINFER_KV_F16: u32 = 2;
 
+/// GGUF's blocks of 32: a quarter of the memory; heads must be a multiple of 32 wide
+pub const FLASHINFER_KV_Q8_0: u32 = 3;
+
 /// header and tokenizer only: no sessions, no budget
 pub const FLASHINFER_OPEN_METADATA: u32 = 1 << 0;
 
@@ -390,13 +393,17 @@ pub struct flashinfer_info {
     /// 1: packed with an order, see flashinfer_order_create()
     pub ordered: u32,
     pub reserved: u32,
+    /// FLASHINFER_DTYPE_... of token embeddings, attention and head
+    pub dtype_resident: u32,
+    /// FLASHINFER_DTYPE_... of bundles
+    pub dtype_ffn: u32,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_tensor_info {
     pub size: u32,
-    /// GGUF tensor type number: 0 F32, 1 F16, 24 I8, 27 I64, 30 BF16
+    /// GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16
     pub r#type: u32,
     pub dimension_count: u32,
     pub reserved: u32,
@@ -610,6 +617,14 @@ pub struct flashinfer_probe_options {
 pub const FLASHINFER_DTYPE_DEFAULT: u32 = 0;
 pub const FLASHINFER_DTYPE_F32: u32 = 1;
 pub const FLASHINFER_DTYPE_F16: u32 = 2;
+pub const FLASHINFER_DTYPE_BF16: u32 = 3;
+
+/// GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be multiples of 32
+/// 8.5 bits an element
+pub const FLASHINFER_DTYPE_Q8_0: u32 = 4;
+
+/// 4.5
+pub const FLASHINFER_DTYPE_Q4_0: u32 = 5;
 
 #[repr(C)]
 pub struct flashinfer_order {
@@ -621,7 +636,7 @@ pub struct flashinfer_order {
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_pack_options {
     pub size: u32,
-    /// FLASHINFER_DTYPE_... of matrices and bundles
+    /// FLASHINFER_DTYPE_... of all matrices, unless the two below say otherwise
     pub dtype: u32,
     /// 1 to 4 bits of the up matrix for the sketch predictor; 0: 3
     pub sketch_bits: u32,
@@ -633,6 +648,11 @@ pub struct flashinfer_pack_options {
     pub progress_user: *mut c_void,
     /// bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during the call only
     pub order: *const flashinfer_order,
+    /// FLASHINFER_DTYPE_... of token embeddings, attention and head, which stay in memory; 0: dtype. Position embeddings are
+    /// F16 beside a quantised one; norms and biases are F32 always
+    pub dtype_resident: u32,
+    /// of bundles, which are read from flash; 0: dtype
+    pub dtype_ffn: u32,
 }
 
 /// A predictor being made or looked at: for every layer a sketch or two low-rank factors.

@@ -85,6 +85,8 @@ numbers! {
         F32 = FLASHINFER_KV_F32,
         /// Half the memory; logits differ in about the third digit.
         F16 = FLASHINFER_KV_F16,
+        /// GGUF's blocks of 32: a quarter of the memory; heads must be a multiple of 32 wide.
+        Q8_0 = FLASHINFER_KV_Q8_0,
     }
 }
 
@@ -97,6 +99,12 @@ numbers! {
         F32 = FLASHINFER_DTYPE_F32,
         /// float16.
         F16 = FLASHINFER_DTYPE_F16,
+        /// bfloat16.
+        BF16 = FLASHINFER_DTYPE_BF16,
+        /// GGUF's blocks of 32 elements, 8.5 bits each.
+        Q8_0 = FLASHINFER_DTYPE_Q8_0,
+        /// The same with 4.5 bits.
+        Q4_0 = FLASHINFER_DTYPE_Q4_0,
     }
 }
 
@@ -158,8 +166,8 @@ mod tests {
         check("CACHE_", 4, |n| CachePolicy::from(n as u32));
         check("VERIFY_", 3, |n| Verify::from(n as u32));
         check("KERNELS_", 4, |n| Kernels::from(n as u32));
-        check("KV_", 3, |n| KvType::from(n as u32));
-        check("DTYPE_", 3, |n| Dtype::from(n as u32));
+        check("KV_", 4, |n| KvType::from(n as u32));
+        check("DTYPE_", 6, |n| Dtype::from(n as u32));
         check("PART_", 2, |n| Part::from(n as u32));
         check("LOG_", 3, |n| LogLevel::from(n as c_int));
         check("E", 16, |n| ErrorCode::from(n as c_int));

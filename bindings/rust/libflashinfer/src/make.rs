@@ -19,6 +19,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct PackOptions {
     dtype: Dtype,
+    dtype_resident: Dtype,
+    dtype_ffn: Dtype,
     sketch_bits: u32,
     no_sketch: bool,
     callbacks: Callbacks,
@@ -28,6 +30,8 @@ impl Default for PackOptions {
     fn default() -> Self {
         PackOptions {
             dtype: Dtype::Default,
+            dtype_resident: Dtype::Default,
+            dtype_ffn: Dtype::Default,
             sketch_bits: 0,
             no_sketch: false,
             callbacks: Callbacks::default(),
@@ -42,8 +46,12 @@ impl PackOptions {
     }
 
     setters! {
-        /// Of matrices and bundles.
+        /// Of all matrices, unless the two below say otherwise.
         dtype: Dtype,
+        /// Of token embeddings, attention and head, which stay in memory.
+        dtype_resident: Dtype,
+        /// Of bundles, which are read from flash.
+        dtype_ffn: Dtype,
         /// 1 to 4 bits of the up matrix for the sketch predictor; 0: 3.
         sketch_bits: u32,
         /// Write no predictor; the file runs in exact and all mode only.
@@ -87,6 +95,8 @@ pub fn pack(
         progress: options.callbacks.progress_callback(),
         progress_user: user,
         order: order.map_or(ptr::null(), |order| order.raw.as_ptr()),
+        dtype_resident: options.dtype_resident.number(),
+        dtype_ffn: options.dtype_ffn.number(),
     };
     // SAFETY: everything lives until the call returns
     run(|error| unsafe { sys::flashinfer_pack(checkpoint.as_ptr(), path.as_ptr(), &raw, error) })

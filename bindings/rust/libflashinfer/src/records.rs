@@ -1,6 +1,6 @@
 //! What the library tells: plans, statistics, what is in a model file.
 
-use crate::kinds::{CachePolicy, Predictor};
+use crate::kinds::{CachePolicy, Dtype, Predictor};
 use std::ffi::CStr;
 use std::os::raw::c_char;
 
@@ -45,6 +45,12 @@ impl Read<*const c_char> for String {
 impl Read<u32> for Predictor {
     unsafe fn read(field: u32) -> Self {
         Predictor::from(field)
+    }
+}
+
+impl Read<u32> for Dtype {
+    unsafe fn read(field: u32) -> Self {
+        Dtype::from(field)
     }
 }
 
@@ -103,13 +109,17 @@ record! {
         predictors: String,
         /// Packed with an order, see [`Order`](crate::Order).
         ordered: bool,
+        /// Of token embeddings, attention and head.
+        dtype_resident: Dtype,
+        /// Of bundles.
+        dtype_ffn: Dtype,
     } without { size, reserved, }
 }
 
 record! {
     /// A tensor of the model file.
     TensorInfo of flashinfer_tensor_info {
-        /// GGUF tensor type number: 0 F32, 1 F16, 24 I8, 27 I64, 30 BF16.
+        /// GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16.
         r#type: u32,
         /// How many of `dimensions` count.
         dimension_count: u32,

@@ -105,6 +105,8 @@ structs! {
         predictors,
         ordered,
         reserved,
+        dtype_resident,
+        dtype_ffn,
     }
     flashinfer_tensor_info {
         size,
@@ -219,6 +221,8 @@ structs! {
         progress,
         progress_user,
         order,
+        dtype_resident,
+        dtype_ffn,
     }
     flashinfer_storage_segment {
         data,
@@ -302,6 +306,7 @@ constants! {
     FLASHINFER_KV_DEFAULT,
     FLASHINFER_KV_F32,
     FLASHINFER_KV_F16,
+    FLASHINFER_KV_Q8_0,
     FLASHINFER_OPEN_METADATA,
     FLASHINFER_OPEN_NO_TOKENIZER,
     FLASHINFER_LOG_ERROR,
@@ -317,6 +322,9 @@ constants! {
     FLASHINFER_DTYPE_DEFAULT,
     FLASHINFER_DTYPE_F32,
     FLASHINFER_DTYPE_F16,
+    FLASHINFER_DTYPE_BF16,
+    FLASHINFER_DTYPE_Q8_0,
+    FLASHINFER_DTYPE_Q4_0,
 }
 
 functions! {

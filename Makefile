@@ -10,6 +10,7 @@ help:
 	@echo "make demo       pack the bundled model and tell a story within half of its size"
 	@echo "make check      install what is missing, build with warnings as errors, run all tests"
 	@echo "make check-golden   all golden windows of all models (long)"
+	@echo "make check-platforms   cross builds: Android's files run under qemu, macOS's compiled (installs 0.5 GB)"
 	@echo "make bench      short benchmarks and the ablation on a small synthetic model (0.9 GB in $(BUILD)/)"
 	@echo "make ablation   the paper's tables at OPT-6.7B's shape, budgets in control groups (14 GB in $(BUILD)/, long)"
 	@echo "make peer       beside llama.cpp within memory limits, 2 GB in $(BUILD)/, as root; PEER='--shape opt-6.7b': 32 GB, hours"
@@ -40,6 +41,11 @@ check-golden:
 	@.ci/setup check
 	@test -e build-golden/build.ninja || meson setup build-golden -Dtests=true -Db_ndebug=false >/dev/null
 	@meson test -C build-golden --benchmark --suite golden --verbose
+
+check-platforms:
+	@.ci/setup build && .ci/setup platforms
+	@test -e build-platforms/meson/build.ninja || meson setup build-platforms/meson -Dtests=true >/dev/null
+	@meson test -C build-platforms/meson --benchmark --suite platforms --verbose
 
 bench: library
 	@meson test -C $(BUILD) --benchmark --suite bench --verbose
@@ -76,4 +82,4 @@ uninstall:
 clean:
 	rm -rf build build-*
 
-.PHONY: all help setup library demo check check-golden bench ablation peer abi-baseline install uninstall clean
+.PHONY: all help setup library demo check check-golden check-platforms bench ablation peer abi-baseline install uninstall clean

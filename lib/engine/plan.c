@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PAGES_PER_TABLE_PAGE 512u /* entries of 8 bytes in a page of 4 KiB */
-#define TABLE_PAGES_SPARE 4u      /* the tables above those, and mappings that begin within one */
-#define SLOTS_MIN 32u             /* for each layer; a token that needs more is computed in waves */
+#define TABLE_ENTRY_BYTES 8u /* of the system's page tables, for a page each */
+#define TABLE_PAGES_SPARE 4u /* the tables above those, and mappings that begin within one */
+#define SLOTS_MIN 32u        /* for each layer; a token that needs more is computed in waves */
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
@@ -143,12 +143,12 @@ int flin_config_resolve(flin_config *config, const flashinfer_options *options,
 /* Bytes of all slots, or of a layer's rows, as they are mapped. */
 static uint64_t slab_bytes(uint32_t count, uint32_t unit_bytes)
 {
-    return flin_round_up((uint64_t)count * unit_bytes, FLIN_PAGE_BYTES);
+    return flin_round_up((uint64_t)count * unit_bytes, flin_page_bytes());
 }
 
 static uint32_t fit(uint64_t bytes, uint32_t unit_bytes, uint32_t most)
 {
-    uint64_t count = flin_round_down(bytes, FLIN_PAGE_BYTES) / unit_bytes;
+    uint64_t count = flin_round_down(bytes, flin_page_bytes()) / unit_bytes;
     return count < most ? (uint32_t)count : most;
 }
 
@@ -204,16 +204,18 @@ static uint64_t bytes_of(const flashinfer_model *model, flin_share share)
    pages keep them in reserve. */
 static uint64_t with_page_tables(uint64_t bytes)
 {
-    uint64_t pages = flin_round_up(bytes, FLIN_PAGE_BYTES) / FLIN_PAGE_BYTES;
-    uint64_t tables = (pages + PAGES_PER_TABLE_PAGE - 1) / PAGES_PER_TABLE_PAGE;
-    return (pages + tables + TABLE_PAGES_SPARE) * FLIN_PAGE_BYTES;
+    uint64_t page_bytes = flin_page_bytes(), entries = page_bytes / TABLE_ENTRY_BYTES;
+    uint64_t pages = flin_round_up(bytes, page_bytes) / page_bytes;
+    uint64_t tables = (pages + entries - 1) / entries;
+    return (pages + tables + TABLE_PAGES_SPARE) * page_bytes;
 }
 
 /* The most whose with_page_tables() is within `bytes`, which is no less than that of nothing. */
 static uint64_t without_page_tables(uint64_t bytes)
 {
-    uint64_t pages = bytes / FLIN_PAGE_BYTES - TABLE_PAGES_SPARE;
-    return (pages - (pages + PAGES_PER_TABLE_PAGE) / (PAGES_PER_TABLE_PAGE + 1)) * FLIN_PAGE_BYTES;
+    uint64_t page_bytes = flin_page_bytes(), entries = page_bytes / TABLE_ENTRY_BYTES;
+    uint64_t pages = bytes / page_bytes - TABLE_PAGES_SPARE;
+    return (pages - (pages + entries) / (entries + 1)) * page_bytes;
 }
 
 static void fill_fixed(const flashinfer_model *model, flashinfer_plan *plan)
@@ -247,7 +249,7 @@ int flin_plan_measure(flashinfer_model *model, flashinfer_error *error)
     code = flin_layout(model, &measure, &model->sections, error);
     if (code != 0) return code;
     /* the arena is mapped in whole pages: the rest of its last page counts as scratch */
-    model->sections.scratch += flin_round_up(measure.used, FLIN_PAGE_BYTES) - measure.used;
+    model->sections.scratch += flin_round_up(measure.used, flin_page_bytes()) - measure.used;
     return 0;
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "probe/probe.h"
+#include "storage/system.h"
 #include "util/clock.h"
 
 #define CHUNK_BYTES (4u << 20) /* written, then synced: the clock is looked at between them */
@@ -84,9 +85,9 @@ static int write_file(flin_probe *probe, uint64_t until_ns, flashinfer_error *er
 
         fill_random(probe, chunk, bytes);
         status = write_all(probe->fd, chunk, bytes, done);
-        if (status == 0 && fdatasync(probe->fd) != 0) status = errno;
+        if (status == 0) status = flin_file_sync(probe->fd);
         /* memory of the page cache is not ours to keep */
-        (void)posix_fadvise(probe->fd, (off_t)done, (off_t)bytes, POSIX_FADV_DONTNEED);
+        flin_file_forget(probe->fd, done, bytes);
         done += bytes;
     }
     free(chunk);

@@ -8,9 +8,8 @@
 #ifndef FLIN_STORAGE_BACKENDS_H
 #define FLIN_STORAGE_BACKENDS_H
 
-#include <sys/stat.h>
-
 #include "storage/storage.h"
+#include "storage/system.h"
 
 #define FLIN_STORAGE_DEPTH_MAX 4096u
 #define FLIN_STORAGE_LANES_MAX 256u
@@ -60,18 +59,5 @@ static inline int flin_uring_open(flin_storage *storage, const flin_file_part *p
                      "storage io_uring: this build has no liburing; use libaio or pread");
 }
 #endif
-
-/* What differs between systems: file_linux.c or file_posix.c, chosen by the build. */
-
-/* A new description of the file behind fd, by its path if that is not NULL. direct: past the page
-   cache. Returns a descriptor or a negative errno value. */
-int flin_file_reopen(int fd, const char *path, int direct);
-
-/* Bytes that offsets, lengths and addresses of direct reads are multiples of; 0: no direct I/O on
-   this file. */
-uint32_t flin_file_direct_alignment(int fd, const struct stat *info);
-
-/* Reads will come in no order: do not read ahead. */
-void flin_file_expect_random(int fd);
 
 #endif

@@ -2,7 +2,7 @@
  * file.c - a model in a file: what may be opened, which part of it, and which backend reads it.
  *
  * Owns: checks of the file, the order in which backends are tried, the truth test.
- * Refuses: reading (libaio.c, uring.c, lanes.c), what only one system has (file_linux.c, file_posix.c).
+ * Refuses: reading (libaio.c, uring.c, lanes.c), what only one system has (system.h).
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>

@@ -60,3 +60,13 @@ void flin_file_expect_random(int fd)
 {
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 }
+
+int flin_file_sync(int fd)
+{
+    return fdatasync(fd) == 0 ? 0 : errno;
+}
+
+void flin_file_forget(int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)posix_fadvise(fd, (off_t)offset, (off_t)bytes, POSIX_FADV_DONTNEED);
+}

@@ -1,10 +1,11 @@
 /*
- * file_posix.c - systems without O_DIRECT: every read goes through the page cache. The build takes
- * this file or file_linux.c.
+ * file_posix.c - systems of which we know no more than POSIX: every read goes through the page
+ * cache.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "storage/backends.h"
 
@@ -28,4 +29,14 @@ uint32_t flin_file_direct_alignment(int fd, const struct stat *info)
 void flin_file_expect_random(int fd)
 {
     (void)fd;
+}
+
+int flin_file_sync(int fd)
+{
+    return fsync(fd) == 0 ? 0 : errno;
+}
+
+void flin_file_forget(int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)fd, (void)offset, (void)bytes;
 }

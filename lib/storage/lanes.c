@@ -17,6 +17,7 @@
 #include "storage/backends.h"
 #include "util/arena.h"
 #include "util/clock.h"
+#include "util/wait.h"
 
 #define FILE_STACK_BYTES (64u * 1024u)  /* our own reading needs a few hundred bytes */
 #define HOST_STACK_BYTES (256u * 1024u) /* a host's callback may be an interpreter's */
@@ -190,8 +191,6 @@ static int lanes_wait(void *user, uint32_t minimum, uint64_t timeout_ns,
 {
     lanes *pool = user;
     uint64_t deadline_ns = flin_now_ns() + timeout_ns;
-    struct timespec deadline = {(time_t)(deadline_ns / 1000000000u),
-                                (long)(deadline_ns % 1000000000u)};
     uint32_t count = 0;
     int status = 0;
 
@@ -200,7 +199,7 @@ static int lanes_wait(void *user, uint32_t minimum, uint64_t timeout_ns,
     if (minimum > capacity) minimum = capacity;
     pool->waiting_for = minimum;
     while (pool->done_count < minimum && status == 0)
-        status = pthread_cond_timedwait(&pool->done, &pool->mutex, &deadline);
+        status = flin_wait_until(&pool->done, &pool->mutex, deadline_ns);
     pool->waiting_for = 0;
     while (count < capacity && pool->done_count != 0) {
         completions[count++] = pool->completions[pool->done_first];
@@ -267,14 +266,9 @@ static lanes *take_pool(uint32_t depth, uint32_t lane_count, uint64_t *bytes)
 
 static void init_locks(lanes *pool)
 {
-    pthread_condattr_t monotonic;
-
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
-    pthread_condattr_init(&monotonic);
-    (void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->done, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    flin_wait_init(&pool->done);
 }
 
 /* The system's minimum grows with the host's thread-local storage and vector registers; ours comes
@@ -284,7 +278,7 @@ static uint64_t lane_stack_bytes(uint64_t own_bytes)
     long least = sysconf(_SC_THREAD_STACK_MIN);
     uint64_t least_bytes = least > 0 ? (uint64_t)least : (uint64_t)PTHREAD_STACK_MIN;
 
-    return flin_round_up(least_bytes + own_bytes, FLIN_PAGE_BYTES);
+    return flin_round_up(least_bytes + own_bytes, flin_page_bytes());
 }
 
 /* The host's signal handlers do not run on lanes. */

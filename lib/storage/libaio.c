@@ -143,7 +143,7 @@ static uint64_t ring_bytes(uint32_t depth)
     long cpus = sysconf(_SC_NPROCESSORS_CONF);
     uint64_t events = cpus > 0 && (uint64_t)cpus * 4 > depth ? (uint64_t)cpus * 4 : depth;
 
-    return flin_round_up((2 * events + 3) * sizeof(struct io_event), FLIN_PAGE_BYTES);
+    return flin_round_up((2 * events + 3) * sizeof(struct io_event), flin_page_bytes());
 }
 
 int flin_libaio_open(flin_storage *storage, const flin_file_part *part,

@@ -8,7 +8,8 @@
  *
  *   storage.c     the queue, synchronous reads, closing, host callbacks
  *   file.c        opening files, choosing a backend, truth test
- *   file_linux.c  what only Linux has: O_DIRECT and its alignment (elsewhere file_posix.c)
+ *   file_linux.c  what only Linux has: O_DIRECT and its alignment (system.h; elsewhere file_android.c, file_darwin.c,
+ *                 file_posix.c)
  *   libaio.c      Linux asynchronous I/O, O_DIRECT
  *   uring.c       io_uring, O_DIRECT
  *   lanes.c       pool of threads over a synchronous read: pread O_DIRECT, buffered, host callback

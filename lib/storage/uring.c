@@ -156,8 +156,8 @@ static int make_ring(uring_queue *queue, uint32_t depth)
 /* Both rings share one mapping; the entries have their own. */
 static uint64_t ring_bytes(const struct io_uring *ring)
 {
-    return flin_round_up(ring->sq.ring_sz, FLIN_PAGE_BYTES) +
-           flin_round_up(*ring->sq.kring_entries * sizeof(struct io_uring_sqe), FLIN_PAGE_BYTES);
+    return flin_round_up(ring->sq.ring_sz, flin_page_bytes()) +
+           flin_round_up(*ring->sq.kring_entries * sizeof(struct io_uring_sqe), flin_page_bytes());
 }
 
 static int refuse(int sys_errno, uint32_t depth, flashinfer_error *error)

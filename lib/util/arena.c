@@ -8,6 +8,14 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+uint64_t flin_page_bytes(void)
+{
+    long bytes = sysconf(_SC_PAGESIZE);
+
+    return bytes > (long)FLIN_PAGE_BYTES ? (uint64_t)bytes : FLIN_PAGE_BYTES;
+}
 
 void flin_arena_measure(flin_arena *arena)
 {
@@ -46,7 +54,7 @@ int flin_arena_open(flin_arena *arena, uint64_t bytes, const char *what, flashin
     void *base;
 
     memset(arena, 0, sizeof *arena);
-    bytes = flin_round_up(bytes != 0 ? bytes : 1, FLIN_PAGE_BYTES);
+    bytes = flin_round_up(bytes != 0 ? bytes : 1, flin_page_bytes());
     base = map_pages(bytes);
     if (base == MAP_FAILED) return no_memory(bytes, what, error);
     arena->base = base;
@@ -69,7 +77,7 @@ int flin_arena_resize(flin_arena *arena, uint64_t bytes, const char *what, flash
 {
     void *base;
 
-    bytes = flin_round_up(bytes != 0 ? bytes : 1, FLIN_PAGE_BYTES);
+    bytes = flin_round_up(bytes != 0 ? bytes : 1, flin_page_bytes());
     if (bytes == arena->capacity) return 0;
 #ifdef __linux__
     base = mremap(arena->base, (size_t)arena->capacity, (size_t)bytes, MREMAP_MAYMOVE);

@@ -13,7 +13,10 @@
 
 #include "util/error.h"
 
-#define FLIN_PAGE_BYTES 4096u
+#define FLIN_PAGE_BYTES 4096u /* no system's pages are smaller: what pieces are aligned to */
+
+/* Bytes of a page of this system, 16384 on some phones: what is mapped is a multiple of it. */
+uint64_t flin_page_bytes(void);
 
 static inline uint64_t flin_round_up(uint64_t value, uint64_t step) /* step: a power of two */
 {
@@ -34,7 +37,7 @@ typedef struct flin_arena {
 /* Begin measuring: flin_arena_take() returns NULL and adds up. */
 void flin_arena_measure(flin_arena *arena);
 
-/* Map `bytes` of zeroed pages. what names the block in the error text. */
+/* Map `bytes` of zeroed pages, rounded up to whole ones. what names the block in the error text. */
 int flin_arena_open(flin_arena *arena, uint64_t bytes, const char *what, flashinfer_error *error);
 
 /* Next piece: `bytes` long, aligned to `alignment` (a power of two up to FLIN_PAGE_BYTES), zeroed.

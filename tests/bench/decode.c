@@ -163,7 +163,9 @@ static int measure(const request *asked, figures *out, flashinfer_error *error)
         code = flin_fail(error, FLASHINFER_ENOMEM, "no memory for the measurement's own tables");
     if (code == 0) code = flashinfer_session_create(model, &session, error);
     if (code == 0) {
+#ifdef MADV_HUGEPAGE
         (void)madvise(at.buffer, PLAIN_BYTES, MADV_HUGEPAGE);
+#endif
         memset(at.buffer, 1, PLAIN_BYTES);
         code = run_tokens(asked, model, session, ids, &at, out, error);
     }

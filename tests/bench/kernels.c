@@ -253,7 +253,11 @@ static void *pages(uint64_t bytes, int huge)
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (base == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
     if (huge) (void)madvise(base, bytes, MADV_HUGEPAGE);
+#else
+    (void)huge;
+#endif
     return base;
 }
 

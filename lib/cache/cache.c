@@ -88,7 +88,7 @@ uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron)
     return entry->slot;
 }
 
-static uint32_t room(const flin_cache *cache, uint32_t layer)
+uint32_t flin_cache_room(const flin_cache *cache, uint32_t layer)
 {
     uint32_t used = cache->layers[layer].used, share = cache->slots / cache->layer_count;
 
@@ -113,10 +113,10 @@ void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count)
     uint32_t neuron = 0, from, most = 2 * count;
 
     assert(count <= flin_cache_wave_max(cache));
-    if (room(cache, layer) > count) return;
+    if (flin_cache_room(cache, layer) > count) return;
     if (most < VICTIMS_MIN) most = VICTIMS_MIN;
     flin_policy_list_victims(cache, layer, most);
-    while (room(cache, layer) < count) {
+    while (flin_cache_room(cache, layer) < count) {
         from = find_victim(cache, layer, &neuron);
         assert(from != NONE);
         free_slot(cache, from, neuron);

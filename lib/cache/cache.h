@@ -94,6 +94,9 @@ void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token);
 /* Mark a neuron as wanted by this wave. Returns its slot, or NONE if it is missing. */
 uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron);
 
+/* Slots that a layer may take without anybody leaving. */
+uint32_t flin_cache_room(const flin_cache *cache, uint32_t layer);
+
 /* After all are wanted: make room for the `count` missing ones. */
 void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count);
 

@@ -120,13 +120,38 @@ static int fires_late(const ffn_run *run, uint32_t index)
     return 0;
 }
 
-/* Neurons that fire for the last tokens go from the buffer into the cache. */
+typedef struct copy_task {
+    flashinfer_model *model;
+    const flin_neurons *neurons;
+    const uint32_t *list; /* (count) which of them, slots given */
+    uint32_t count;
+} copy_task;
+
+static void run_copy(void *context, uint32_t index, uint32_t count)
+{
+    const copy_task *task = context;
+    const flin_cache *cache = &task->model->cache;
+    const flin_cache_layer *layer = &cache->layers[task->neurons->layer];
+    const flin_cache_extent *extent = &layer->extent;
+    uint32_t begin, end;
+
+    flin_pool_share(task->count, 1, index, count, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        uint32_t neuron = task->neurons->ids[task->list[i]];
+        uint8_t *slot = flin_cache_slot(cache, layer->entries[neuron].slot);
+        memcpy(slot + flin_extent_lead(extent, neuron),
+               task->neurons->rows[task->list[i]] + extent->skip_bytes, extent->bytes);
+    }
+}
+
+/* Neurons that fire for the last tokens go from the buffer into the cache, and others too while slots are empty: when
+   all have one, the next prompt reads nothing. */
 static void keep(const ffn_run *run, const flin_neurons *neurons)
 {
     flashinfer_model *model = run->session->model;
     flin_cache *cache = &model->cache;
-    const flin_cache_extent *extent = &cache->layers[run->layer].extent;
     uint32_t most = flin_cache_wave_max(cache), wanted = 0, missing = 0;
+    copy_task task = {model, neurons, model->prefill.missing, 0};
     uint32_t *list = model->prefill.missing;
 
     flin_cache_begin(cache, run->layer, model->token_count);
@@ -137,12 +162,14 @@ static void keep(const ffn_run *run, const flin_neurons *neurons)
             list[missing++] = i;
     }
     flin_cache_make_room(cache, run->layer, missing);
-    for (uint32_t i = 0; i < missing; i++) {
-        uint32_t neuron = neurons->ids[list[i]];
-        uint8_t *slot = flin_cache_slot(cache, flin_cache_admit(cache, run->layer, neuron));
-        memcpy(slot + flin_extent_lead(extent, neuron), neurons->rows[list[i]] + extent->skip_bytes,
-               extent->bytes);
+    for (; task.count < missing; task.count++)
+        (void)flin_cache_admit(cache, run->layer, neurons->ids[list[task.count]]);
+    for (uint32_t i = 0; i < run->neurons && flin_cache_room(cache, run->layer) != 0; i++) {
+        if (cache->layers[run->layer].entries[neurons->ids[i]].slot != FLIN_CACHE_NONE) continue;
+        (void)flin_cache_admit(cache, run->layer, neurons->ids[i]);
+        list[task.count++] = i;
     }
+    flin_pool_run(&model->pool, run_copy, &task);
 }
 
 static int take_streamed(flashinfer_session *session, const flin_neurons *neurons, uint32_t count,

@@ -88,12 +88,16 @@ FLASHINFER_API void flashinfer_error_init(flashinfer_error *error, size_t size);
 
 /**
  * flashinfer_error_name - name of an error code, such as "FLASHINFER_EBUDGET"
+ * @code: FLASHINFER_E...
+ *
  * Returns a static string, "FLASHINFER_E?" for an unknown code.
  */
 FLASHINFER_API const char *flashinfer_error_name(int code);
 
 /**
  * flashinfer_error_describe - one-sentence description of an error code
+ * @code: FLASHINFER_E...
+ *
  * Returns a static string.
  */
 FLASHINFER_API const char *flashinfer_error_describe(int code);
@@ -380,6 +384,7 @@ typedef struct flashinfer_tensor_info {
 
 /**
  * flashinfer_model_tensor - describe tensor number @index of the file, in file order
+ * @index: from 0, below info.tensor_count
  * @tensor: caller's struct with tensor->size set
  */
 FLASHINFER_API int flashinfer_model_tensor(const flashinfer_model *model, uint32_t index,
@@ -387,6 +392,7 @@ FLASHINFER_API int flashinfer_model_tensor(const flashinfer_model *model, uint32
 
 /**
  * flashinfer_model_metadata - metadata entry number @index of the file as text
+ * @index: from 0, below info.metadata_count
  * @key: receives the key, owned by the model
  * @value: buffer for the value as text; arrays are shortened to their first elements
  * @capacity: bytes of @value; the text is cut to fit and zero-terminated
@@ -550,6 +556,7 @@ FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
 /**
  * flashinfer_eval - run @count tokens in order, such as a prompt
  * @tokens: (count) ids; all are checked before the first is run
+ * @count: how many
  *
  * Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are computed (no predictor
  * is asked, so none is missed) and read once a chunk. A chunk's size depends on the model file alone, so the result does
@@ -612,6 +619,7 @@ FLASHINFER_API int flashinfer_state_save(flashinfer_session *session, void *buff
 /**
  * flashinfer_state_load - replace a session's position, logits and KV cache
  * @buffer: a state saved from the same model file and KV type; anything else is FLASHINFER_ESTATE
+ * @bytes: as many as flashinfer_state_save() wrote
  */
 FLASHINFER_API int flashinfer_state_load(flashinfer_session *session, const void *buffer,
                                          size_t bytes, flashinfer_error *error);
@@ -626,8 +634,10 @@ enum {
 /**
  * flashinfer_tokenize - text to token ids by the model's own tokenizer
  * @text: bytes, need not be valid UTF-8 or zero-terminated
+ * @text_bytes: how many
  * @flags: FLASHINFER_TOKENIZE_...
  * @tokens: receives at most @capacity ids; may be NULL if @capacity is 0
+ * @capacity: ids that @tokens has room for
  * @count: receives how many ids the text has; FLASHINFER_EBUFFER if more than @capacity
  *
  * May run beside any other call on the model.
@@ -638,7 +648,10 @@ FLASHINFER_API int flashinfer_tokenize(const flashinfer_model *model, const char
 
 /**
  * flashinfer_detokenize - token ids to bytes
+ * @tokens: (count) ids
+ * @count: how many
  * @text: receives at most @capacity bytes, not zero-terminated; may be NULL if @capacity is 0
+ * @capacity: bytes that @text has room for
  * @text_bytes: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than @capacity
  *
  * Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see flashinfer_decoder_push().
@@ -696,6 +709,7 @@ FLASHINFER_API void flashinfer_sampler_options_init(flashinfer_sampler_options *
  * flashinfer_sampler_create - make a sampler
  * @options: NULL for defaults
  * @vocab_count: longest logits it will be given
+ * @sampler: receives the handle; NULL on failure
  *
  * Independent of any model; one sampler must not be used by two threads at once. Order of operations: repetition
  * penalty, top-k, temperature, top-p, min-p.
@@ -707,6 +721,7 @@ FLASHINFER_API int flashinfer_sampler_create(const flashinfer_sampler_options *o
 /**
  * flashinfer_sampler_sample - choose a token and remember it for the repetition penalty
  * @logits: (count) floats, not changed; NaN counts as never
+ * @count: how many, at most the sampler's vocab_count
  * @token: receives the id
  */
 FLASHINFER_API int flashinfer_sampler_sample(flashinfer_sampler *sampler, const float *logits,
@@ -714,6 +729,7 @@ FLASHINFER_API int flashinfer_sampler_sample(flashinfer_sampler *sampler, const 
 
 /**
  * flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the repetition penalty
+ * @token: its id
  */
 FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token,
                                              flashinfer_error *error);
@@ -791,6 +807,7 @@ FLASHINFER_API int flashinfer_probe_save(const flashinfer_probe_result *result, 
 
 /**
  * flashinfer_probe_load - read a result back
+ * @path: file written by flashinfer_probe_save()
  * @result: caller's struct with result->size set
  *
  * Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT where a byte has
@@ -976,6 +993,7 @@ FLASHINFER_API int flashinfer_order_create(uint32_t layers, uint32_t neurons,
 
 /**
  * flashinfer_order_add - what one layer of one step asked for
+ * @trace: as the trace callback got it
  *
  * The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit per neuron and step.
  */

@@ -40,7 +40,7 @@ def installed(stage):
 def check_files(names):
     base = {os.path.basename(name) for name in names}
     wanted = {"flashinfer.h", "flashinfer_backend.h", "flashinfer.pc", "libflashinfer.so", "libflashinfer.so.0",
-              "libflashinfer.a"} | {f"flashinfer-{name}" for name in PROGRAMS}
+              "libflashinfer.a", "libflashinfer.3", "flashinfer_eval.3", "flashinfer-pack.1", "flashinfer_model_file.5"} | {f"flashinfer-{name}" for name in PROGRAMS}
     if wanted - base:
         raise Failed(f"not installed: {sorted(wanted - base)}")
     foreign = {name for name in base if "flashinfer" not in name}

@@ -1,0 +1,55 @@
+/*
+ * rows.h - rows that an overlay works on, wherever they lie.
+ *
+ * Owns: the one view that matvec, dot_rows, add_rows and attend share inside an overlay. Refuses: arithmetic.
+ */
+#ifndef FLIN_KERNELS_ROWS_H
+#define FLIN_KERNELS_ROWS_H
+
+#include <stddef.h>
+
+#include "kernels/kernels.h"
+
+/* Rows behind pointers, or at equal distances in a matrix or in one head's cache. */
+typedef struct flin_rows {
+    const void *const *scattered; /* (count) or NULL */
+    const uint8_t *first;
+    uint64_t step_bytes;
+    uint32_t count;
+    uint32_t asked; /* not 0: the caller has asked memory for them already */
+} flin_rows;
+
+/* Row i, or the last row instead of one beyond it. */
+static inline const void *flin_row_at(const flin_rows *rows, uint32_t i)
+{
+    const uint32_t at = i < rows->count ? i : rows->count - 1;
+
+    return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
+}
+
+/* y[i] = row i . x; x: floats or levels */
+typedef void flin_rows_dot(const flin_rows *rows, uint32_t cols, const void *x, float *y);
+
+/* y[c] += sum_i a[i] * row i [c] for c in [begin, end) */
+typedef void flin_rows_add(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+                           float *y);
+
+static inline void flin_rows_matvec(flin_rows_dot *dot, enum flin_type type, const void *w,
+                                    uint32_t rows, uint32_t cols, const void *x, const float *bias,
+                                    float *y)
+{
+    const flin_rows view = {NULL, w, flin_type_bytes(type, cols), rows, 0};
+
+    dot(&view, cols, x, y);
+    for (uint32_t r = 0; bias != NULL && r < rows; r++) y[r] += bias[r];
+}
+
+static inline void flin_rows_scattered(flin_rows_dot *dot, const void *const *rows, uint32_t count,
+                                       uint32_t cols, const void *x, float *y)
+{
+    const flin_rows view = {rows, NULL, 0, count, 0};
+
+    dot(&view, cols, x, y);
+}
+
+#endif

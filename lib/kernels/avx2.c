@@ -6,30 +6,18 @@
  *
  * Sums: a dot product keeps one vector a row, element c in lane c % 8; it is folded as a tree, the
  * same for every row. add_rows is one fused multiply-add per element and row. Types differ only in
- * load8() and load_tail(): their type argument is a constant wherever they are inlined.
+ * load8() and load_tail(): their type argument is a constant wherever they are inlined. Beside it stand
+ * avx2_blocks.c (quantised rows), avx2_attend.c, avx2_vectors.c (norms and the like).
  */
-#include "kernels/ref.h"
+#include "kernels/avx2.h"
 
-#include <immintrin.h>
-#include <math.h>
-#include <stddef.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#define LANES 8u
-#define STEP 32u  /* elements a row advances by per round of a loop */
-#define ADDED 16u /* rows added per pass over y */
-/* How far ahead rows are asked for. Measured: a page or more ahead is slower, because the hardware
-   then fetches less by itself. */
-#define AHEAD_BYTES 1024u
-
-typedef enum flin_type type_t;
+#define STEP 32u /* elements a row advances by per round of a loop */
 
 /* ----------------------------------------------------------------------------------------- rows */
 
 INLINE uint64_t bytes_of(uint64_t elements, type_t type)
 {
-    return elements * (type == FLIN_F16 ? sizeof(uint16_t) : sizeof(float));
+    return elements * (type == FLIN_F32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 INLINE const void *element_at(const void *matrix, uint64_t c, type_t type)
@@ -37,63 +25,36 @@ INLINE const void *element_at(const void *matrix, uint64_t c, type_t type)
     return (const uint8_t *)matrix + bytes_of(c, type);
 }
 
+/* bfloat16 is the upper half of a float. */
+INLINE __m256 widened(__m128i halves, type_t type)
+{
+    if (type == FLIN_F16) return _mm256_cvtph_ps(halves);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
 INLINE __m256 load8(const void *row, uint32_t c, type_t type)
 {
     const void *at = element_at(row, c, type);
 
-    if (type == FLIN_F16) return _mm256_cvtph_ps(_mm_loadu_si128(at));
-    return _mm256_loadu_ps(at);
-}
-
-/* Lanes below `left`. */
-INLINE __m256i tail_mask(uint32_t left)
-{
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)left),
-                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    if (type == FLIN_F32) return _mm256_loadu_ps(at);
+    return widened(_mm_loadu_si128(at), type);
 }
 
 /* The elements of [c, end), fewer than 8; other lanes are 0. */
 INLINE __m256 load_tail(const void *row, uint32_t c, uint32_t end, type_t type)
 {
     const void *at = element_at(row, c, type);
+    uint16_t halves[LANES] = {0};
 
-    if (type == FLIN_F16) {
-        uint16_t halves[LANES] = {0};
-        memcpy(halves, at, (end - c) * sizeof halves[0]);
-        return _mm256_cvtph_ps(_mm_loadu_si128((const void *)halves));
-    }
-    return _mm256_maskload_ps(at, tail_mask(end - c));
+    if (type == FLIN_F32) return _mm256_maskload_ps(at, tail_mask(end - c));
+    memcpy(halves, at, (end - c) * sizeof halves[0]);
+    return widened(_mm_loadu_si128((const void *)halves), type);
 }
 
 /* Up to 8 elements of [c, end). */
 INLINE __m256 load_part(const void *row, uint32_t c, uint32_t end, type_t type)
 {
     return end - c >= LANES ? load8(row, c, type) : load_tail(row, c, end, type);
-}
-
-INLINE void store_part(float *y, uint32_t c, uint32_t end, __m256 value)
-{
-    if (end - c >= LANES)
-        _mm256_storeu_ps(y + c, value);
-    else
-        _mm256_maskstore_ps(y + c, tail_mask(end - c), value);
-}
-
-/* Rows to work on, wherever they lie: behind pointers, or at equal distances in a matrix or in one
-   head's cache. */
-typedef struct rows_view {
-    const void *const *scattered; /* (count) or NULL */
-    const uint8_t *first;
-    uint64_t step_bytes;
-    uint32_t count;
-} rows_view;
-
-/* Row i, or the last row instead of one beyond it. */
-INLINE const void *row_at(const rows_view *rows, uint32_t i)
-{
-    const uint32_t at = i < rows->count ? i : rows->count - 1;
-
-    return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
 }
 
 /* Ask for the 32 elements at c of a row that will be worked on soon. */
@@ -107,19 +68,6 @@ INLINE void prefetch32(const void *row, uint32_t c, type_t type)
 
 /* ------------------------------------------------------------------------------------------ dot */
 
-/* Four sums at once: pairs, then pairs of pairs, then the halves. Every place has the same tree. */
-INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
-{
-    __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-
-    return _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
-}
-
-INLINE float fold1(__m256 a)
-{
-    return _mm_cvtss_f32(fold4(a, a, a, a));
-}
-
 /* Elements between the place worked on and the place asked for; beyond the end of a row it is the
    next one's start. */
 INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
@@ -130,9 +78,9 @@ INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
 }
 
 /* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy.
-   next: the eight rows after them. */
-INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t cols,
-                   const float *x, type_t type)
+   next: the eight rows after them, NULL if nothing is to be asked for. */
+INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t cols, const float *x,
+                   type_t type)
 {
     const uint32_t ahead = elements_ahead(cols, type);
     __m256 sum[8];
@@ -145,7 +93,7 @@ INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t
         const uint32_t at = c + ahead < cols ? c + ahead : c + ahead - cols;
 
 #pragma GCC unroll 8
-        for (uint32_t r = 0; r < 8; r++) prefetch32(soon[r], at, type);
+        for (uint32_t r = 0; r < 8 && next != NULL; r++) prefetch32(soon[r], at, type);
         for (uint32_t i = c; i < c + STEP; i += LANES) {
             const __m256 x8 = _mm256_loadu_ps(x + i);
 
@@ -165,42 +113,41 @@ INLINE __m256 dot8(const void *const row[8], const void *const next[8], uint32_t
                            fold4(sum[0], sum[1], sum[2], sum[3]));
 }
 
-/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic
-   and keeps one order of sums for all. */
-INLINE void dot_all(const rows_view *rows, uint32_t cols, const float *x, float *y, type_t type)
+/* y[i] = row i . x */
+INLINE void dot_all(const flin_rows *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
-    for (uint32_t i = 0; i < rows->count; i += 8) {
-        const void *row[8], *next[8];
+    for (uint32_t round = 0; round < flin_rows_rounds(rows); round++) {
+        const void *row[FLIN_ROWS_SIDE], *next[FLIN_ROWS_SIDE];
+        float sums[FLIN_ROWS_SIDE];
 
-        for (uint32_t r = 0; r < 8; r++) {
-            row[r] = row_at(rows, i + r);
-            next[r] = row_at(rows, i + 8 + r);
-        }
-        store_part(y, i, rows->count, dot8(row, next, cols, x, type));
+        flin_rows_gather(rows, round, row, next);
+        if (rows->asked)
+            _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
+        else
+            _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
+        flin_rows_put(rows, round, sums, y);
     }
 }
 
-INLINE void matvec(const void *w, uint32_t rows, uint32_t cols, const float *x, const float *bias,
-                   float *y, type_t type)
+void flin_avx2_dot_f32(const flin_rows *rows, uint32_t cols, const void *x, float *y)
 {
-    const rows_view view = {NULL, w, bytes_of(cols, type), rows};
-
-    dot_all(&view, cols, x, y, type);
-    if (bias == NULL) return;
-    for (uint32_t r = 0; r < rows; r++) y[r] += bias[r];
+    dot_all(rows, cols, x, y, FLIN_F32);
 }
 
-INLINE void dot_rows(const void *const *rows, uint32_t count, uint32_t cols, const float *x,
-                     float *y, type_t type)
+void flin_avx2_dot_f16(const flin_rows *rows, uint32_t cols, const void *x, float *y)
 {
-    const rows_view view = {rows, NULL, 0, count};
+    dot_all(rows, cols, x, y, FLIN_F16);
+}
 
-    dot_all(&view, cols, x, y, type);
+void flin_avx2_dot_bf16(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+{
+    dot_all(rows, cols, x, y, FLIN_BF16);
 }
 
 /* ------------------------------------------------------------------------------------------ add */
 
-/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them. */
+/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them, NULL if nothing is to be
+   asked for. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
                       uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
@@ -216,7 +163,7 @@ INLINE void add_group(const void *const *row, const void *const *next, const flo
         for (uint32_t i = 0; i < count; i++) {
             const __m256 scale = _mm256_set1_ps(a[i]);
 
-            prefetch32(soon[i], at, type);
+            if (next != NULL) prefetch32(soon[i], at, type);
             y0 = _mm256_fmadd_ps(scale, load8(row[i], c, type), y0);
             y1 = _mm256_fmadd_ps(scale, load8(row[i], c + LANES, type), y1);
             y2 = _mm256_fmadd_ps(scale, load8(row[i], c + 2 * LANES, type), y2);
@@ -236,30 +183,43 @@ INLINE void add_group(const void *const *row, const void *const *next, const flo
     }
 }
 
-INLINE void add_all(const rows_view *rows, const float *a, uint32_t begin, uint32_t end, float *y,
+INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end, float *y,
                     type_t type)
 {
-    for (uint32_t i = 0; i < rows->count; i += ADDED) {
+    for (uint32_t i = 0; i < rows->count && begin < end; i += ADDED) {
         const uint32_t count = rows->count - i < ADDED ? rows->count - i : ADDED;
         const void *row[ADDED], *next[ADDED];
 
         for (uint32_t r = 0; r < count; r++) {
-            row[r] = row_at(rows, i + r);
-            next[r] = row_at(rows, i + count + r);
+            row[r] = flin_row_at(rows, i + r);
+            next[r] = flin_row_at(rows, i + count + r);
         }
-        add_group(row, next, a + i, count, begin, end, y, type);
+        if (rows->asked)
+            add_group(row, NULL, a + i, count, begin, end, y, type);
+        else
+            add_group(row, next, a + i, count, begin, end, y, type);
     }
 }
 
-INLINE void add_rows(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
-                     uint32_t end, float *y, type_t type)
+void flin_avx2_add_f32(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+                       float *y)
 {
-    const rows_view view = {rows, NULL, 0, count};
-
-    if (begin < end) add_all(&view, a, begin, end, y, type);
+    add_all(rows, a, begin, end, y, FLIN_F32);
 }
 
-/* -------------------------------------------------------------------------------- small vectors */
+void flin_avx2_add_f16(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+                       float *y)
+{
+    add_all(rows, a, begin, end, y, FLIN_F16);
+}
+
+void flin_avx2_add_bf16(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+                        float *y)
+{
+    add_all(rows, a, begin, end, y, FLIN_BF16);
+}
+
+/* ----------------------------------------------------------------------------------- conversions */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {
@@ -282,136 +242,27 @@ static void from_float_f16(const float *x, uint32_t cols, void *row)
     }
 }
 
-INLINE float sum_of(const float *x, uint32_t n)
+/* To nearest even; a NaN stays one, quiet. */
+static void from_float_bf16(const float *x, uint32_t cols, void *row)
 {
-    __m256 sum = _mm256_setzero_ps();
+    uint16_t *to = row;
 
-    for (uint32_t c = 0; c < n; c += LANES) sum = _mm256_add_ps(sum, load_part(x, c, n, FLIN_F32));
-    return fold1(sum);
-}
+    for (uint32_t c = 0; c < cols; c += LANES) {
+        const uint32_t count = cols - c < LANES ? cols - c : LANES;
+        const __m256 value = load_floats(x, c, cols);
+        const __m256i bits = _mm256_castps_si256(value), top = _mm256_srli_epi32(bits, 16);
+        const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
+        const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+        const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
+        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+        __m256i upper = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+        uint16_t halves[LANES];
 
-INLINE float sum_of_squares(const float *x, uint32_t n, float mean)
-{
-    const __m256 mean8 = _mm256_set1_ps(mean);
-    __m256 sum = _mm256_setzero_ps();
-
-    for (uint32_t c = 0; c < n; c += LANES) {
-        __m256 apart = _mm256_sub_ps(load_part(x, c, n, FLIN_F32), mean8);
-        apart = _mm256_and_ps(apart, _mm256_castsi256_ps(tail_mask(n - c)));
-        sum = _mm256_fmadd_ps(apart, apart, sum);
+        upper = _mm256_blendv_epi8(upper, quiet, nan);
+        _mm_storeu_si128((void *)halves, _mm_packus_epi32(_mm256_castsi256_si128(upper),
+                                                          _mm256_extracti128_si256(upper, 1)));
+        memcpy(to + c, halves, count * sizeof halves[0]);
     }
-    return fold1(sum);
-}
-
-static void layer_norm(const float *x, const float *weight, const float *bias, uint32_t n,
-                       float eps, float *y)
-{
-    const float mean = sum_of(x, n) / (float)n;
-    const __m256 mean8 = _mm256_set1_ps(mean);
-    const __m256 scale = _mm256_set1_ps(1.0f / sqrtf(sum_of_squares(x, n, mean) / (float)n + eps));
-
-    for (uint32_t c = 0; c < n; c += LANES) {
-        __m256 value = _mm256_sub_ps(load_part(x, c, n, FLIN_F32), mean8);
-
-        value = _mm256_mul_ps(value, scale);
-        value = _mm256_fmadd_ps(value, load_part(weight, c, n, FLIN_F32),
-                                load_part(bias, c, n, FLIN_F32));
-        store_part(y, c, n, value);
-    }
-}
-
-/* ------------------------------------------------------------------------------------ attention */
-
-/* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least
-   relative error (5e-9), times 2^n. NaN stays NaN; results below the normal range of float are 0.
-   */
-INLINE __m256 exp8(__m256 x)
-{
-    const __m256 least = _mm256_set1_ps(-87.33f);
-    const __m256 floored = _mm256_max_ps(least, x); /* x if it is NaN */
-    const __m256 n = _mm256_round_ps(_mm256_mul_ps(floored, _mm256_set1_ps(0x1.715476p+0f)),
-                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0x1.62e43p-1f), floored); /* ln 2, high part */
-    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-0x1.05c61p-29f), r);            /* and the rest */
-
-    __m256 p = _mm256_set1_ps(0x1.6a23eap-10f);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.123a2ap-7f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.5558f4p-5f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.55549p-3f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(0x1.fffffcp-2f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.0f));
-    p = _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
-    return _mm256_andnot_ps(_mm256_cmp_ps(x, least, _CMP_LT_OQ), p);
-}
-
-INLINE float largest_of(const float *scores, uint32_t count)
-{
-    float lane[LANES], largest = -INFINITY;
-    __m256 most = _mm256_set1_ps(-INFINITY);
-
-    /* a NaN score is passed over here and counts in the sum */
-    for (uint32_t p = 0; p < count; p += LANES) {
-        __m256 score = load_part(scores, p, count, FLIN_F32);
-        __m256 kept = _mm256_max_ps(score, most);
-        most = _mm256_blendv_ps(most, kept, _mm256_castsi256_ps(tail_mask(count - p)));
-    }
-    _mm256_storeu_ps(lane, most);
-    for (uint32_t i = 0; i < LANES; i++) largest = lane[i] > largest ? lane[i] : largest;
-    return largest;
-}
-
-/* A softmax that runs along: what was added up before a larger score came is scaled down. */
-typedef struct softmax {
-    float largest; /* -Inf: no score yet that counts */
-    float total;
-} softmax;
-
-/* Scores (count) become exp(score - largest), out what it was by the scale it has now. */
-static void soften(softmax *at, float *scores, uint32_t count, float *out, uint32_t head_dim)
-{
-    const float here = largest_of(scores, count);
-    const float largest = here > at->largest ? here : at->largest;
-    const __m256 most = _mm256_set1_ps(largest > -INFINITY ? largest : 0.0f);
-    __m256 sum = _mm256_setzero_ps();
-
-    if (largest > at->largest) {
-        const float scale = _mm256_cvtss_f32(exp8(_mm256_set1_ps(at->largest - largest)));
-        for (uint32_t c = 0; c < head_dim; c++) out[c] *= scale;
-        at->total *= scale;
-        at->largest = largest;
-    }
-    for (uint32_t p = 0; p < count; p += LANES) {
-        __m256 power = exp8(_mm256_sub_ps(load_part(scores, p, count, FLIN_F32), most));
-
-        power = _mm256_and_ps(power, _mm256_castsi256_ps(tail_mask(count - p)));
-        sum = _mm256_add_ps(sum, power);
-        store_part(scores, p, count, power);
-    }
-    at->total += fold1(sum);
-}
-
-INLINE void attend(const float *q, const void *keys, const void *values, uint32_t count,
-                   uint32_t stride, uint32_t head_dim, float *scores, float *out, type_t type)
-{
-    softmax at = {-INFINITY, 0};
-
-    for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    for (uint32_t first = 0; first < count; first += FLIN_ATTEND_POSITIONS) {
-        const uint64_t skip = bytes_of((uint64_t)first * stride, type);
-        const uint32_t left = count - first,
-                       here = left < FLIN_ATTEND_POSITIONS ? left : FLIN_ATTEND_POSITIONS;
-        const rows_view key_rows = {NULL, (const uint8_t *)keys + skip, bytes_of(stride, type),
-                                    here};
-        const rows_view value_rows = {NULL, (const uint8_t *)values + skip, bytes_of(stride, type),
-                                      here};
-
-        dot_all(&key_rows, head_dim, q, scores, type);
-        soften(&at, scores, here, out, head_dim);
-        add_all(&value_rows, scores, 0, head_dim, out, type);
-    }
-    for (uint32_t c = 0; count != 0 && c < head_dim; c++) out[c] /= at.total;
 }
 
 /* ------------------------------------------------------------------------------------ the table */
@@ -419,37 +270,101 @@ INLINE void attend(const float *q, const void *keys, const void *values, uint32_
 static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
-    matvec(w, rows, cols, x, bias, y, FLIN_F32);
-}
-
-static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
-                       const float *bias, float *y)
-{
-    matvec(w, rows, cols, x, bias, y, FLIN_F16);
+    flin_rows_matvec(flin_avx2_dot_f32, FLIN_F32, w, rows, cols, x, bias, y);
 }
 
 static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
-    dot_rows(rows, count, cols, x, y, FLIN_F32);
-}
-
-static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
-                         float *y)
-{
-    dot_rows(rows, count, cols, x, y, FLIN_F16);
+    flin_rows_scattered(flin_avx2_dot_f32, rows, count, cols, x, y);
 }
 
 static void add_rows_f32(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                          uint32_t end, float *y)
 {
-    add_rows(rows, a, count, begin, end, y, FLIN_F32);
+    const flin_rows view = {rows, NULL, 0, count, 0};
+
+    flin_avx2_add_f32(&view, a, begin, end, y);
+}
+
+static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                       const float *bias, float *y)
+{
+    flin_rows_matvec(flin_avx2_dot_f16, FLIN_F16, w, rows, cols, x, bias, y);
+}
+
+static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
+                         float *y)
+{
+    flin_rows_scattered(flin_avx2_dot_f16, rows, count, cols, x, y);
 }
 
 static void add_rows_f16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                          uint32_t end, float *y)
 {
-    add_rows(rows, a, count, begin, end, y, FLIN_F16);
+    const flin_rows view = {rows, NULL, 0, count, 0};
+
+    flin_avx2_add_f16(&view, a, begin, end, y);
+}
+
+static void matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                        const float *bias, float *y)
+{
+    flin_rows_matvec(flin_avx2_dot_bf16, FLIN_BF16, w, rows, cols, x, bias, y);
+}
+
+static void dot_rows_bf16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
+                          float *y)
+{
+    flin_rows_scattered(flin_avx2_dot_bf16, rows, count, cols, x, y);
+}
+
+static void add_rows_bf16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                          uint32_t end, float *y)
+{
+    const flin_rows view = {rows, NULL, 0, count, 0};
+
+    flin_avx2_add_bf16(&view, a, begin, end, y);
+}
+
+static void matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                        const float *bias, float *y)
+{
+    flin_rows_matvec(flin_avx2_dot_q8_0, FLIN_Q8_0, w, rows, cols, x, bias, y);
+}
+
+static void dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
+                          float *y)
+{
+    flin_rows_scattered(flin_avx2_dot_q8_0, rows, count, cols, x, y);
+}
+
+static void add_rows_q8_0(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                          uint32_t end, float *y)
+{
+    const flin_rows view = {rows, NULL, 0, count, 0};
+
+    flin_avx2_add_q8_0(&view, a, begin, end, y);
+}
+
+static void matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                        const float *bias, float *y)
+{
+    flin_rows_matvec(flin_avx2_dot_q4_0, FLIN_Q4_0, w, rows, cols, x, bias, y);
+}
+
+static void dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
+                          float *y)
+{
+    flin_rows_scattered(flin_avx2_dot_q4_0, rows, count, cols, x, y);
+}
+
+static void add_rows_q4_0(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
+                          uint32_t end, float *y)
+{
+    const flin_rows view = {rows, NULL, 0, count, 0};
+
+    flin_avx2_add_q4_0(&view, a, begin, end, y);
 }
 
 static void to_float_f32(const void *row, uint32_t cols, float *to)
@@ -462,37 +377,28 @@ static void to_float_f16(const void *row, uint32_t cols, float *to)
     to_float(row, cols, to, FLIN_F16);
 }
 
-static void attend_f32(const float *q, const void *keys, const void *values, uint32_t count,
-                       uint32_t stride, uint32_t head_dim, void *scratch, float *out)
+static void to_float_bf16(const void *row, uint32_t cols, float *to)
 {
-    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_F32);
-}
-
-static void attend_f16(const float *q, const void *keys, const void *values, uint32_t count,
-                       uint32_t stride, uint32_t head_dim, void *scratch, float *out)
-{
-    attend(q, keys, values, count, stride, head_dim, scratch, out, FLIN_F16);
+    to_float(row, cols, to, FLIN_BF16);
 }
 
 const flin_kernels flin_kernels_avx2 = {
     .name = "avx2",
-    .quantise = flin_ref_quantise,
-    .matvec = {matvec_f32, matvec_f16, flin_ref_matvec_bf16, flin_ref_matvec_q8_0,
-               flin_ref_matvec_q4_0},
-    .dot_rows = {dot_rows_f32, dot_rows_f16, flin_ref_dot_rows_bf16, flin_ref_dot_rows_q8_0,
-                 flin_ref_dot_rows_q4_0},
-    .add_rows = {add_rows_f32, add_rows_f16, flin_ref_add_rows_bf16, flin_ref_add_rows_q8_0,
-                 flin_ref_add_rows_q4_0},
-    .to_float = {to_float_f32, to_float_f16, flin_ref_to_float_bf16, flin_ref_to_float_q8_0,
-                 flin_ref_to_float_q4_0},
-    .from_float = {flin_ref_from_float_f32, from_float_f16, flin_ref_from_float_bf16,
-                   flin_ref_from_float_q8_0, flin_ref_from_float_q4_0},
-    .layer_norm = layer_norm,
-    .rms_norm = flin_ref_rms_norm,
-    .activate = {flin_ref_relu, flin_ref_relu2, flin_ref_silu},
-    .rotate = flin_ref_rotate,
-    .attend =
-        {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16, [FLIN_Q8_0] = flin_ref_attend_q8_0},
+    .quantise = flin_avx2_quantise,
+    .matvec = {matvec_f32, matvec_f16, matvec_bf16, matvec_q8_0, matvec_q4_0},
+    .dot_rows = {dot_rows_f32, dot_rows_f16, dot_rows_bf16, dot_rows_q8_0, dot_rows_q4_0},
+    .add_rows = {add_rows_f32, add_rows_f16, add_rows_bf16, add_rows_q8_0, add_rows_q4_0},
+    .to_float = {to_float_f32, to_float_f16, to_float_bf16, flin_avx2_to_float_q8_0,
+                 flin_avx2_to_float_q4_0},
+    .from_float = {flin_ref_from_float_f32, from_float_f16, from_float_bf16,
+                   flin_avx2_from_float_q8_0, flin_ref_from_float_q4_0},
+    .layer_norm = flin_avx2_layer_norm,
+    .rms_norm = flin_avx2_rms_norm,
+    .activate = {flin_avx2_relu, flin_avx2_relu2, flin_avx2_silu},
+    .rotate = flin_avx2_rotate,
+    .attend = {[FLIN_F32] = flin_avx2_attend_f32,
+               [FLIN_F16] = flin_avx2_attend_f16,
+               [FLIN_Q8_0] = flin_avx2_attend_q8_0},
     .sketch_mask = flin_sketch_mask_avx2,
     .sketch_scores = flin_sketch_scores_avx2,
 };

@@ -115,22 +115,19 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
     return fold8(even);
 }
 
-/* y[i] = row i . x. The last group is filled up with its last row, which costs no memory traffic
-   and keeps one order of sums for all. */
+/* y[i] = row i . x */
 INLINE void dot_all(const flin_rows *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
-    for (uint32_t i = 0; i < rows->count; i += 8) {
-        const __mmask8 mask = (__mmask8)tail_mask(rows->count - i);
-        const void *row[8], *next[8];
+    for (uint32_t round = 0; round < flin_rows_rounds(rows); round++) {
+        const void *row[FLIN_ROWS_SIDE], *next[FLIN_ROWS_SIDE];
+        float sums[FLIN_ROWS_SIDE];
 
-        for (uint32_t r = 0; r < 8; r++) {
-            row[r] = flin_row_at(rows, i + r);
-            next[r] = flin_row_at(rows, i + 8 + r);
-        }
+        flin_rows_gather(rows, round, row, next);
         if (rows->asked)
-            _mm256_mask_storeu_ps(y + i, mask, dot8(row, NULL, cols, x, type));
+            _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
         else
-            _mm256_mask_storeu_ps(y + i, mask, dot8(row, next, cols, x, type));
+            _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
+        flin_rows_put(rows, round, sums, y);
     }
 }
 

@@ -27,6 +27,42 @@ static inline const void *flin_row_at(const flin_rows *rows, uint32_t i)
     return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
 }
 
+/* Rows are taken FLIN_ROWS_SIDE at a time, each side's at equal distances where they lie one after another, so that each
+   is one stream from end to end however short rows are. */
+#define FLIN_ROWS_SIDE 8u
+
+static inline uint32_t flin_rows_rounds(const flin_rows *rows)
+{
+    return (rows->count + FLIN_ROWS_SIDE - 1) / FLIN_ROWS_SIDE;
+}
+
+/* Which row is the side-th of a round; it may be beyond the last. */
+static inline uint32_t flin_rows_index(const flin_rows *rows, uint32_t round, uint32_t side)
+{
+    if (rows->scattered != NULL || rows->asked) return round * FLIN_ROWS_SIDE + side;
+    return side * flin_rows_rounds(rows) + round;
+}
+
+/* The rows of a round and of the one after it; the last row fills up, which costs no memory traffic. */
+static inline void flin_rows_gather(const flin_rows *rows, uint32_t round,
+                                    const void *row[FLIN_ROWS_SIDE],
+                                    const void *next[FLIN_ROWS_SIDE])
+{
+    for (uint32_t side = 0; side < FLIN_ROWS_SIDE; side++) {
+        row[side] = flin_row_at(rows, flin_rows_index(rows, round, side));
+        next[side] = flin_row_at(rows, flin_rows_index(rows, round + 1, side));
+    }
+}
+
+static inline void flin_rows_put(const flin_rows *rows, uint32_t round,
+                                 const float sums[FLIN_ROWS_SIDE], float *y)
+{
+    for (uint32_t side = 0; side < FLIN_ROWS_SIDE; side++) {
+        const uint32_t i = flin_rows_index(rows, round, side);
+        if (i < rows->count) y[i] = sums[side];
+    }
+}
+
 /* y[i] = row i . x; x: floats or levels */
 typedef void flin_rows_dot(const flin_rows *rows, uint32_t cols, const void *x, float *y);
 

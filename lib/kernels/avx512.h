@@ -82,9 +82,7 @@ void flin_avx512_to_float_q8_0(const void *row, uint32_t cols, float *to);
 void flin_avx512_to_float_q4_0(const void *row, uint32_t cols, float *to);
 void flin_avx512_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
-/* avx512_blocks_bw.c and avx512_blocks_vnni.c: the same sums, bit for bit; the last asks the CPU */
-flin_rows_dot flin_avx512_dot_q8_0_bw, flin_avx512_dot_q4_0_bw;
-flin_rows_dot flin_avx512_dot_q8_0_vnni, flin_avx512_dot_q4_0_vnni;
+/* one of the two in rows.h, as the CPU can */
 flin_rows_dot flin_avx512_dot_q8_0, flin_avx512_dot_q4_0;
 
 /* avx512_attend.c */

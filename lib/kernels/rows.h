@@ -88,4 +88,9 @@ static inline void flin_rows_scattered(flin_rows_dot *dot, const void *const *ro
     dot(&view, cols, x, y);
 }
 
+/* avx512_blocks_bw.c and avx512_blocks_vnni.c: the same sums, bit for bit; the overlay's table takes the last where the
+   CPU has it. */
+flin_rows_dot flin_avx512_dot_q8_0_bw, flin_avx512_dot_q4_0_bw;
+flin_rows_dot flin_avx512_dot_q8_0_vnni, flin_avx512_dot_q4_0_vnni;
+
 #endif

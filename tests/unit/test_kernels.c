@@ -23,6 +23,7 @@
 
 #include "flashinfer.h"
 #include "kernels/kernels.h"
+#include "kernels/rows.h"
 #include "util/half.h"
 
 #define AREA_BYTES ((size_t)1 << 20)
@@ -342,6 +343,52 @@ static void dot_scattered(void **state)
         shapes_of[now]++;
     }
 }
+
+#ifdef FLIN_HAVE_AVX512
+typedef struct variants {
+    const char *name;
+    flin_rows_dot *bw, *vnni;
+    enum flin_type type;
+} variants;
+
+/* The overlay takes VNNI where there is any: the same bits without it, on any shape, whole groups of blocks or not, and
+   for rows asked for before. Extreme bytes and levels come up, which 16-bit sums must hold. */
+static void dot_variants(void **state)
+{
+    const variants both[] = {
+        {"q8_0", flin_avx512_dot_q8_0_bw, flin_avx512_dot_q8_0_vnni, FLIN_Q8_0},
+        {"q4_0", flin_avx512_dot_q4_0_bw, flin_avx512_dot_q4_0_vnni, FLIN_Q4_0}};
+
+    (void)state;
+    if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) == NULL ||
+        !__builtin_cpu_supports("avx512vnni")) {
+        print_message("SKIPPED: this CPU has no AVX-512 VNNI; its products are not tested here\n");
+        skip();
+    }
+    for (uint32_t i = 0; i < 2000; i++) {
+        const variants *v = &both[i % 2];
+        uint32_t rows = random_below(ROWS_MAX + 1), cols = whole(v->type, random_cols(6000));
+        size_t row_bytes = bytes_of(v->type, cols);
+        uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(40));
+        float *x = place(AREA_X, cols * sizeof *x, 0), bw[ROWS_MAX], vnni[ROWS_MAX];
+        flin_rows view = {NULL, w, row_bytes, rows, i / 2 % 2};
+
+        fill(w, rows * cols, i % 3, v->type);
+        fill(x, cols, i % 3, FLIN_F32);
+        for (size_t at = 0; i % 5 == 0 && at < rows * row_bytes; at++) /* but the scales */
+            if (at % bytes_of(v->type, FLIN_BLOCK) >= 2) w[at] = v->type == FLIN_Q8_0 ? 0x80 : 0;
+        for (uint32_t c = 0; i % 10 < 6 && i % 5 == 0 && c < cols; c++) x[c] = i % 4 ? -1 : 1;
+        flin_kernels_avx512.quantise(x, cols, levels_of_kernels);
+        v->bw(&view, cols, levels_of_kernels, bw);
+        v->vnni(&view, cols, levels_of_kernels, vnni);
+        assert_same_bits(bw, vnni, rows, v->name);
+        for (uint32_t r = 0; r < rows; r++) {
+            double bound, expected = exact_dot(w + r * row_bytes, x, cols, v->type, &bound);
+            assert_close((double)bw[r], expected, bound, "dot without VNNI", cols);
+        }
+    }
+}
+#endif
 
 /* One Inf or NaN at any place, tails included, reaches its own row and no other. */
 static void dot_not_finite(void **state)
@@ -1143,6 +1190,9 @@ int main(void)
         cmocka_unit_test(choosing),
         FOR_EACH_TABLE(dot_products),
         FOR_EACH_TABLE(dot_scattered),
+#ifdef FLIN_HAVE_AVX512
+        cmocka_unit_test(dot_variants),
+#endif
         FOR_EACH_TABLE(dot_not_finite),
         FOR_EACH_TABLE(added_rows),
         FOR_EACH_TABLE(added_rows_not_finite),

@@ -216,6 +216,25 @@ static void run_vectors(const bench *b, const settings *set)
     }
 }
 
+static int run_products(const bench *b, const settings *set)
+{
+    static const uint32_t tokens[] = {32, 512};
+
+    if (!set->json) printf("\nproducts of 4096 columns with many tokens, 1 thread, GFLOP/s\n");
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        double gflops[FLIN_TYPE_COUNT];
+
+        if (measure_products(b, tokens[i], gflops) != 0) return -1;
+        for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++)
+            if (set->json)
+                printf("%s\n {\"tokens\": %u, \"type\": \"%s\", \"gflops\": %.1f}",
+                       i + type == 0 ? "" : ",", tokens[i], type_names[type], gflops[type]);
+            else
+                printf("%4u tokens  %-4s %8.1f\n", tokens[i], type_names[type], gflops[type]);
+    }
+    return 0;
+}
+
 /* --------------------------------------------------------------------------------------- output */
 
 static void print_head(const bench *b, const settings *set)
@@ -335,6 +354,8 @@ static int run_all(bench *b, const settings *set)
     }
     if (set->json) printf("\n], \"vectors\": [");
     if (set->only == NULL) run_vectors(b, set);
+    if (set->json) printf("\n], \"products\": [");
+    if (set->only == NULL && run_products(b, set) != 0) return 1;
     if (set->json) printf("\n]}\n");
     return 0;
 }

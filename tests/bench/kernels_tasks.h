@@ -65,6 +65,9 @@ void run_attend(slice *work);
 /* Rows and bytes of a slice, and the slots' order where there are any. */
 void prepare_slice(slice *work, bench *b, const measure *what);
 
+/* kernels_products.c: 0 or -1 */
+int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPE_COUNT]);
+
 /* Every large buffer; 0 or -1. */
 int prepare_bench(bench *b, uint64_t buffer_bytes, int huge);
 

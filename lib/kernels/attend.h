@@ -16,8 +16,10 @@
 
 #define FLIN_ATTEND_KEYS 8u    /* of one call */
 #define FLIN_ATTEND_VALUES 16u /* of one call */
-#define FLIN_ATTEND_AHEAD                                                                          \
-    16u /* rows; measured: more or fewer are slower, and so is the first cache */
+/* Rows asked for ahead; measured: more or fewer are slower, and so is the first cache. */
+#define FLIN_ATTEND_AHEAD 16u
+/* Bytes of a row; longer ones are faster by what dot products and sums ask for themselves. */
+#define FLIN_ATTEND_SHORT 256u
 
 /* A softmax that runs along: what was added up before a larger score came is scaled down. */
 typedef struct flin_softmax {
@@ -53,6 +55,16 @@ static inline void flin_attend_ask(const flin_head *h, uint64_t from, uint32_t c
             __builtin_prefetch(rows + p * h->step_bytes + byte, 0, 2);
 }
 
+/* `most` rows from `position` on, or as many as are left. */
+static inline flin_rows flin_head_rows(const flin_head *h, const uint8_t *rows, uint32_t position,
+                                       uint32_t left, uint32_t most, uint32_t asked)
+{
+    const flin_rows view = {NULL, rows + (uint64_t)position * h->step_bytes, h->step_bytes,
+                            left < most ? left : most, asked};
+
+    return view;
+}
+
 /* q: floats or levels */
 static inline void flin_attend(const flin_attend_by *by, enum flin_type type, const void *q,
                                const void *keys, const void *values, uint32_t count,
@@ -61,28 +73,28 @@ static inline void flin_attend(const flin_attend_by *by, enum flin_type type, co
     const flin_head h = {
         keys,  values,  flin_type_bytes(type, stride), flin_type_bytes(type, head_dim),
         count, head_dim};
+    const uint32_t asks = h.row_bytes <= FLIN_ATTEND_SHORT;
+    const uint32_t keys_step = asks ? FLIN_ATTEND_KEYS : FLIN_ATTEND_POSITIONS;
+    const uint32_t values_step = asks ? FLIN_ATTEND_VALUES : FLIN_ATTEND_POSITIONS;
     flin_softmax at = {-INFINITY, 0};
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    flin_attend_ask(&h, 0, FLIN_ATTEND_AHEAD);
+    if (asks) flin_attend_ask(&h, 0, FLIN_ATTEND_AHEAD);
     for (uint32_t first = 0; first < count; first += FLIN_ATTEND_POSITIONS) {
         const uint32_t left = count - first,
                        here = left < FLIN_ATTEND_POSITIONS ? left : FLIN_ATTEND_POSITIONS;
         const uint64_t soon = 2 * (uint64_t)first + FLIN_ATTEND_AHEAD;
 
-        for (uint32_t p = 0; p < here; p += FLIN_ATTEND_KEYS) {
-            const flin_rows rows = {NULL, h.keys + (uint64_t)(first + p) * h.step_bytes,
-                                    h.step_bytes,
-                                    here - p < FLIN_ATTEND_KEYS ? here - p : FLIN_ATTEND_KEYS, 1};
-            flin_attend_ask(&h, soon + p, FLIN_ATTEND_KEYS);
+        for (uint32_t p = 0; p < here; p += keys_step) {
+            const flin_rows rows = flin_head_rows(&h, h.keys, first + p, here - p, keys_step, asks);
+            if (asks) flin_attend_ask(&h, soon + p, keys_step);
             by->dot(&rows, head_dim, q, scores + p);
         }
         by->soften(&at, scores, here, out, head_dim);
-        for (uint32_t p = 0; p < here; p += FLIN_ATTEND_VALUES) {
-            const flin_rows rows = {
-                NULL, h.values + (uint64_t)(first + p) * h.step_bytes, h.step_bytes,
-                here - p < FLIN_ATTEND_VALUES ? here - p : FLIN_ATTEND_VALUES, 1};
-            flin_attend_ask(&h, soon + FLIN_ATTEND_POSITIONS + p, FLIN_ATTEND_VALUES);
+        for (uint32_t p = 0; p < here; p += values_step) {
+            const flin_rows rows =
+                flin_head_rows(&h, h.values, first + p, here - p, values_step, asks);
+            if (asks) flin_attend_ask(&h, soon + FLIN_ATTEND_POSITIONS + p, values_step);
             by->add(&rows, scores + p, 0, head_dim, out);
         }
     }

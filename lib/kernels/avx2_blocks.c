@@ -3,9 +3,9 @@
  *
  * Owns: the layout of levels in this overlay. Refuses: Q4_0 from floats, which only packing does.
  *
- * Dot products go by groups of two blocks. Of Q4_0 lane 4 k + j has elements 4 j to 4 j + 3 and 16 + 4 j to 16 + 4 j + 3
- * of block k; of Q8_0 one block after the other fills the eight lanes. Each lane is an exact integer sum, then one fused
- * multiply-add by both scales to one vector a row, which is folded at the end.
+ * Dot products go by groups of two blocks. Of Q4_0 lane 4 k + j has elements 4 j to 4 j + 3 and 16 + 4 j on of block k;
+ * of Q8_0 one block after the other fills the eight lanes. Each lane is an exact integer sum, then one fused multiply-add
+ * by both scales to one vector a row, which is folded at the end.
  */
 #include <math.h>
 #include <string.h>
@@ -27,6 +27,8 @@ typedef struct levels {
     float scale[2];
     float unused[6];
 } levels;
+
+_Static_assert(sizeof(levels) == 192, "flin_levels_bytes() has room for one begun group");
 
 /* The largest magnitude of 32 floats, as ordered bits: NaN is above Inf. */
 INLINE float largest_of(const __m256 x[4])

@@ -1,8 +1,8 @@
 /*
  * avx512_blocks.c - quantised blocks with AVX-512 F, BW, DQ and VL: levels, sums of rows, conversions.
  *
- * Owns: what avx512_blocks_dot.h lays out, written here. Refuses: dot products, which two files have by instruction set;
- * Q4_0 from floats, which only packing does.
+ * Owns: writing levels, as avx512_levels.h lays them out. Refuses: dot products, which two files have by instruction
+ * set; Q4_0 from floats, which only packing does.
  */
 #include <math.h>
 #include <string.h>
@@ -89,8 +89,8 @@ INLINE float scale_of(const uint8_t *block)
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
 }
 
-/* A block's elements before their scale, exactly. Of Q4_0 the low halves are looked up, which takes their low four bits
-   as they come; the high ones, 16 times as large, become the last bits of floats around 2^19: two units share the work. */
+/* A block's elements before their scale, exactly. Of Q4_0 the low halves are looked up, by their low four bits as they
+   come; the high ones, 16 times as large, become the last bits of floats around 2^19: two units share the work. */
 INLINE void load32(const uint8_t *block, __m512 *first, __m512 *second, type_t type)
 {
     const __m128i *bytes = (const __m128i *)(const void *)(block + 2);

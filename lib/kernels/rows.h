@@ -27,8 +27,8 @@ static inline const void *flin_row_at(const flin_rows *rows, uint32_t i)
     return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
 }
 
-/* Rows are taken FLIN_ROWS_SIDE at a time, each side's at equal distances where they lie one after another, so that each
-   is one stream from end to end however short rows are. */
+/* Rows are taken FLIN_ROWS_SIDE at a time. Where they lie one after another, each side has its own run of them: one
+   stream from end to end, however short rows are. */
 #define FLIN_ROWS_SIDE 8u
 
 static inline uint32_t flin_rows_rounds(const flin_rows *rows)

@@ -1,6 +1,6 @@
 /*
- * kernels_products.c - products of weights with many tokens, as prompts have them: rows of every type become floats on the
- * way, which must not be what a prompt waits for.
+ * kernels_products.c - products of weights with many tokens, as prompts have them: rows of every type become floats on
+ * the way, which must not be what a prompt waits for.
  *
  * Owns: GFLOP/s of one thread for each type, weights from memory. Refuses: the rest of a prompt (tests/bench/prefill).
  */

@@ -3,16 +3,16 @@
 
 usage: check_instructions.py CPU_FAMILY OBJDUMP CORE.a OVERLAY.a...
 
-CORE.a is all of the library but the overlays, so the first AVX instruction found there fails the test. Each overlay must
-have some, which shows that they would be found.
+CORE.a is all of the library but the overlays, so the first AVX instruction found there fails the test. Each overlay
+must have some, which shows that they would be found.
 """
 import re
 import subprocess
 import sys
 
 SKIP = 77
-# Registers of 256 or 512 bits, masks, or a mnemonic in VEX or EVEX coding, all of which begin with v; verr and verw do not
-# belong to it.
+# Registers of 256 or 512 bits, masks, or a mnemonic in VEX or EVEX coding, all of which begin with v; verr and verw do
+# not belong to it.
 AVX = re.compile(r"%[yz]mm\d|%k[0-7]\b|^v(?!err\b|erw\b)")
 
 

@@ -223,8 +223,10 @@ void flin_avx2_add_bf16(const flin_rows *rows, const float *a, uint32_t begin, u
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {
-    for (uint32_t c = 0; c < cols; c += LANES)
-        store_part(to, c, cols, load_part(row, c, cols, type));
+    uint32_t c = 0;
+
+    for (; c + LANES <= cols; c += LANES) _mm256_storeu_ps(to + c, load8(row, c, type));
+    if (c < cols) store_part(to, c, cols, load_tail(row, c, cols, type));
 }
 
 static void from_float_f16(const float *x, uint32_t cols, void *row)
@@ -243,26 +245,29 @@ static void from_float_f16(const float *x, uint32_t cols, void *row)
 }
 
 /* To nearest even; a NaN stays one, quiet. */
+INLINE __m128i bfloats(__m256 value)
+{
+    const __m256i bits = _mm256_castps_si256(value), top = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
+    const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+    __m256i upper = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
+
+    upper = _mm256_blendv_epi8(upper, quiet, nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256(upper, 1));
+}
+
 static void from_float_bf16(const float *x, uint32_t cols, void *row)
 {
-    uint16_t *to = row;
+    uint16_t *to = row, halves[LANES];
+    uint32_t c = 0;
 
-    for (uint32_t c = 0; c < cols; c += LANES) {
-        const uint32_t count = cols - c < LANES ? cols - c : LANES;
-        const __m256 value = load_floats(x, c, cols);
-        const __m256i bits = _mm256_castps_si256(value), top = _mm256_srli_epi32(bits, 16);
-        const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
-        const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
-        const __m256i quiet = _mm256_or_si256(top, _mm256_set1_epi32(0x40));
-        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
-        __m256i upper = _mm256_srli_epi32(_mm256_add_epi32(bits, half), 16);
-        uint16_t halves[LANES];
-
-        upper = _mm256_blendv_epi8(upper, quiet, nan);
-        _mm_storeu_si128((void *)halves, _mm_packus_epi32(_mm256_castsi256_si128(upper),
-                                                          _mm256_extracti128_si256(upper, 1)));
-        memcpy(to + c, halves, count * sizeof halves[0]);
-    }
+    for (; c + LANES <= cols; c += LANES)
+        _mm_storeu_si128((void *)(to + c), bfloats(_mm256_loadu_ps(x + c)));
+    if (c == cols) return;
+    _mm_storeu_si128((void *)halves, bfloats(load_floats(x, c, cols)));
+    memcpy(to + c, halves, (cols - c) * sizeof halves[0]);
 }
 
 /* ------------------------------------------------------------------------------------ the table */

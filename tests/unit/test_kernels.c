@@ -232,7 +232,7 @@ static double level_error(const float *x, uint32_t c)
     double most = 0;
 
     for (uint32_t i = c / FLIN_BLOCK * FLIN_BLOCK; i <= (c | (FLIN_BLOCK - 1)); i++)
-        most = fmax(most, fabs((double)x[i]));
+        most = fabs((double)x[i]) > most ? fabs((double)x[i]) : most;
     return most < 0x1p-99 ? most : most / FLIN_LEVEL_MAX * 0.5001;
 }
 

@@ -21,7 +21,7 @@ static const char usage[] =
 
 static const char *const kind_names[FLASHINFER_PROBE_KINDS] = {NULL, "libaio", "pread", "buffered",
                                                                "io_uring"};
-static const char *const kernel_names[] = {"", "ref", "avx2", "avx512"};
+static const char *const kernel_names[] = {"", "ref", "avx2", "avx512", "neon"};
 
 static double giga(uint64_t bytes_per_s)
 {

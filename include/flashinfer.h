@@ -163,7 +163,8 @@ enum {
     FLASHINFER_KERNELS_DEFAULT = 0, /* the best this CPU has */
     FLASHINFER_KERNELS_REF = 1,     /* plain C */
     FLASHINFER_KERNELS_AVX2 = 2,    /* AVX2 + FMA + F16C */
-    FLASHINFER_KERNELS_AVX512 = 3   /* AVX-512 F, BW, DQ, VL */
+    FLASHINFER_KERNELS_AVX512 = 3,  /* AVX-512 F, BW, DQ, VL */
+    FLASHINFER_KERNELS_NEON = 4     /* every aarch64 CPU; with dotprod where there is */
 };
 
 enum {

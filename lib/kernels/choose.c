@@ -21,6 +21,26 @@ static int has_f16c(void)
 }
 #endif
 
+#ifdef FLIN_HAVE_NEON
+#ifdef __linux__
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1ul << 20) /* kernel ABI */
+#endif
+#endif
+
+static int has_dotprod(void)
+{
+#ifdef __ARM_FEATURE_DOTPROD /* every CPU that this build is for has it */
+    return 1;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return 0;
+#endif
+}
+#endif
+
 /* Each answers NULL for a CPU without the instructions, or a system that does not save their
    registers: the builtin looks at both. */
 static const flin_kernels *avx2(void)
@@ -44,6 +64,16 @@ static const flin_kernels *avx512(void)
     return NULL;
 }
 
+/* Every aarch64 CPU has NEON. */
+static const flin_kernels *neon(void)
+{
+#ifdef FLIN_HAVE_NEON
+    return has_dotprod() ? &flin_kernels_neon_dotprod : &flin_kernels_neon;
+#else
+    return NULL;
+#endif
+}
+
 const flin_kernels *flin_kernels_choose(uint32_t wanted)
 {
     const flin_kernels *best;
@@ -52,6 +82,7 @@ const flin_kernels *flin_kernels_choose(uint32_t wanted)
     case FLASHINFER_KERNELS_DEFAULT:
         best = avx512();
         if (best == NULL) best = avx2();
+        if (best == NULL) best = neon();
         return best != NULL ? best : &flin_kernels_ref;
     case FLASHINFER_KERNELS_REF:
         return &flin_kernels_ref;
@@ -59,6 +90,8 @@ const flin_kernels *flin_kernels_choose(uint32_t wanted)
         return avx2();
     case FLASHINFER_KERNELS_AVX512:
         return avx512();
+    case FLASHINFER_KERNELS_NEON:
+        return neon();
     default:
         return NULL;
     }

@@ -189,6 +189,10 @@ flin_tile flin_tile_choose(const flin_kernels *kernels)
 #ifdef FLIN_HAVE_AVX512
     if (kernels == &flin_kernels_avx512) return flin_tile_avx512;
 #endif
+#ifdef FLIN_HAVE_NEON
+    if (kernels == &flin_kernels_neon || kernels == &flin_kernels_neon_dotprod)
+        return flin_tile_neon;
+#endif
 #ifdef FLIN_HAVE_BLIS
     if (flin_tile_blis(&tile)) return tile;
 #endif

@@ -3,7 +3,7 @@
  *
  * Owns: packing both sides into panels, blocks that stay in a core's caches, the order of a sum: element after element
  * in blocks of FLIN_GEMM_DEPTH, whoever computes it and whatever stands beside it. Refuses: threads, memory. The inner
- * loop over two panels is a tile: BLIS's micro-kernel, ours for AVX-512, or plain C. BLIS's own GEMM is not used: it
+ * loop over two panels is a tile: BLIS's micro-kernel, ours for AVX-512 or NEON, or plain C. BLIS's own GEMM is not used: it
  * takes memory and threads of its own, which a budget cannot count (docs/architecture.md).
  */
 #ifndef FLIN_KERNELS_GEMM_H
@@ -57,10 +57,11 @@ void flin_gemm_run(const flin_tile *tile, const flin_kernels *kernels, const fli
                    uint32_t begin, uint32_t end, const float *packed, uint32_t tokens,
                    const float *bias, float *y, uint64_t stride, float *scratch);
 
-/* Each is there only where the build compiles it (FLIN_HAVE_AVX512, FLIN_HAVE_BLIS); gemm_blis.c answers 0 where BLIS
-   must not be asked. */
+/* Each is there only where the build compiles it (FLIN_HAVE_AVX512, FLIN_HAVE_NEON, FLIN_HAVE_BLIS); gemm_blis.c
+   answers 0 where BLIS must not be asked. */
 extern const flin_tile flin_tile_ref;
 extern const flin_tile flin_tile_avx512;
+extern const flin_tile flin_tile_neon;
 int flin_tile_blis(flin_tile *tile);
 
 #endif

@@ -158,9 +158,12 @@ const flin_kernels *flin_kernels_choose(uint32_t wanted);
 
 extern const flin_kernels flin_kernels_ref;
 
-/* Each exists only where the build compiles it and so defines FLIN_HAVE_AVX2, FLIN_HAVE_AVX512. */
+/* Each exists only where the build compiles it and so defines FLIN_HAVE_AVX2, FLIN_HAVE_AVX512, FLIN_HAVE_NEON; the last
+   takes CPUs with the dotprod extension. */
 extern const flin_kernels flin_kernels_avx2;
 extern const flin_kernels flin_kernels_avx512;
+extern const flin_kernels flin_kernels_neon;
+extern const flin_kernels flin_kernels_neon_dotprod;
 
 /* Integer sums, so every table's sketch_mask gives the same mask; predictor/sketch.c. */
 void flin_sketch_mask_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,
@@ -184,5 +187,15 @@ void flin_sketch_mask_avx512_vbmi(const struct flin_sketch *sketch, const int8_t
                                   float scale, uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, uint64_t *mask);
+
+/* kernels/sketch_neon.c and kernels/sketch_neon_dotprod.c */
+void flin_sketch_mask_neon(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                           uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_mask_neon_dotprod(const struct flin_sketch *sketch, const int8_t *levels,
+                                   float scale, uint32_t begin, uint32_t end, uint64_t *mask);
+void flin_sketch_scores_neon(const struct flin_sketch *sketch, const int8_t *levels, float scale,
+                             uint32_t begin, uint32_t end, float *scores);
+void flin_sketch_scores_neon_dotprod(const struct flin_sketch *sketch, const int8_t *levels,
+                                     float scale, uint32_t begin, uint32_t end, float *scores);
 
 #endif

@@ -96,7 +96,7 @@ static uint64_t best_rate(flin_pool *pool, flin_pool_task task, rates *at, uint6
 
 static uint32_t number_of(const flin_kernels *kernels)
 {
-    for (uint32_t wanted = FLASHINFER_KERNELS_AVX512; wanted > FLASHINFER_KERNELS_REF; wanted--)
+    for (uint32_t wanted = FLASHINFER_KERNELS_NEON; wanted > FLASHINFER_KERNELS_REF; wanted--)
         if (flin_kernels_choose(wanted) == kernels) return wanted;
     return FLASHINFER_KERNELS_REF;
 }

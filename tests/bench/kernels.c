@@ -362,7 +362,7 @@ static int run_all(bench *b, const settings *set)
 static int usage(void)
 {
     fprintf(stderr, "usage: kernels [--json] [--huge] [--mebibytes N] [--rounds N] [--threads N] "
-                    "[--only-threads N] [--kernels ref|avx2|avx512] [--only NAME]\n");
+                    "[--only-threads N] [--kernels ref|avx2|avx512|neon] [--only NAME]\n");
     return 2;
 }
 
@@ -376,7 +376,7 @@ static int number(const char *text, uint64_t least, uint64_t most, uint64_t *val
 
 static int read_arguments(int argc, char **argv, settings *set)
 {
-    static const char *const names[] = {"", "ref", "avx2", "avx512"};
+    static const char *const names[] = {"", "ref", "avx2", "avx512", "neon"};
 
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -404,8 +404,8 @@ static int read_arguments(int argc, char **argv, settings *set)
             set->only = value;
             i++;
         } else if (strcmp(argv[i], "--kernels") == 0) {
-            for (n = 1; n < 4 && strcmp(value, names[n]) != 0;) n++;
-            if (n == 4) return -1;
+            for (n = 1; n < 5 && strcmp(value, names[n]) != 0;) n++;
+            if (n == 5) return -1;
             set->wanted = (uint32_t)n;
             i++;
         } else {

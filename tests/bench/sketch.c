@@ -149,6 +149,11 @@ int main(int argc, char **argv)
         run(&b, "avx512", flin_sketch_mask_avx512_bw, rows, cols, plain);
     if (__builtin_cpu_supports("avx2")) run(&b, "avx2", flin_sketch_mask_avx2, rows, cols, plain);
 #endif
+#ifdef FLIN_HAVE_NEON
+    if (flin_kernels_choose(FLASHINFER_KERNELS_NEON) == &flin_kernels_neon_dotprod)
+        run(&b, "neon dotprod", flin_sketch_mask_neon_dotprod, rows, cols, plain);
+    run(&b, "neon", flin_sketch_mask_neon, rows, cols, plain);
+#endif
     if (megabytes <= 64) run(&b, "ref", flin_sketch_mask_ref, rows, cols, plain);
     free(b.memory);
     free(b.bias);

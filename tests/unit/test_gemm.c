@@ -219,15 +219,17 @@ static void blis_is_not_asked_for_what_it_aborts_on(void **state)
 int main(void)
 {
     static uint32_t ref = FLASHINFER_KERNELS_REF, avx2 = FLASHINFER_KERNELS_AVX2,
-                    avx512 = FLASHINFER_KERNELS_AVX512;
+                    avx512 = FLASHINFER_KERNELS_AVX512, neon = FLASHINFER_KERNELS_NEON;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blis_is_not_asked_for_what_it_aborts_on),
         cmocka_unit_test_prestate(sums_are_right, &ref),
         cmocka_unit_test_prestate(sums_are_right, &avx2),
         cmocka_unit_test_prestate(sums_are_right, &avx512),
+        cmocka_unit_test_prestate(sums_are_right, &neon),
         cmocka_unit_test_prestate(neighbours_change_no_bit, &ref),
         cmocka_unit_test_prestate(neighbours_change_no_bit, &avx2),
         cmocka_unit_test_prestate(neighbours_change_no_bit, &avx512),
+        cmocka_unit_test_prestate(neighbours_change_no_bit, &neon),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

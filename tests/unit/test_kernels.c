@@ -188,7 +188,7 @@ static const flin_kernels *table_of(void **state)
 {
     uint32_t wanted = *(const uint32_t *)*state;
     const flin_kernels *kernels = flin_kernels_choose(wanted);
-    static const char *const names[] = {"", "ref", "avx2", "avx512"};
+    static const char *const names[] = {"", "ref", "avx2", "avx512", "neon"};
 
     now = wanted;
     if (kernels != NULL) {
@@ -901,7 +901,7 @@ static void activations(void **state)
         kernels->activate[kind](x, up, n, y);
         for (uint32_t c = 0; c < n; c++) {
             double expected = activated(kind, (double)x[c]) * (up != NULL ? (double)up[c] : 1);
-            assert_close((double)y[c], expected, 6 * UNIT * fabs(expected) + 0x1p-120, "activation",
+            assert_close((double)y[c], expected, 6 * UNIT * fabs(expected) + 0x1p-119, "activation",
                          n);
             assert_true(isnan(y[c]) == isnan(expected));
         }
@@ -1143,13 +1143,15 @@ static void choosing(void **state)
     const flin_kernels *best = flin_kernels_choose(FLASHINFER_KERNELS_DEFAULT);
     const flin_kernels *avx512 = flin_kernels_choose(FLASHINFER_KERNELS_AVX512);
     const flin_kernels *avx2 = flin_kernels_choose(FLASHINFER_KERNELS_AVX2);
+    const flin_kernels *neon = flin_kernels_choose(FLASHINFER_KERNELS_NEON);
+    const flin_kernels *expected = avx512 != NULL ? avx512 : avx2 != NULL ? avx2 : neon;
 
     (void)state;
     assert_ptr_equal(flin_kernels_choose(FLASHINFER_KERNELS_REF), &flin_kernels_ref);
-    assert_ptr_equal(best, avx512 != NULL ? avx512 : avx2 != NULL ? avx2 : &flin_kernels_ref);
-    assert_null(flin_kernels_choose(4));
+    assert_ptr_equal(best, expected != NULL ? expected : &flin_kernels_ref);
+    assert_null(flin_kernels_choose(5));
     assert_null(flin_kernels_choose(UINT32_MAX));
-    for (uint32_t wanted = 0; wanted < 4; wanted++) {
+    for (uint32_t wanted = 0; wanted < 5; wanted++) {
         const flin_kernels *kernels = flin_kernels_choose(wanted);
         if (kernels == NULL) continue;
         for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
@@ -1180,12 +1182,13 @@ static void enough_shapes(void **state)
 /* clang-format off */
 #define FOR_TABLE(test, wanted) {#test ": " #wanted, test, NULL, NULL, &table_##wanted}
 /* clang-format on */
-#define FOR_EACH_TABLE(test) FOR_TABLE(test, ref), FOR_TABLE(test, avx2), FOR_TABLE(test, avx512)
+#define FOR_EACH_TABLE(test)                                                                       \
+    FOR_TABLE(test, ref), FOR_TABLE(test, avx2), FOR_TABLE(test, avx512), FOR_TABLE(test, neon)
 
 int main(void)
 {
     static uint32_t table_ref = FLASHINFER_KERNELS_REF, table_avx2 = FLASHINFER_KERNELS_AVX2;
-    static uint32_t table_avx512 = FLASHINFER_KERNELS_AVX512;
+    static uint32_t table_avx512 = FLASHINFER_KERNELS_AVX512, table_neon = FLASHINFER_KERNELS_NEON;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(choosing),
         FOR_EACH_TABLE(dot_products),

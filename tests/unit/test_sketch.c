@@ -174,6 +174,9 @@ static uint32_t kernels_here(mask_function *functions)
     if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi"))
         functions[count++] = flin_sketch_mask_avx512_vbmi;
 #endif
+#ifdef FLIN_HAVE_NEON
+    functions[count++] = flin_sketch_mask_neon; /* the best of the CPU may be that with dotprod */
+#endif
     return count;
 }
 

@@ -77,6 +77,7 @@ class Kernels(IntEnum):
     REF = 1
     AVX2 = 2
     AVX512 = 3
+    NEON = 4
 
 
 class KvType(IntEnum):

@@ -178,6 +178,9 @@ pub const FLASHINFER_KERNELS_AVX2: u32 = 2;
 /// AVX-512 F, BW, DQ, VL
 pub const FLASHINFER_KERNELS_AVX512: u32 = 3;
 
+/// every aarch64 CPU; with dotprod where there is
+pub const FLASHINFER_KERNELS_NEON: u32 = 4;
+
 /// float32
 pub const FLASHINFER_KV_DEFAULT: u32 = 0;
 pub const FLASHINFER_KV_F32: u32 = 1;

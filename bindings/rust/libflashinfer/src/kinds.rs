@@ -73,6 +73,8 @@ numbers! {
         Avx2 = FLASHINFER_KERNELS_AVX2,
         /// AVX-512 F, BW, DQ, VL.
         Avx512 = FLASHINFER_KERNELS_AVX512,
+        /// Every aarch64 CPU; with dotprod where there is.
+        Neon = FLASHINFER_KERNELS_NEON,
     }
 }
 

@@ -113,7 +113,7 @@ class Calibrate(Case):
             self.assertEqual(one.read(), other.read())
 
     def test_failures(self):
-        self.assert_fails(self.calibrate("x.gguf", "--size", "100"), "larger --size")
+        self.assert_fails(self.calibrate("x.gguf", "--size", "100", "--kinds", "sketch"), "larger --size")
         self.assert_fails(self.calibrate("x.gguf", "--window-tokens", 512, "--tokens", 40000, "--text", "/dev/null"),
                           "too few")
         self.assert_fails(self.calibrate("no/such/x.gguf"), "no/such/x.gguf")

@@ -7,27 +7,12 @@
  * window logits and continuations are all, which an emulator manages in a minute. Each process has one
  * compute thread: two of them run side by side.
  */
-#include <math.h>
-
-#include "support.h"
+#include "golden.h"
 
 #define PROMPTS 4
-#define WINDOW 512
-#define WINDOWS 16
 
-static const char *model_path, *golden_dir;
+static const char *model_path;
 static uint32_t exact_windows, sketch_windows;
-
-static void *golden(const char *name, size_t *bytes)
-{
-    char path[1024];
-    void *data;
-
-    (void)snprintf(path, sizeof path, "%s/%s.raw", golden_dir, name);
-    data = read_file(path, bytes);
-    if (data == NULL) fail_msg("cannot read %s", path);
-    return data;
-}
 
 static flashinfer_model *open_model(uint32_t predictor, const char *share)
 {
@@ -130,25 +115,6 @@ static void greedy_continuations_match(void **state)
         free(expected);
         close_model(model, session);
     }
-}
-
-static double window_nll(flashinfer_session *session, const int32_t *ids)
-{
-    flashinfer_error error;
-    double sum = 0;
-
-    flashinfer_error_init(&error, sizeof error);
-    assert_ok(flashinfer_session_rewind(session, 0, &error));
-    for (int i = 0; i + 1 < WINDOW; i++) {
-        size_t vocab;
-        const float *logits;
-        double total = 0;
-        assert_ok(flashinfer_step(session, ids[i], &error));
-        logits = flashinfer_logits(session, &vocab);
-        for (size_t v = 0; v < vocab; v++) total += exp((double)logits[v]);
-        sum += log(total) - (double)logits[ids[i + 1]];
-    }
-    return sum / (WINDOW - 1);
 }
 
 /* Exact against transformers, window by window and, over all of them, valid_nll; sketch must stay within 1 % of exact

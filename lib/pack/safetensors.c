@@ -412,7 +412,7 @@ static void name_element(const flin_safetensor *tensor, uint64_t index, char *te
     flin_safetensors_shape(&place, text, capacity);
 }
 
-static int bad_element(const flin_safetensor *tensor, uint64_t index, float value,
+static int bad_element(const flin_safetensor *tensor, uint64_t index, float value, float limit,
                        flashinfer_error *error)
 {
     int64_t offset = (int64_t)(tensor->offset + index * type_bytes[tensor->type]);
@@ -420,10 +420,10 @@ static int bad_element(const flin_safetensor *tensor, uint64_t index, float valu
 
     name_element(tensor, index, place, sizeof place);
     if (isfinite(value))
-        return flin_fail_at(
-            error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
-            "tensor %.128s holds %g at %s, more than float16 can; pack with --dtype f32",
-            tensor->name, (double)value, place);
+        return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
+                            "tensor %.128s holds %g at %s, its type in the file goes to %g; pack "
+                            "with --dtype f32",
+                            tensor->name, (double)value, place, (double)limit);
     return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
                         "tensor %.128s holds %s at %s", tensor->name,
                         isnan(value) ? "NaN" : "an infinity", place);
@@ -457,7 +457,7 @@ int flin_safetensors_read(const flin_safetensors *set, const flin_safetensor *te
     if (code != 0) return code;
     if (size == 2) widen(tensor->type, count, to);
     for (uint32_t i = 0; i < count; i++)
-        if (!(fabsf(to[i]) <= limit)) return bad_element(tensor, first + i, to[i], error);
+        if (!(fabsf(to[i]) <= limit)) return bad_element(tensor, first + i, to[i], limit, error);
     return 0;
 }
 

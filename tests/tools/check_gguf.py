@@ -14,8 +14,11 @@ import struct
 import sys
 
 ALIGNMENT = 4096
-F32, F16, I8, I32, I64 = 0, 1, 24, 26, 27
-ELEMENT_BYTES = {F32: 4, F16: 2, I8: 1, I32: 4, I64: 8}
+F32, F16, Q4_0, Q8_0, I8, I32, I64, BF16 = 0, 1, 2, 8, 24, 26, 27, 30
+BLOCK = 32
+UNITS = {F32: (4, 1), F16: (2, 1), BF16: (2, 1), Q8_0: (34, BLOCK), Q4_0: (18, BLOCK), I8: (1, 1), I32: (4, 1),
+         I64: (8, 1)}  # bytes of so many elements
+FILE_TYPES = {F32: 0, F16: 1, BF16: 32, Q8_0: 7, Q4_0: 2}
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
@@ -26,6 +29,12 @@ class Mismatch(Exception):
 def require(condition, text):
     if not condition:
         raise Mismatch(text)
+
+
+def row_bytes(kind, elements):
+    unit, count = UNITS[kind]
+    require(elements % count == 0, "rows of %d elements are no whole blocks of type %d" % (elements, kind))
+    return elements // count * unit
 
 
 # ------------------------------------------------------------------------------------------------ model file
@@ -80,8 +89,8 @@ class Gguf:
 
     def size(self, name):
         kind, dimensions, _ = self.tensors[name]
-        product = ELEMENT_BYTES[kind]
-        for dimension in dimensions:
+        product = row_bytes(kind, dimensions[0])
+        for dimension in dimensions[1:]:
             product *= dimension
         return product
 
@@ -121,7 +130,7 @@ class Checkpoint:
             return json.load(file)
 
     def numbers(self, name, kind):
-        """All elements, row-major, as an array of the target type's bit patterns; and the shape."""
+        """All elements, row-major, as an array that encode() takes; and the shape."""
         file_name, base, entry = self.tensors[name]
         begin, end = entry["data_offsets"]
         with open(os.path.join(self.directory, file_name), "rb") as file:
@@ -131,9 +140,10 @@ class Checkpoint:
 
 
 def convert(data, dtype, kind):
-    code = "H" if kind == F16 else "I"
+    """The target type's bit patterns; of quantised types, whose elements depend on each other, float32 numbers."""
+    code = {F32: "I", F16: "H", BF16: "H"}.get(kind, "f")
     result = array.array(code)
-    if (dtype, kind) in (("F16", F16), ("F32", F32)):
+    if (dtype, kind) in (("F16", F16), ("F32", F32), ("BF16", BF16)) or (dtype == "F32" and code == "f"):
         result.frombytes(data)
         return result
     count = len(data) // (4 if dtype == "F32" else 2)
@@ -142,8 +152,39 @@ def convert(data, dtype, kind):
         floats = struct.unpack("<%df" % count, wide.tobytes())
     else:
         floats = struct.unpack("<%d%s" % (count, "f" if dtype == "F32" else "e"), data)
+    if kind == BF16:  # to the nearest, ties to even
+        wide = array.array("I", struct.pack("<%df" % count, *floats))
+        return array.array("H", [bits + 0x7fff + (bits >> 16 & 1) >> 16 for bits in wide])
     result.frombytes(struct.pack("<%d%s" % (count, "e" if kind == F16 else "f"), *floats))
     return result
+
+
+# Python computes in float64. Storing a quotient, product or sum of two float32 numbers as a float32 gives what
+# computing in float32 gives: float64 has more than twice the digits.
+
+def encode(numbers, kind):
+    """The bytes of whole rows, in the file's type."""
+    if kind not in (Q8_0, Q4_0):
+        return numbers.tobytes()
+    blocks = [numbers[at:at + BLOCK] for at in range(0, len(numbers), BLOCK)]
+    largest = [max(block, key=abs) for block in blocks]  # the first of equals
+    if kind == Q8_0:
+        scales = array.array("f", [abs(most) / 127 for most in largest])
+    else:
+        scales = array.array("f", [most / -8 for most in largest])
+    inverses = array.array("f", [1 / scale if abs(scale) > 2.0 ** -128 else 0.0 for scale in scales])
+    levels = [array.array("f", [x * inverse for x in block]) for block, inverse in zip(blocks, inverses)]
+    heads = [struct.pack("<e", scale) for scale in scales]
+    return b"".join(map(bytes_q8_0 if kind == Q8_0 else bytes_q4_0, heads, levels))
+
+
+def bytes_q8_0(head, levels):
+    return head + bytes([int(x + 0.5) if x >= 0 else -int(0.5 - x) & 255 for x in levels])
+
+
+def bytes_q4_0(head, levels):
+    halves = [min(int(x), 15) for x in array.array("f", [x + 8.5 for x in levels])]
+    return head + bytes([low | high << 4 for low, high in zip(halves[:16], halves[16:])])
 
 
 # ------------------------------------------------------------------------------------------------ comparing
@@ -191,9 +232,10 @@ def check_keys(model, config):
         require(model.values.get(key) == value, "%s is %r, expected %r" % (key, model.values.get(key), value))
     require(abs(model.values["opt.attention.layer_norm_epsilon"] - 1e-5) < 1e-11, "wrong epsilon")
     kind = model.values["flashinfer.ffn.part_types"][0]
-    part = width * ELEMENT_BYTES[kind]
+    part = row_bytes(kind, width)
     stride = model.values["flashinfer.ffn.stride"]
-    require(model.values["general.file_type"] == (1 if kind == F16 else 0), "wrong file_type")
+    resident = model.tensors["token_embd.weight"][0]
+    require(model.values["general.file_type"] == FILE_TYPES.get(resident), "wrong file_type")
     require(model.values["flashinfer.ffn.part_types"] == [kind, kind], "wrong part_types")
     require(model.values["flashinfer.ffn.part_offsets"] == [0, part], "wrong part_offsets")
     require(model.values["flashinfer.ffn.part_bytes"] == [part, part], "wrong part_bytes")
@@ -202,12 +244,12 @@ def check_keys(model, config):
         if share == 0 or (padded - 2 * part) * share <= 2 * part:
             break
     require(stride == padded, "stride is %d, expected %d" % (stride, padded))
-    return kind, part, stride
+    return resident, kind, part, stride
 
 
 class Comparer:
-    def __init__(self, model, checkpoint, kind):
-        self.model, self.checkpoint, self.kind = model, checkpoint, kind
+    def __init__(self, model, checkpoint, kind, ffn_kind):
+        self.model, self.checkpoint, self.kind, self.ffn_kind = model, checkpoint, kind, ffn_kind
         self.seen = {"flashinfer.xxh3"}
 
     def tensor(self, target, source, kind=None, skip=0, fill=None):
@@ -225,7 +267,7 @@ class Comparer:
         shape = [shape[0] - skip] + shape[1:]
         require(dimensions == shape[::-1], "%s is %r, %s is %r" % (target, dimensions, source, shape))
         skipped = skip * (shape[1] if len(shape) > 1 else 1)
-        require(data == numbers[skipped:].tobytes(), "%s differs from %s" % (target, source))
+        require(data == encode(numbers[skipped:], kind), "%s differs from %s" % (target, source))
 
     def pair(self, target, source, weight_kind=None, weight_fill=None):
         self.tensor(target + ".weight", source + ".weight", weight_kind, fill=weight_fill)
@@ -233,18 +275,18 @@ class Comparer:
 
     def bundles(self, layer, source, part, stride):
         name = "blk.%d.ffn_bundle.weight" % layer
-        up, (neurons, width) = self.checkpoint.numbers(source + "fc1.weight", self.kind)
-        down, shape = self.checkpoint.numbers(source + "fc2.weight", self.kind)
+        up, (neurons, width) = self.checkpoint.numbers(source + "fc1.weight", self.ffn_kind)
+        down, shape = self.checkpoint.numbers(source + "fc2.weight", self.ffn_kind)
         require(shape == [width, neurons], "fc2 is %r" % shape)
         require(self.model.tensors[name][:2] == (I8, [stride, neurons]), "%s has a wrong type or shape" % name)
-        step = stride // up.itemsize
-        expected = array.array(up.typecode, bytes(stride * neurons))
+        columns = array.array(down.typecode, bytes(len(down) * down.itemsize))
         for i in range(width):
-            expected[i::step] = up[i::width]
-            expected[width + i::step] = down[i * neurons:(i + 1) * neurons]
-        data, expected, rows = self.model.data(name), expected.tobytes(), self.rows(layer, neurons)
+            columns[i::width] = down[i * neurons:(i + 1) * neurons]
+        ups, downs, padding = encode(up, self.ffn_kind), encode(columns, self.ffn_kind), bytes(stride - 2 * part)
+        data, rows = self.model.data(name), self.rows(layer, neurons)
         for neuron, row in enumerate(rows):
-            require(data[row * stride:(row + 1) * stride] == expected[neuron * stride:(neuron + 1) * stride],
+            mine = slice(neuron * part, (neuron + 1) * part)
+            require(data[row * stride:(row + 1) * stride] == ups[mine] + downs[mine] + padding,
                     "%s: row %d differs from neuron %d" % (name, row, neuron))
         sums = "blk.%d.ffn_bundle.xxh3" % layer
         require(self.model.tensors[sums][:2] == (I64, [2, neurons]), "%s has a wrong type or shape" % sums)
@@ -273,12 +315,13 @@ class Comparer:
         self.seen.add(stem + "weight")
 
 
-def check_tensors(model, checkpoint, kind, part, stride):
+def check_tensors(model, checkpoint, resident, kind, part, stride):
     config, prefix = checkpoint.config, checkpoint.prefix
     width, neurons = config["hidden_size"], config["ffn_dim"]
-    compare = Comparer(model, checkpoint, kind)
+    compare = Comparer(model, checkpoint, resident, kind)
     compare.tensor("token_embd.weight", prefix + "embed_tokens.weight")
-    compare.tensor("position_embd.weight", prefix + "embed_positions.weight", skip=2)
+    compare.tensor("position_embd.weight", prefix + "embed_positions.weight",
+                   F16 if resident in (Q8_0, Q4_0) else resident, skip=2)
     if config.get("word_embed_proj_dim", width) != width:
         compare.tensor("token_embd_proj_in.weight", prefix + "project_in.weight")
         compare.tensor("token_embd_proj_out.weight", prefix + "project_out.weight")
@@ -353,8 +396,7 @@ def main(arguments):
     try:
         model, checkpoint = Gguf(arguments[1]), Checkpoint(arguments[2])
         check_layout(model)
-        kind, part, stride = check_keys(model, checkpoint.config)
-        check_tensors(model, checkpoint, kind, part, stride)
+        check_tensors(model, checkpoint, *check_keys(model, checkpoint.config))
         check_tokenizer(model, checkpoint)
     except Mismatch as mismatch:
         print("check_gguf: %s" % mismatch, file=sys.stderr)

@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "kernels/ref.h"
 #include "pack/pack.h"
 #include "util/half.h"
 
@@ -164,6 +165,8 @@ typedef struct recipe {
     const char *poisoned; /* tensor whose element poison_index is poison */
     uint64_t poison_index;
     float poison;
+    enum flin_type
+        rounded; /* rows of fc1.weight are what this type keeps of them; 0: as they are */
 } recipe;
 
 static inline uint32_t or_else(uint32_t value, uint32_t otherwise)
@@ -192,6 +195,22 @@ static inline uint64_t mix(uint64_t value)
     return value ^ value >> 31;
 }
 
+static inline float value_of(const recipe *made, const char *name, uint64_t index);
+
+static inline float rounded_value(const recipe *made, const char *name, uint64_t index)
+{
+    recipe plain = *made;
+    uint8_t block[FLIN_BLOCK * sizeof(float)];
+    float values[FLIN_BLOCK];
+
+    plain.rounded = FLIN_F32;
+    for (uint32_t i = 0; i < FLIN_BLOCK; i++)
+        values[i] = value_of(&plain, name, index / FLIN_BLOCK * FLIN_BLOCK + i);
+    flin_kernels_ref.from_float[made->rounded](values, FLIN_BLOCK, block);
+    flin_kernels_ref.to_float[made->rounded](block, FLIN_BLOCK, values);
+    return values[index % FLIN_BLOCK];
+}
+
 /* In (-1, 1), of all magnitudes down to float16's subnormals, with more digits than float16 keeps.
  */
 static inline float value_of(const recipe *made, const char *name, uint64_t index)
@@ -201,6 +220,8 @@ static inline float value_of(const recipe *made, const char *name, uint64_t inde
 
     if (made->poisoned != NULL && strcmp(made->poisoned, name) == 0 && made->poison_index == index)
         return made->poison;
+    if (made->rounded != FLIN_F32 && strstr(name, ".fc1.weight") != NULL)
+        return rounded_value(made, name, index);
     if (made->counting) return (float)(index + 1);
     if (strcmp(name, "lm_head.weight") == 0 && made->spare_head)
         name = made->short_prefix ? "decoder.embed_tokens.weight"

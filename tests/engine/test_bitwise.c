@@ -1,7 +1,7 @@
 /*
  * test_bitwise.c - the second promise: the logits depend on the model file and the tokens alone, bit for bit; never on
  * budget, cache policy, window, storage backend, merging, order of bundles, thread count, KV place, audit, or what else
- * ran before.
+ * ran before. All of it holds for every type of weights, keys and values.
  */
 #include "support.h"
 
@@ -15,7 +15,8 @@ typedef struct way {
     enum { EVERYTHING, HALF, SMALLEST } budget;
 } way;
 
-static const char *model_path, *checkpoint_path;
+static const char *model_path, *float16_path, *checkpoint_path;
+static uint32_t kv_type; /* FLASHINFER_KV_... of all that is run */
 static size_t vocab;
 
 /* NULL where this system has no io_uring. */
@@ -37,13 +38,17 @@ static flashinfer_model *open_way(const way *how)
     options.io_lanes = how->lanes;
     options.io_gap_bytes = how->gap;
     options.context_tokens = 32;
+    options.kv_type = kv_type;
     if (flashinfer_plan_file(model_path, &options, &plan, &error) == FLASHINFER_EUNSUPPORTED &&
         how->storage == FLASHINFER_STORAGE_URING) {
         print_message("not here: %s\n", error.text);
         return NULL;
     }
     assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
-    if (how->budget == HALF) options.memory_budget = plan.file_bytes / 2;
+    if (how->budget == HALF) /* of the file, or of what makes a difference */
+        options.memory_budget = plan.file_bytes / 2 >= plan.minimum_bytes
+                                    ? plan.file_bytes / 2
+                                    : (plan.minimum_bytes + plan.maximum_bytes) / 2;
     if (how->budget == SMALLEST) options.memory_budget = plan.minimum_bytes;
     assert_ok(flashinfer_model_open(model_path, &options, &model, &error));
     return model;
@@ -131,15 +136,82 @@ static void sketch_is_the_same_every_way(void **state)
     every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_SKETCH);
 }
 
-static void exact_equals_dense(void **state)
+static void check_exact_equals_dense(void)
 {
     const way exact = {.predictor = FLASHINFER_PREDICTOR_EXACT, .budget = HALF};
     const way dense = {.predictor = FLASHINFER_PREDICTOR_ALL, .threads = 2};
     float *expected = run_way(&exact);
 
-    (void)state;
     assert_same_bits(expected, run_way(&dense));
     free(expected);
+}
+
+static void exact_equals_dense(void **state)
+{
+    (void)state;
+    check_exact_equals_dense();
+}
+
+/* Another file, another type of keys and values, for the rest of a test. */
+static void use(const char *variable, const char *file, uint32_t kv)
+{
+    model_path = environment(variable, file);
+    kv_type = kv;
+}
+
+static int back_to_float16(void **state)
+{
+    (void)state;
+    model_path = float16_path;
+    kv_type = FLASHINFER_KV_DEFAULT;
+    return 0;
+}
+
+static void quantised_is_the_same_every_way(void **state)
+{
+    (void)state;
+    use("FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf", FLASHINFER_KV_Q8_0);
+    every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_EXACT);
+    every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_SKETCH);
+}
+
+static void exact_equals_dense_in_every_type(void **state)
+{
+    const struct {
+        const char *variable, *file;
+        uint32_t kv;
+    } files[] = {
+        {"FLASHINFER_TEST_MODEL_BF16", "fable-14m-bf16.gguf", FLASHINFER_KV_F16},
+        {"FLASHINFER_TEST_MODEL_Q8_0", "fable-14m-q8_0.gguf", FLASHINFER_KV_F32},
+        {"FLASHINFER_TEST_MODEL_Q4_0", "fable-14m-q4_0.gguf", FLASHINFER_KV_Q8_0},
+        {"FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf", FLASHINFER_KV_Q8_0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        use(files[i].variable, files[i].file, files[i].kv);
+        check_exact_equals_dense();
+    }
+}
+
+/* The tests above can fail: other types of weights, keys and values give other bits. */
+static void types_differ(void **state)
+{
+    const way how = {.predictor = FLASHINFER_PREDICTOR_EXACT};
+    float *runs[4];
+
+    (void)state;
+    runs[0] = run_way(&how);
+    use("FLASHINFER_TEST_MODEL", float16_path, FLASHINFER_KV_Q8_0);
+    runs[1] = run_way(&how);
+    use("FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf", FLASHINFER_KV_Q8_0);
+    runs[2] = run_way(&how);
+    kv_type = FLASHINFER_KV_F32;
+    runs[3] = run_way(&how);
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++)
+            assert_memory_not_equal(runs[i], runs[k], TOKENS * vocab * sizeof(float));
+    for (int i = 0; i < 4; i++) free(runs[i]);
 }
 
 /* The test can fail: another predictor gives other bits. */
@@ -167,11 +239,10 @@ static void history_of_the_cache_does_not_matter(void **state)
     assert_int_equal(flashinfer_model_close(model), 0);
 }
 
-static void changing_the_budget_changes_no_bit(void **state)
+static void check_changing_budget(void)
 {
     const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT};
 
-    (void)state;
     for (size_t i = 0; i < 2; i++) {
         way how = {.predictor = predictors[i]};
         flashinfer_model *model = open_way(&how);
@@ -195,6 +266,14 @@ static void changing_the_budget_changes_no_bit(void **state)
         free(expected);
         assert_int_equal(flashinfer_model_close(model), 0);
     }
+}
+
+static void changing_the_budget_changes_no_bit(void **state)
+{
+    (void)state;
+    check_changing_budget();
+    use("FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf", FLASHINFER_KV_Q8_0);
+    check_changing_budget();
 }
 
 static void learn(const flashinfer_trace *trace, void *user)
@@ -275,13 +354,16 @@ int main(int argc, char **argv)
         cmocka_unit_test(sketch_is_the_same_every_way),
         cmocka_unit_test(exact_equals_dense),
         cmocka_unit_test(sketch_differs_from_exact),
+        cmocka_unit_test_teardown(quantised_is_the_same_every_way, back_to_float16),
+        cmocka_unit_test_teardown(exact_equals_dense_in_every_type, back_to_float16),
+        cmocka_unit_test_teardown(types_differ, back_to_float16),
         cmocka_unit_test(history_of_the_cache_does_not_matter),
-        cmocka_unit_test(changing_the_budget_changes_no_bit),
+        cmocka_unit_test_teardown(changing_the_budget_changes_no_bit, back_to_float16),
         cmocka_unit_test(order_of_bundles_changes_no_bit),
     };
 
     if (argc != 2) return 2;
-    model_path = argv[1];
+    model_path = float16_path = argv[1];
     checkpoint_path = environment("FLASHINFER_TEST_CHECKPOINT", "examples/models/fable-14m");
     return cmocka_run_group_tests_name("bitwise", tests, NULL, NULL);
 }

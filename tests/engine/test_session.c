@@ -180,10 +180,10 @@ static float *steps(flashinfer_session *session, const int32_t *ids, size_t coun
 static void rewind_and_state_restore_the_sequence(void **state)
 {
     const int32_t ids[] = {2, 300, 301, 302, 303, 304};
-    const uint32_t kv_types[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16};
+    const uint32_t kv_types[] = {FLASHINFER_KV_F32, FLASHINFER_KV_F16, FLASHINFER_KV_Q8_0};
 
     (void)state;
-    for (size_t kind = 0; kind < 2; kind++) {
+    for (size_t kind = 0; kind < 3; kind++) {
         flashinfer_options options = small_options();
         flashinfer_model *model;
         flashinfer_session *session, *other;

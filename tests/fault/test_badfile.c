@@ -148,7 +148,7 @@ static void flipped_bundles_are_found_when_read(void **state)
         assert_ok(code);
         assert_int_equal(flashinfer_model_close(model), 0);
         for (uint64_t neuron = 0; neuron < 2560; neuron++)
-            file.data[at.offset + neuron * 1536 + 77] ^= 2;
+            file.data[at.offset + neuron * (at.bytes / 2560) + 77] ^= 2;
         assert_ok(host_open(&file, &options, &model, &error));
         got = host_run(model, &code, &error);
         assert_int_equal(code, FLASHINFER_ECORRUPT);
@@ -158,7 +158,7 @@ static void flipped_bundles_are_found_when_read(void **state)
         assert_int_equal(flashinfer_model_verify(model, &error), FLASHINFER_ECORRUPT);
         assert_int_equal(error.layer, 0);
         for (uint64_t neuron = 0; neuron < 2560; neuron++)
-            file.data[at.offset + neuron * 1536 + 77] ^= 2;
+            file.data[at.offset + neuron * (at.bytes / 2560) + 77] ^= 2;
         got = host_run(model, &code, &error);
         assert_ok(code);
         assert_memory_equal(expected, got, 4096 * sizeof *got);
@@ -186,7 +186,7 @@ static uint64_t find(const host_file *file, const char *text)
 {
     size_t length = strlen(text);
 
-    for (uint64_t at = 0; at + length < 400000; at++)
+    for (uint64_t at = 0; at + length < 400000 && at + length < file->bytes; at++)
         if (memcmp(file->data + at, text, length) == 0) return at;
     fail_msg("the header has no %s", text);
     return 0;
@@ -220,8 +220,11 @@ static void hostile_contents_are_refused(void **state)
         {"opt.context_length", 4, 100, 4, FLASHINFER_EFORMAT},
         {"flashinfer.version", 4, 9, 4, FLASHINFER_EUNSUPPORTED},
         {"flashinfer.ffn.stride", 4, 8, 8, FLASHINFER_EFORMAT},
-        {"flashinfer.ffn.part_types", 16, 30, 4,
+        {"flashinfer.ffn.part_types", 16, 12, 4,
          FLASHINFER_EUNSUPPORTED}, /* a dtype not built in */
+        {"flashinfer.ffn.part_types", 16, 30, 4, FLASHINFER_EUNSUPPORTED}, /* BF16 beside F16 */
+        {"flashinfer.ffn.part_types", 16, 8, 4, FLASHINFER_EFORMAT}, /* Q8_0 of F16's length */
+        {"blk.2.attn_k.weight", 20, 30, 4, FLASHINFER_EUNSUPPORTED}, /* k BF16, q and v F16 */
         {"flashinfer.ffn.part_bytes", 16, UINT64_MAX, 8, FLASHINFER_EFORMAT},
         {"token_embd.weight", 4, UINT64_MAX, 8, FLASHINFER_EFORMAT}, /* a dimension */
         {"token_embd.weight", 4, 319, 8, FLASHINFER_EFORMAT},        /* misshapen */
@@ -245,6 +248,122 @@ static void hostile_contents_are_refused(void **state)
         heal(&file, at, edits[i].bytes);
     }
     free(file.data);
+}
+
+static void refused_in_words(host_file *file, int expected, const char *words)
+{
+    flashinfer_options options = host_options(FLASHINFER_PREDICTOR_SKETCH);
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    options.verify = FLASHINFER_VERIFY_NONE;
+    flashinfer_error_init(&error, sizeof error);
+    assert_int_equal(host_open(file, &options, &model, &error), expected);
+    assert_null(model);
+    assert_null(strchr(error.text, '\n'));
+    if (strstr(error.text, words) == NULL) fail_msg("\"%s\" does not say %s", error.text, words);
+}
+
+/* The same file with resident matrices in Q8_0 and bundles in Q4_0: damage is found as ever, and types, widths and
+   lengths that contradict each other are refused. Width is 320, a bundle's part 180 bytes. */
+static void quantised_files_are_refused_alike(void **state)
+{
+    const struct {
+        const char *after; /* text in the header */
+        uint64_t offset;   /* from the end of that text */
+        uint64_t number;   /* written little-endian */
+        uint32_t bytes;
+        int code;
+        const char *words;
+    } edits[] = {
+        {"token_embd.weight", 4, 300, 8, FLASHINFER_EFORMAT, "not a whole number of blocks"},
+        {"blk.1.attn_q.weight", 4, 352, 8, FLASHINFER_EFORMAT, "blk.1.attn_q.weight"},
+        {"opt.embedding_length", 4, 325, 4, FLASHINFER_EFORMAT, "no whole blocks of 32"},
+        {"blk.2.attn_k.weight", 20, 2, 4, FLASHINFER_EUNSUPPORTED, "different types"},
+        {"blk.3.attn_v.weight", 20, 1, 4, FLASHINFER_EUNSUPPORTED, "different types"},
+        {"blk.4.attn_output.weight", 20, 10, 4, FLASHINFER_EUNSUPPORTED, "blk.4.attn_output"},
+        {"flashinfer.ffn.part_types", 16, 8, 4, FLASHINFER_EFORMAT, "part_bytes"},
+        {"flashinfer.ffn.part_types", 20, 8, 4, FLASHINFER_EFORMAT, "part_bytes"},
+        {"flashinfer.ffn.part_types", 16, 6, 4, FLASHINFER_EUNSUPPORTED, "GGUF type 6"},
+        {"flashinfer.ffn.part_bytes", 16, 162, 8, FLASHINFER_EFORMAT, "part_bytes"},
+        {"flashinfer.ffn.part_bytes", 24, 182, 8, FLASHINFER_EFORMAT, "part_bytes"},
+        {"flashinfer.ffn.part_offsets", 24, 192, 8, FLASHINFER_EFORMAT, "part_offsets"},
+        {"flashinfer.ffn.stride", 4, 359, 8, FLASHINFER_EFORMAT, "flashinfer.ffn.stride"},
+    };
+    const host_file float16 = good;
+    host_file file;
+    size_t bytes;
+
+    good.data =
+        read_file(environment("FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf"), &bytes);
+    good.bytes = bytes;
+    assert_non_null(good.data);
+    truncation_is_refused(state);
+    flipped_resident_bytes_are_refused(state);
+    flipped_bundles_are_found_when_read(state);
+    file = copy_of(&good);
+    for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+        uint64_t at = find(&file, edits[i].after) + strlen(edits[i].after) + edits[i].offset;
+        put(&file, at, &edits[i].number, edits[i].bytes);
+        refused_in_words(&file, edits[i].code, edits[i].words);
+        heal(&file, at, edits[i].bytes);
+    }
+    free(file.data);
+    free(good.data);
+    good = float16;
+}
+
+/* Factors of a low-rank predictor are float16 or float32, and both of a layer the same. */
+static void other_factors_are_refused(void **state)
+{
+    static const char path[] = "factors.gguf";
+    static const float zeros[4 * 2560];
+    const struct {
+        const char *name;
+        uint32_t type;
+        int code;
+        const char *words;
+    } edits[] = {
+        {"blk.2.fc1.weight", 30, FLASHINFER_EUNSUPPORTED, "blk.2.fc1.weight must be F16 or F32"},
+        {"blk.0.fc2.weight", 30, FLASHINFER_EUNSUPPORTED, "blk.0.fc2.weight must be F16 or F32"},
+        {"blk.2.fc1.weight", 8, FLASHINFER_EUNSUPPORTED, "blk.2.fc1.weight must be F16 or F32"},
+        {"blk.2.fc2.weight", 2, FLASHINFER_EFORMAT, "not a whole number of blocks"}, /* but 4 */
+    };
+    flashinfer_options options = host_options(FLASHINFER_PREDICTOR_LOWRANK);
+    flashinfer_predictor *predictor;
+    flashinfer_model *model;
+    flashinfer_error error;
+    host_file made = {0}, file = good;
+    size_t bytes;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(host_open(&file, NULL, &model, &error));
+    assert_ok(flashinfer_predictor_create(model, &predictor, &error));
+    for (uint32_t layer = 0; layer < 6; layer++)
+        assert_ok(
+            flashinfer_predictor_set_lowrank(predictor, layer, 4, 0, zeros, zeros, zeros, &error));
+    assert_ok(flashinfer_predictor_save(predictor, path, &error));
+    flashinfer_predictor_destroy(predictor);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    options.predictor_path = path;
+    options.verify = FLASHINFER_VERIFY_NONE;
+    assert_int_equal(refused(&file, &options), 0);
+    made.data = read_file(path, &bytes);
+    made.bytes = bytes;
+    for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+        unsigned char *type = made.data + find(&made, edits[i].name) + strlen(edits[i].name) + 20;
+        uint32_t before;
+        memcpy(&before, type, sizeof before);
+        memcpy(type, &edits[i].type, sizeof before);
+        write_file(path, made.data, made.bytes);
+        memcpy(type, &before, sizeof before);
+        assert_int_equal(host_open(&file, &options, &model, &error), edits[i].code);
+        if (strstr(error.text, edits[i].words) == NULL)
+            fail_msg("\"%s\" does not say %s", error.text, edits[i].words);
+    }
+    free(made.data);
+    (void)remove(path);
 }
 
 static void unknown_names_are_refused(void **state)
@@ -591,6 +710,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(flipped_resident_bytes_are_refused),
         cmocka_unit_test(flipped_bundles_are_found_when_read),
         cmocka_unit_test(hostile_contents_are_refused),
+        cmocka_unit_test(quantised_files_are_refused_alike),
+        cmocka_unit_test(other_factors_are_refused),
         cmocka_unit_test(unknown_names_are_refused),
         cmocka_unit_test(coarse_alignment_changes_nothing),
         cmocka_unit_test(failing_reads_are_retried_then_reported),

@@ -767,10 +767,16 @@ extern "C" {
     pub fn flashinfer_error_init(error: *mut flashinfer_error, size: usize);
 
     /// flashinfer_error_name - name of an error code, such as "FLASHINFER_EBUDGET"
+    ///
+    /// - `code`: FLASHINFER_E...
+    ///
     /// Returns a static string, "FLASHINFER_E?" for an unknown code.
     pub fn flashinfer_error_name(code: c_int) -> *const c_char;
 
     /// flashinfer_error_describe - one-sentence description of an error code
+    ///
+    /// - `code`: FLASHINFER_E...
+    ///
     /// Returns a static string.
     pub fn flashinfer_error_describe(code: c_int) -> *const c_char;
 
@@ -843,6 +849,7 @@ extern "C" {
 
     /// flashinfer_model_tensor - describe tensor number `index` of the file, in file order
     ///
+    /// - `index`: from 0, below info.tensor_count
     /// - `tensor`: caller's struct with tensor-\>size set
     pub fn flashinfer_model_tensor(
         model: *const flashinfer_model,
@@ -852,6 +859,7 @@ extern "C" {
 
     /// flashinfer_model_metadata - metadata entry number `index` of the file as text
     ///
+    /// - `index`: from 0, below info.metadata_count
     /// - `key`: receives the key, owned by the model
     /// - `value`: buffer for the value as text; arrays are shortened to their first elements
     /// - `capacity`: bytes of `value`; the text is cut to fit and zero-terminated
@@ -970,6 +978,7 @@ extern "C" {
     /// flashinfer_eval - run `count` tokens in order, such as a prompt
     ///
     /// - `tokens`: (count) ids; all are checked before the first is run
+    /// - `count`: how many
     ///
     /// Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are computed (no predictor
     /// is asked, so none is missed) and read once a chunk. A chunk's size depends on the model file alone, so the result does
@@ -1034,6 +1043,7 @@ extern "C" {
     /// flashinfer_state_load - replace a session's position, logits and KV cache
     ///
     /// - `buffer`: a state saved from the same model file and KV type; anything else is FLASHINFER_ESTATE
+    /// - `bytes`: as many as flashinfer_state_save() wrote
     pub fn flashinfer_state_load(
         session: *mut flashinfer_session,
         buffer: *const c_void,
@@ -1044,8 +1054,10 @@ extern "C" {
     /// flashinfer_tokenize - text to token ids by the model's own tokenizer
     ///
     /// - `text`: bytes, need not be valid UTF-8 or zero-terminated
+    /// - `text_bytes`: how many
     /// - `flags`: FLASHINFER_TOKENIZE_...
     /// - `tokens`: receives at most `capacity` ids; may be NULL if `capacity` is 0
+    /// - `capacity`: ids that `tokens` has room for
     /// - `count`: receives how many ids the text has; FLASHINFER_EBUFFER if more than `capacity`
     ///
     /// May run beside any other call on the model.
@@ -1062,7 +1074,10 @@ extern "C" {
 
     /// flashinfer_detokenize - token ids to bytes
     ///
+    /// - `tokens`: (count) ids
+    /// - `count`: how many
     /// - `text`: receives at most `capacity` bytes, not zero-terminated; may be NULL if `capacity` is 0
+    /// - `capacity`: bytes that `text` has room for
     /// - `text_bytes`: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than `capacity`
     ///
     /// Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see flashinfer_decoder_push().
@@ -1113,6 +1128,7 @@ extern "C" {
     ///
     /// - `options`: NULL for defaults
     /// - `vocab_count`: longest logits it will be given
+    /// - `sampler`: receives the handle; NULL on failure
     ///
     /// Independent of any model; one sampler must not be used by two threads at once. Order of operations: repetition
     /// penalty, top-k, temperature, top-p, min-p.
@@ -1126,6 +1142,7 @@ extern "C" {
     /// flashinfer_sampler_sample - choose a token and remember it for the repetition penalty
     ///
     /// - `logits`: (count) floats, not changed; NaN counts as never
+    /// - `count`: how many, at most the sampler's vocab_count
     /// - `token`: receives the id
     pub fn flashinfer_sampler_sample(
         sampler: *mut flashinfer_sampler,
@@ -1136,6 +1153,8 @@ extern "C" {
     ) -> c_int;
 
     /// flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the repetition penalty
+    ///
+    /// - `token`: its id
     pub fn flashinfer_sampler_accept(
         sampler: *mut flashinfer_sampler,
         token: i32,
@@ -1177,6 +1196,7 @@ extern "C" {
 
     /// flashinfer_probe_load - read a result back
     ///
+    /// - `path`: file written by flashinfer_probe_save()
     /// - `result`: caller's struct with result-\>size set
     ///
     /// Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT where a byte has
@@ -1351,6 +1371,8 @@ extern "C" {
     ) -> c_int;
 
     /// flashinfer_order_add - what one layer of one step asked for
+    ///
+    /// - `trace`: as the trace callback got it
     ///
     /// The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit per neuron and step.
     pub fn flashinfer_order_add(

@@ -257,8 +257,11 @@ static void take_preamble(cursor *at, flin_gguf *gguf)
 
     if (!stopped(at) && magic != FLIN_GGUF_MAGIC &&
         !(at->foreign && magic == FLIN_GGUF_MAGIC_POWERINFER)) {
-        at->code = flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 0,
-                                "not a GGUF file: it begins with %08x instead of \"GGUF\"", magic);
+        at->code =
+            flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 0,
+                         "not a GGUF file: it begins with %08x instead of \"GGUF\"; a checkpoint "
+                         "is packed first, with flashinfer_pack()",
+                         magic);
     }
     version = take_u32(at);
     if (!stopped(at)) check_version(at, version);

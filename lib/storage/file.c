@@ -50,7 +50,9 @@ static int check_source(file_source *source, uint64_t offset, uint64_t length,
     if (fstat(source->fd, &source->info) != 0)
         return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot look at %s", source->label);
     if (S_ISDIR(source->info.st_mode))
-        return flin_fail_errno(error, FLASHINFER_EIO, EISDIR, "%s is not a model file",
+        return flin_fail_errno(error, FLASHINFER_EIO, EISDIR,
+                               "%s is not a model file; a checkpoint is packed first, with "
+                               "flashinfer_pack()",
                                source->label);
     if (S_ISREG(source->info.st_mode))
         bytes = (uint64_t)source->info.st_size;

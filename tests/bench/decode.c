@@ -49,22 +49,26 @@ typedef struct plain {
 
 typedef uint64_t vector __attribute__((vector_size(64)));
 
-/* Two streams a thread, as in kernels.c. */
+#define STREAMS 8u
+
+/* Eight streams a thread, asked for ahead, as in kernels.c: two without read up to a quarter slower. */
 static void run_plain(void *context, uint32_t index, uint32_t count)
 {
     plain *at = context;
-    uint64_t half = PLAIN_BYTES / PLAIN_PARTS / count / 2 / 128 * 128;
-    const uint8_t *from =
-        at->buffer + (uint64_t)at->part * (PLAIN_BYTES / PLAIN_PARTS) + 2 * (uint64_t)index * half;
-    vector a = {0}, b = {0}, c = {0}, d = {0};
+    uint64_t part = PLAIN_BYTES / PLAIN_PARTS;
+    uint64_t stream = part / count / STREAMS / sizeof(vector) * sizeof(vector);
+    const uint8_t *from = at->buffer + at->part * part + index * STREAMS * stream;
+    vector sum[STREAMS] = {{0}};
 
-    for (uint64_t i = 0; i < half; i += 128) {
-        const vector *v = (const vector *)(const void *)(from + i);
-        const vector *w = (const vector *)(const void *)(from + half + i);
-        a += v[0], b += w[0], c += v[1], d += w[1];
-    }
-    a += b + c + d;
-    atomic_fetch_add(&at->sink, a[0] ^ a[7]);
+    for (uint64_t i = 0; i < stream; i += sizeof(vector))
+#pragma GCC unroll 8
+        for (uint32_t k = 0; k < STREAMS; k++) {
+            const uint8_t *here = from + k * stream + i;
+            __builtin_prefetch(here + 1024);
+            sum[k] += *(const vector *)(const void *)here;
+        }
+    for (uint32_t k = 1; k < STREAMS; k++) sum[0] += sum[k];
+    atomic_fetch_add(&at->sink, sum[0][0] ^ sum[0][7]);
 }
 
 static double read_plainly(flashinfer_model *model, plain *at)

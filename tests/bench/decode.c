@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "engine/model.h"
+#include "plain.h"
 #include "program.h"
 #include "util/clock.h"
 #include "zipf.h"
@@ -47,28 +48,13 @@ typedef struct plain {
     _Atomic uint64_t sink;
 } plain;
 
-typedef uint64_t vector __attribute__((vector_size(64)));
-
-#define STREAMS 8u
-
-/* Eight streams a thread, asked for ahead, as in kernels.c: two without read up to a quarter slower. */
 static void run_plain(void *context, uint32_t index, uint32_t count)
 {
     plain *at = context;
-    uint64_t part = PLAIN_BYTES / PLAIN_PARTS;
-    uint64_t stream = part / count / STREAMS / sizeof(vector) * sizeof(vector);
-    const uint8_t *from = at->buffer + at->part * part + index * STREAMS * stream;
-    vector sum[STREAMS] = {{0}};
+    uint64_t part = PLAIN_BYTES / PLAIN_PARTS, bytes = part / count / 64 * 64;
 
-    for (uint64_t i = 0; i < stream; i += sizeof(vector))
-#pragma GCC unroll 8
-        for (uint32_t k = 0; k < STREAMS; k++) {
-            const uint8_t *here = from + k * stream + i;
-            __builtin_prefetch(here + 1024);
-            sum[k] += *(const vector *)(const void *)here;
-        }
-    for (uint32_t k = 1; k < STREAMS; k++) sum[0] += sum[k];
-    atomic_fetch_add(&at->sink, sum[0][0] ^ sum[0][7]);
+    atomic_fetch_add(&at->sink,
+                     bench_plain_sum(at->buffer + at->part * part + index * bytes, bytes));
 }
 
 static double read_plainly(flashinfer_model *model, plain *at)

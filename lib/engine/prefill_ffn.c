@@ -169,7 +169,7 @@ static void keep(const ffn_run *run, const flin_neurons *neurons)
         (void)flin_cache_admit(cache, run->layer, neurons->ids[i]);
         list[task.count++] = i;
     }
-    flin_pool_run(&model->pool, run_copy, &task);
+    if (task.count != 0) flin_pool_run(&model->pool, run_copy, &task);
 }
 
 static int take_streamed(flashinfer_session *session, const flin_neurons *neurons, uint32_t count,

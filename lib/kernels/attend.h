@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-#include "kernels/rows.h"
+#include "kernels/view.h"
 
 #define FLIN_ATTEND_KEYS 8u    /* of one call */
 #define FLIN_ATTEND_VALUES 16u /* of one call */
@@ -30,8 +30,8 @@ typedef struct flin_softmax {
 /* What an overlay brings along; soften: scores (count) become exp(score - largest), out what it was by the scale it
    has now. */
 typedef struct flin_attend_by {
-    flin_rows_dot *dot;
-    flin_rows_add *add;
+    flin_view_dot *dot;
+    flin_view_add *add;
     void (*soften)(flin_softmax *at, float *scores, uint32_t count, float *out, uint32_t head_dim);
 } flin_attend_by;
 
@@ -56,10 +56,10 @@ static inline void flin_attend_ask(const flin_head *h, uint64_t from, uint32_t c
 }
 
 /* `most` rows from `position` on, or as many as are left. */
-static inline flin_rows flin_head_rows(const flin_head *h, const uint8_t *rows, uint32_t position,
+static inline flin_view flin_head_rows(const flin_head *h, const uint8_t *rows, uint32_t position,
                                        uint32_t left, uint32_t most, uint32_t asked)
 {
-    const flin_rows view = {NULL, rows + (uint64_t)position * h->step_bytes, h->step_bytes,
+    const flin_view view = {NULL, rows + (uint64_t)position * h->step_bytes, h->step_bytes,
                             left < most ? left : most, asked};
 
     return view;
@@ -86,13 +86,13 @@ static inline void flin_attend(const flin_attend_by *by, enum flin_type type, co
         const uint64_t soon = 2 * (uint64_t)first + FLIN_ATTEND_AHEAD;
 
         for (uint32_t p = 0; p < here; p += keys_step) {
-            const flin_rows rows = flin_head_rows(&h, h.keys, first + p, here - p, keys_step, asks);
+            const flin_view rows = flin_head_rows(&h, h.keys, first + p, here - p, keys_step, asks);
             if (asks) flin_attend_ask(&h, soon + p, keys_step);
             by->dot(&rows, head_dim, q, scores + p);
         }
         by->soften(&at, scores, here, out, head_dim);
         for (uint32_t p = 0; p < here; p += values_step) {
-            const flin_rows rows =
+            const flin_view rows =
                 flin_head_rows(&h, h.values, first + p, here - p, values_step, asks);
             if (asks) flin_attend_ask(&h, soon + FLIN_ATTEND_POSITIONS + p, values_step);
             by->add(&rows, scores + p, 0, head_dim, out);

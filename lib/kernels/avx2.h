@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "kernels/ref.h"
-#include "kernels/rows.h"
+#include "kernels/view.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 8u
@@ -86,17 +86,17 @@ INLINE __m256 exp8(__m256 x)
 }
 
 /* avx2.c: floats of every width */
-flin_rows_dot flin_avx2_dot_f32, flin_avx2_dot_f16, flin_avx2_dot_bf16;
-flin_rows_add flin_avx2_add_f32, flin_avx2_add_f16, flin_avx2_add_bf16;
+flin_view_dot flin_avx2_dot_f32, flin_avx2_dot_f16, flin_avx2_dot_bf16;
+flin_view_add flin_avx2_add_f32, flin_avx2_add_f16, flin_avx2_add_bf16;
 
 /* avx2_blocks.c: quantised rows */
 void flin_avx2_quantise(const float *x, uint32_t cols, void *levels);
-flin_rows_add flin_avx2_add_q8_0, flin_avx2_add_q4_0;
+flin_view_add flin_avx2_add_q8_0, flin_avx2_add_q4_0;
 void flin_avx2_to_float_q8_0(const void *row, uint32_t cols, float *to);
 void flin_avx2_to_float_q4_0(const void *row, uint32_t cols, float *to);
 void flin_avx2_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
-flin_rows_dot flin_avx2_dot_q8_0, flin_avx2_dot_q4_0;
+flin_view_dot flin_avx2_dot_q8_0, flin_avx2_dot_q4_0;
 
 /* avx2_attend.c */
 void flin_avx2_attend_f32(const float *q, const void *keys, const void *values, uint32_t count,

@@ -262,27 +262,27 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
 }
 
 /* y[i] = row i . x */
-INLINE void dot_all(const flin_rows *rows, uint32_t cols, const void *x, float *y, type_t type)
+INLINE void dot_all(const flin_view *rows, uint32_t cols, const void *x, float *y, type_t type)
 {
-    for (uint32_t round = 0; round < flin_rows_rounds(rows); round++) {
-        const void *row[FLIN_ROWS_SIDE], *next[FLIN_ROWS_SIDE];
-        float sums[FLIN_ROWS_SIDE];
+    for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
+        const void *row[FLIN_VIEW_SIDE], *next[FLIN_VIEW_SIDE];
+        float sums[FLIN_VIEW_SIDE];
 
-        flin_rows_gather(rows, round, row, next);
+        flin_view_gather(rows, round, row, next);
         if (rows->asked)
             _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
         else
             _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
-        flin_rows_put(rows, round, sums, y);
+        flin_view_put(rows, round, sums, y);
     }
 }
 
-void flin_avx2_dot_q8_0(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx2_dot_q8_0(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q8_0);
 }
 
-void flin_avx2_dot_q4_0(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx2_dot_q4_0(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q4_0);
 }
@@ -384,7 +384,7 @@ INLINE void add_group(const void *const *row, const void *const *next, const flo
     }
 }
 
-INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end, float *y,
+INLINE void add_all(const flin_view *rows, const float *a, uint32_t begin, uint32_t end, float *y,
                     type_t type)
 {
     for (uint32_t i = 0; i < rows->count && begin < end; i += ADDED) {
@@ -399,13 +399,13 @@ INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint3
     }
 }
 
-void flin_avx2_add_q8_0(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx2_add_q8_0(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                         float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_Q8_0);
 }
 
-void flin_avx2_add_q4_0(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx2_add_q4_0(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                         float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_Q4_0);

@@ -116,32 +116,32 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
 }
 
 /* y[i] = row i . x */
-INLINE void dot_all(const flin_rows *rows, uint32_t cols, const float *x, float *y, type_t type)
+INLINE void dot_all(const flin_view *rows, uint32_t cols, const float *x, float *y, type_t type)
 {
-    for (uint32_t round = 0; round < flin_rows_rounds(rows); round++) {
-        const void *row[FLIN_ROWS_SIDE], *next[FLIN_ROWS_SIDE];
-        float sums[FLIN_ROWS_SIDE];
+    for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
+        const void *row[FLIN_VIEW_SIDE], *next[FLIN_VIEW_SIDE];
+        float sums[FLIN_VIEW_SIDE];
 
-        flin_rows_gather(rows, round, row, next);
+        flin_view_gather(rows, round, row, next);
         if (rows->asked)
             _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
         else
             _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
-        flin_rows_put(rows, round, sums, y);
+        flin_view_put(rows, round, sums, y);
     }
 }
 
-void flin_avx512_dot_f32(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_f32(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_F32);
 }
 
-void flin_avx512_dot_f16(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_f16(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_F16);
 }
 
-void flin_avx512_dot_bf16(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_bf16(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_BF16);
 }
@@ -181,7 +181,7 @@ INLINE void add_group(const void *const *row, const void *const *next, const flo
     }
 }
 
-INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end, float *y,
+INLINE void add_all(const flin_view *rows, const float *a, uint32_t begin, uint32_t end, float *y,
                     type_t type)
 {
     for (uint32_t i = 0; i < rows->count && begin < end; i += ADDED) {
@@ -199,19 +199,19 @@ INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint3
     }
 }
 
-void flin_avx512_add_f32(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx512_add_f32(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                          float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_F32);
 }
 
-void flin_avx512_add_f16(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx512_add_f16(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                          float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_F16);
 }
 
-void flin_avx512_add_bf16(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx512_add_bf16(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                           float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_BF16);
@@ -267,19 +267,19 @@ static void from_float_bf16(const float *x, uint32_t cols, void *row)
 static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
-    flin_rows_matvec(flin_avx512_dot_f32, FLIN_F32, w, rows, cols, x, bias, y);
+    flin_view_matvec(flin_avx512_dot_f32, FLIN_F32, w, rows, cols, x, bias, y);
 }
 
 static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
-    flin_rows_scattered(flin_avx512_dot_f32, rows, count, cols, x, y);
+    flin_view_scattered(flin_avx512_dot_f32, rows, count, cols, x, y);
 }
 
 static void add_rows_f32(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                          uint32_t end, float *y)
 {
-    const flin_rows view = {rows, NULL, 0, count, 0};
+    const flin_view view = {rows, NULL, 0, count, 0};
 
     flin_avx512_add_f32(&view, a, begin, end, y);
 }
@@ -287,19 +287,19 @@ static void add_rows_f32(const void *const *rows, const float *a, uint32_t count
 static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
-    flin_rows_matvec(flin_avx512_dot_f16, FLIN_F16, w, rows, cols, x, bias, y);
+    flin_view_matvec(flin_avx512_dot_f16, FLIN_F16, w, rows, cols, x, bias, y);
 }
 
 static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
-    flin_rows_scattered(flin_avx512_dot_f16, rows, count, cols, x, y);
+    flin_view_scattered(flin_avx512_dot_f16, rows, count, cols, x, y);
 }
 
 static void add_rows_f16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                          uint32_t end, float *y)
 {
-    const flin_rows view = {rows, NULL, 0, count, 0};
+    const flin_view view = {rows, NULL, 0, count, 0};
 
     flin_avx512_add_f16(&view, a, begin, end, y);
 }
@@ -307,19 +307,19 @@ static void add_rows_f16(const void *const *rows, const float *a, uint32_t count
 static void matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                         const float *bias, float *y)
 {
-    flin_rows_matvec(flin_avx512_dot_bf16, FLIN_BF16, w, rows, cols, x, bias, y);
+    flin_view_matvec(flin_avx512_dot_bf16, FLIN_BF16, w, rows, cols, x, bias, y);
 }
 
 static void dot_rows_bf16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
-    flin_rows_scattered(flin_avx512_dot_bf16, rows, count, cols, x, y);
+    flin_view_scattered(flin_avx512_dot_bf16, rows, count, cols, x, y);
 }
 
 static void add_rows_bf16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                           uint32_t end, float *y)
 {
-    const flin_rows view = {rows, NULL, 0, count, 0};
+    const flin_view view = {rows, NULL, 0, count, 0};
 
     flin_avx512_add_bf16(&view, a, begin, end, y);
 }
@@ -327,19 +327,19 @@ static void add_rows_bf16(const void *const *rows, const float *a, uint32_t coun
 static void matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                         const float *bias, float *y)
 {
-    flin_rows_matvec(flin_avx512_dot_q8_0, FLIN_Q8_0, w, rows, cols, x, bias, y);
+    flin_view_matvec(flin_avx512_dot_q8_0, FLIN_Q8_0, w, rows, cols, x, bias, y);
 }
 
 static void dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
-    flin_rows_scattered(flin_avx512_dot_q8_0, rows, count, cols, x, y);
+    flin_view_scattered(flin_avx512_dot_q8_0, rows, count, cols, x, y);
 }
 
 static void add_rows_q8_0(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                           uint32_t end, float *y)
 {
-    const flin_rows view = {rows, NULL, 0, count, 0};
+    const flin_view view = {rows, NULL, 0, count, 0};
 
     flin_avx512_add_q8_0(&view, a, begin, end, y);
 }
@@ -347,19 +347,19 @@ static void add_rows_q8_0(const void *const *rows, const float *a, uint32_t coun
 static void matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                         const float *bias, float *y)
 {
-    flin_rows_matvec(flin_avx512_dot_q4_0, FLIN_Q4_0, w, rows, cols, x, bias, y);
+    flin_view_matvec(flin_avx512_dot_q4_0, FLIN_Q4_0, w, rows, cols, x, bias, y);
 }
 
 static void dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
-    flin_rows_scattered(flin_avx512_dot_q4_0, rows, count, cols, x, y);
+    flin_view_scattered(flin_avx512_dot_q4_0, rows, count, cols, x, y);
 }
 
 static void add_rows_q4_0(const void *const *rows, const float *a, uint32_t count, uint32_t begin,
                           uint32_t end, float *y)
 {
-    const flin_rows view = {rows, NULL, 0, count, 0};
+    const flin_view view = {rows, NULL, 0, count, 0};
 
     flin_avx512_add_q4_0(&view, a, begin, end, y);
 }

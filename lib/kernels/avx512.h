@@ -9,7 +9,7 @@
 #include <immintrin.h>
 
 #include "kernels/ref.h"
-#include "kernels/rows.h"
+#include "kernels/view.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16u
@@ -72,18 +72,18 @@ INLINE __m512 exp16(__m512 x)
 }
 
 /* avx512.c: floats of every width */
-flin_rows_dot flin_avx512_dot_f32, flin_avx512_dot_f16, flin_avx512_dot_bf16;
-flin_rows_add flin_avx512_add_f32, flin_avx512_add_f16, flin_avx512_add_bf16;
+flin_view_dot flin_avx512_dot_f32, flin_avx512_dot_f16, flin_avx512_dot_bf16;
+flin_view_add flin_avx512_add_f32, flin_avx512_add_f16, flin_avx512_add_bf16;
 
 /* avx512_blocks.c: levels and what is not a dot product */
 void flin_avx512_quantise(const float *x, uint32_t cols, void *levels);
-flin_rows_add flin_avx512_add_q8_0, flin_avx512_add_q4_0;
+flin_view_add flin_avx512_add_q8_0, flin_avx512_add_q4_0;
 void flin_avx512_to_float_q8_0(const void *row, uint32_t cols, float *to);
 void flin_avx512_to_float_q4_0(const void *row, uint32_t cols, float *to);
 void flin_avx512_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
-/* one of the two in rows.h, as the CPU can */
-flin_rows_dot flin_avx512_dot_q8_0, flin_avx512_dot_q4_0;
+/* one of the two in view.h, as the CPU can */
+flin_view_dot flin_avx512_dot_q8_0, flin_avx512_dot_q4_0;
 
 /* avx512_attend.c */
 void flin_avx512_attend_f32(const float *q, const void *keys, const void *values, uint32_t count,

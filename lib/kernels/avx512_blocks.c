@@ -185,7 +185,7 @@ INLINE void add_group(const void *const *row, const void *const *next, const flo
     }
 }
 
-INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end, float *y,
+INLINE void add_all(const flin_view *rows, const float *a, uint32_t begin, uint32_t end, float *y,
                     type_t type)
 {
     for (uint32_t i = 0; i < rows->count && begin < end; i += ADDED) {
@@ -200,13 +200,13 @@ INLINE void add_all(const flin_rows *rows, const float *a, uint32_t begin, uint3
     }
 }
 
-void flin_avx512_add_q8_0(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx512_add_q8_0(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                           float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_Q8_0);
 }
 
-void flin_avx512_add_q4_0(const flin_rows *rows, const float *a, uint32_t begin, uint32_t end,
+void flin_avx512_add_q4_0(const flin_view *rows, const float *a, uint32_t begin, uint32_t end,
                           float *y)
 {
     add_all(rows, a, begin, end, y, FLIN_Q4_0);
@@ -273,7 +273,7 @@ void flin_avx512_from_float_q8_0(const float *x, uint32_t cols, void *row)
 
 /* -------------------------------------------------------------------------------------- choosing */
 
-void flin_avx512_dot_q8_0(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_q8_0(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     if (__builtin_cpu_supports("avx512vnni"))
         flin_avx512_dot_q8_0_vnni(rows, cols, x, y);
@@ -281,7 +281,7 @@ void flin_avx512_dot_q8_0(const flin_rows *rows, uint32_t cols, const void *x, f
         flin_avx512_dot_q8_0_bw(rows, cols, x, y);
 }
 
-void flin_avx512_dot_q4_0(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_q4_0(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     if (__builtin_cpu_supports("avx512vnni"))
         flin_avx512_dot_q4_0_vnni(rows, cols, x, y);

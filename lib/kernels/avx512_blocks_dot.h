@@ -157,18 +157,18 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
 }
 
 /* y[i] = row i . x */
-INLINE void dot_all(const flin_rows *rows, uint32_t cols, const void *x, float *y, type_t type)
+INLINE void dot_all(const flin_view *rows, uint32_t cols, const void *x, float *y, type_t type)
 {
-    for (uint32_t round = 0; round < flin_rows_rounds(rows); round++) {
-        const void *row[FLIN_ROWS_SIDE], *next[FLIN_ROWS_SIDE];
-        float sums[FLIN_ROWS_SIDE];
+    for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
+        const void *row[FLIN_VIEW_SIDE], *next[FLIN_VIEW_SIDE];
+        float sums[FLIN_VIEW_SIDE];
 
-        flin_rows_gather(rows, round, row, next);
+        flin_view_gather(rows, round, row, next);
         if (rows->asked)
             _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
         else
             _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
-        flin_rows_put(rows, round, sums, y);
+        flin_view_put(rows, round, sums, y);
     }
 }
 

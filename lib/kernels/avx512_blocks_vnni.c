@@ -25,12 +25,12 @@ INLINE __m512i product_q8_0(weights w, const levels *x)
     return product(w, x);
 }
 
-void flin_avx512_dot_q8_0_vnni(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_q8_0_vnni(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q8_0);
 }
 
-void flin_avx512_dot_q4_0_vnni(const flin_rows *rows, uint32_t cols, const void *x, float *y)
+void flin_avx512_dot_q4_0_vnni(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q4_0);
 }

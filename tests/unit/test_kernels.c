@@ -23,7 +23,7 @@
 
 #include "flashinfer.h"
 #include "kernels/kernels.h"
-#include "kernels/rows.h"
+#include "kernels/view.h"
 #include "util/half.h"
 
 #define AREA_BYTES ((size_t)1 << 20)
@@ -347,7 +347,7 @@ static void dot_scattered(void **state)
 #ifdef FLIN_HAVE_AVX512
 typedef struct variants {
     const char *name;
-    flin_rows_dot *bw, *vnni;
+    flin_view_dot *bw, *vnni;
     enum flin_type type;
 } variants;
 
@@ -371,7 +371,7 @@ static void dot_variants(void **state)
         size_t row_bytes = bytes_of(v->type, cols);
         uint8_t *w = place(AREA_ROWS, rows * row_bytes, 2 * random_below(40));
         float *x = place(AREA_X, cols * sizeof *x, 0), bw[ROWS_MAX], vnni[ROWS_MAX];
-        flin_rows view = {NULL, w, row_bytes, rows, i / 2 % 2};
+        flin_view view = {NULL, w, row_bytes, rows, i / 2 % 2};
 
         fill(w, rows * cols, i % 3, v->type);
         fill(x, cols, i % 3, FLIN_F32);

@@ -1,7 +1,7 @@
 /*
  * sketch_avx2.c - tile sums of the sketch with AVX2.
  *
- * Owns: sums of one tile, a row per 32-bit lane, eight rows a register. Refuses: everything else;
+ * Owns: sums of a tile of every side, a row per 32-bit lane, eight rows a register. Refuses: everything else;
  * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
  * bit for bit.
  */
@@ -12,6 +12,8 @@
 
 #define GROUPS 8     /* of four inputs in a block */
 #define HALF_ROWS 8u /* rows of a tile in one register */
+#define ROWS FLIN_SKETCH_TILE_ROWS
+#define SIDES FLIN_SKETCH_SIDES
 #define INLINE static inline __attribute__((always_inline))
 
 /* What a byte holds after shift and mask, as unshifted levels; bits above are dropped. */
@@ -64,38 +66,50 @@ INLINE __m256i dot_of(int bits, const __m256i *level, const int8_t *levels, int3
     return dot;
 }
 
-INLINE void sum(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                const int32_t *start, int32_t *sums)
+/* A block of a tile, times its scales, into the totals of its two halves. */
+INLINE void add_block(int bits, const uint8_t *planes, const uint8_t *scales, __m256i table,
+                      const int8_t *levels, int32_t start, __m256i total[2])
 {
-    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
-    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
+    __m256i level[GROUPS];
+
+    for (uint32_t half = 0; half < 2; half++) {
+        const uint8_t *bytes = scales + HALF_ROWS * half;
+        __m256i scale = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes));
+        __m256i dot;
+
+        unpack(planes + 32 * half, bits, table, level);
+        dot = dot_of(bits, level, levels, start);
+        total[half] = _mm256_add_epi32(total[half], _mm256_mullo_epi32(dot, scale));
+    }
+}
+
+INLINE void sum(int bits, const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *levels,
+                const int32_t *start, int32_t sums[SIDES][ROWS])
+{
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
     const __m256i table =
         _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)flin_sketch_levels[bits - 1]));
-    __m256i total[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()}, level[GROUPS];
+    __m256i total[SIDES][2];
 
+    for (uint32_t side = 0; side < SIDES; side++)
+        total[side][0] = total[side][1] = _mm256_setzero_si256();
     for (uint32_t block = 0; block < blocks; block++) {
-        for (int p = 0; p < bits; p++)
-            _mm_prefetch((const char *)planes + FLIN_SKETCH_AHEAD_BYTES + 64 * p, _MM_HINT_T0);
-        for (uint32_t half = 0; half < 2; half++) {
-            const uint8_t *bytes = scales + HALF_ROWS * half;
-            __m256i scale = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes));
-            __m256i dot;
-
-            unpack(planes + 32 * half, bits, table, level);
-            dot = dot_of(bits, level, levels, start[block]);
-            total[half] = _mm256_add_epi32(total[half], _mm256_mullo_epi32(dot, scale));
+        for (uint32_t side = 0; side < SIDES; side++) {
+            flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+            add_block(bits, tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64,
+                      tile[side] + ROWS * sizeof(float) + block * ROWS, table,
+                      levels + block * FLIN_SKETCH_BLOCK, start[block], total[side]);
         }
-        scales += FLIN_SKETCH_TILE_ROWS;
-        planes += 64 * bits;
-        levels += FLIN_SKETCH_BLOCK;
     }
-    _mm256_storeu_si256((__m256i *)sums, total[0]);
-    _mm256_storeu_si256((__m256i *)(sums + HALF_ROWS), total[1]);
+    for (uint32_t side = 0; side < SIDES; side++) {
+        _mm256_storeu_si256((__m256i *)sums[side], total[side][0]);
+        _mm256_storeu_si256((__m256i *)(sums[side] + HALF_ROWS), total[side][1]);
+    }
 }
 
 #define SUM(bits)                                                                                  \
-    static void sum_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,             \
-                           const int32_t *start, int32_t *sums)                                    \
+    static void sum_##bits(const uint8_t *const tile[SIDES], uint32_t blocks,                      \
+                           const int8_t *levels, const int32_t *start, int32_t sums[SIDES][ROWS])  \
     {                                                                                              \
         sum(bits, tile, blocks, levels, start, sums);                                              \
     }
@@ -107,7 +121,7 @@ SUM(4)
 void flin_sketch_mask_avx2(const flin_sketch *sketch, const int8_t *levels, float scale,
                            uint32_t begin, uint32_t end, uint64_t *mask)
 {
-    static const flin_sketch_tile_sum sums[4] = {sum_1, sum_2, sum_3, sum_4};
+    static const flin_sketch_tile_sums sums[4] = {sum_1, sum_2, sum_3, sum_4};
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
@@ -115,7 +129,7 @@ void flin_sketch_mask_avx2(const flin_sketch *sketch, const int8_t *levels, floa
 void flin_sketch_scores_avx2(const flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, float *scores)
 {
-    static const flin_sketch_tile_sum sums[4] = {sum_1, sum_2, sum_3, sum_4};
+    static const flin_sketch_tile_sums sums[4] = {sum_1, sum_2, sum_3, sum_4};
 
     flin_sketch_scores_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
 }

@@ -1,7 +1,7 @@
 /*
  * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI and VBMI where the CPU has them.
  *
- * Owns: sums of one tile, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has
+ * Owns: sums of a tile of every side, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has
  * layout and driver. The sums are of integers, so they equal the reference bit for bit.
  */
 #include <immintrin.h>
@@ -10,6 +10,8 @@
 #include "predictor/sketch.h"
 
 #define GROUPS 8 /* of four inputs in a block */
+#define ROWS FLIN_SKETCH_TILE_ROWS
+#define SIDES FLIN_SKETCH_SIDES
 #define INLINE static inline __attribute__((always_inline))
 #define VNNI __attribute__((target("avx512vnni")))
 #define VBMI __attribute__((target("avx512vnni,avx512vbmi")))
@@ -44,10 +46,12 @@ INLINE void unpack(const uint8_t *planes, int bits, __m512i table, __m512i *leve
     for (int g = 0; g < GROUPS; g++) level[g] = _mm512_shuffle_epi8(table, level[g]);
 }
 
-INLINE void ahead(const uint8_t *planes, int bits)
+/* A block's sums, times its scales. */
+INLINE void add_scaled(__m512i *total, const uint8_t *scales, __m512i dot)
 {
-    for (int p = 0; p < bits; p++)
-        _mm_prefetch((const char *)planes + FLIN_SKETCH_AHEAD_BYTES + 64 * p, _MM_HINT_T0);
+    __m512i scale = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)scales));
+
+    *total = _mm512_add_epi32(*total, _mm512_mullo_epi32(dot, scale));
 }
 
 INLINE __m512i table_of(int bits)
@@ -64,56 +68,55 @@ INLINE __m512i inputs(const int8_t *levels)
     return _mm512_set1_epi32(four);
 }
 
-INLINE __m512i times_scale(const uint8_t *scales, __m512i dot)
+INLINE void sum_bw(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
+                   const int8_t *levels, const int32_t *start, int32_t sums[SIDES][ROWS])
 {
-    __m512i scale = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)scales));
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const __m512i table = table_of(bits);
+    __m512i total[SIDES], level[GROUPS];
 
-    return _mm512_mullo_epi32(dot, scale);
-}
-
-INLINE void sum_bw(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                   const int32_t *start, int32_t *sums)
-{
-    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
-    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
-    __m512i table = table_of(bits), total = _mm512_setzero_si512(), level[GROUPS];
-
-    for (uint32_t block = 0; block < blocks; block++) {
-        __m512i dot = _mm512_set1_epi32(start[block]);
-        ahead(planes, bits);
-        unpack(planes, bits, table, level);
-        /* levels reach 78, so a pair reaches 2 * 78 * 127: 16 bits hold it */
-        for (int g = 0; g < GROUPS; g++) {
-            __m512i pairs = _mm512_maddubs_epi16(level[g], inputs(levels + 4 * g));
-            dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    for (uint32_t side = 0; side < SIDES; side++) total[side] = _mm512_setzero_si512();
+    for (uint32_t block = 0; block < blocks; block++, levels += FLIN_SKETCH_BLOCK) {
+#pragma GCC unroll 4
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint8_t *planes = tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
+            const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
+            __m512i dot = _mm512_set1_epi32(start[block]);
+            flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+            unpack(planes, bits, table, level);
+            /* levels reach 78, so a pair reaches 2 * 78 * 127: 16 bits hold it */
+            for (int g = 0; g < GROUPS; g++) {
+                __m512i pairs = _mm512_maddubs_epi16(level[g], inputs(levels + 4 * g));
+                dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+            }
+            add_scaled(&total[side], scales, dot);
         }
-        total = _mm512_add_epi32(total, times_scale(scales, dot));
-        scales += FLIN_SKETCH_TILE_ROWS;
-        planes += 64 * bits;
-        levels += FLIN_SKETCH_BLOCK;
     }
-    _mm512_storeu_si512(sums, total);
+    for (uint32_t side = 0; side < SIDES; side++) _mm512_storeu_si512(sums[side], total[side]);
 }
 
-VNNI INLINE void sum_vnni(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                          const int32_t *start, int32_t *sums)
+VNNI INLINE void sum_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
+                          const int8_t *levels, const int32_t *start, int32_t sums[SIDES][ROWS])
 {
-    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
-    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
-    __m512i table = table_of(bits), total = _mm512_setzero_si512(), level[GROUPS];
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const __m512i table = table_of(bits);
+    __m512i total[SIDES], level[GROUPS];
 
-    for (uint32_t block = 0; block < blocks; block++) {
-        __m512i dot = _mm512_set1_epi32(start[block]);
-        ahead(planes, bits);
-        unpack(planes, bits, table, level);
-        for (int g = 0; g < GROUPS; g++)
-            dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
-        total = _mm512_add_epi32(total, times_scale(scales, dot));
-        scales += FLIN_SKETCH_TILE_ROWS;
-        planes += 64 * bits;
-        levels += FLIN_SKETCH_BLOCK;
+    for (uint32_t side = 0; side < SIDES; side++) total[side] = _mm512_setzero_si512();
+    for (uint32_t block = 0; block < blocks; block++, levels += FLIN_SKETCH_BLOCK) {
+#pragma GCC unroll 4
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint8_t *planes = tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
+            const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
+            __m512i dot = _mm512_set1_epi32(start[block]);
+            flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+            unpack(planes, bits, table, level);
+            for (int g = 0; g < GROUPS; g++)
+                dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
+            add_scaled(&total[side], scales, dot);
+        }
     }
-    _mm512_storeu_si512(sums, total);
+    for (uint32_t side = 0; side < SIDES; side++) _mm512_storeu_si512(sums[side], total[side]);
 }
 
 /* VBMI looks up by the low six bits of an index and drops the others: a table that repeats needs no mask. */
@@ -147,45 +150,43 @@ VBMI INLINE void unpack_vbmi(const uint8_t *planes, int bits, __m512i table, __m
     }
 }
 
-VBMI INLINE void sum_vbmi(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                          const int32_t *start, int32_t *sums)
+VBMI INLINE void sum_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
+                          const int8_t *levels, const int32_t *start, int32_t sums[SIDES][ROWS])
 {
-    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
-    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
-    __m512i table = table_of(bits), total = _mm512_setzero_si512(), level[GROUPS];
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const __m512i table = table_of(bits);
+    __m512i total[SIDES], level[GROUPS];
 
-    for (uint32_t block = 0; block < blocks; block++) {
-        __m512i dot = _mm512_set1_epi32(start[block]), other = _mm512_setzero_si512();
-        ahead(planes, bits);
-        unpack_vbmi(planes, bits, table, level);
-        for (int g = 0; g < GROUPS; g += 2) {
-            dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
-            other = _mm512_dpbusd_epi32(other, level[g + 1], inputs(levels + 4 * g + 4));
+    for (uint32_t side = 0; side < SIDES; side++) total[side] = _mm512_setzero_si512();
+    for (uint32_t block = 0; block < blocks; block++, levels += FLIN_SKETCH_BLOCK) {
+#pragma GCC unroll 4
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint8_t *planes = tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
+            const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
+            __m512i dot = _mm512_set1_epi32(start[block]), other = _mm512_setzero_si512();
+            flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+            unpack_vbmi(planes, bits, table, level);
+            for (int g = 0; g < GROUPS; g += 2) {
+                dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
+                other = _mm512_dpbusd_epi32(other, level[g + 1], inputs(levels + 4 * g + 4));
+            }
+            add_scaled(&total[side], scales, _mm512_add_epi32(dot, other));
         }
-        total = _mm512_add_epi32(total, times_scale(scales, _mm512_add_epi32(dot, other)));
-        scales += FLIN_SKETCH_TILE_ROWS;
-        planes += 64 * bits;
-        levels += FLIN_SKETCH_BLOCK;
     }
-    _mm512_storeu_si512(sums, total);
+    for (uint32_t side = 0; side < SIDES; side++) _mm512_storeu_si512(sums[side], total[side]);
 }
 
-#define SUMS(bits)                                                                                 \
-    static void bw_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,              \
-                          const int32_t *start, int32_t *sums)                                     \
+#define SUMS_AS(attribute, name, bits)                                                             \
+    attribute static void name##_##bits(const uint8_t *const tile[SIDES], uint32_t blocks,         \
+                                        const int8_t *levels, const int32_t *start,                \
+                                        int32_t sums[SIDES][ROWS])                                 \
     {                                                                                              \
-        sum_bw(bits, tile, blocks, levels, start, sums);                                           \
-    }                                                                                              \
-    VNNI static void vnni_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,       \
-                                 const int32_t *start, int32_t *sums)                              \
-    {                                                                                              \
-        sum_vnni(bits, tile, blocks, levels, start, sums);                                         \
-    }                                                                                              \
-    VBMI static void vbmi_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,       \
-                                 const int32_t *start, int32_t *sums)                              \
-    {                                                                                              \
-        sum_vbmi(bits, tile, blocks, levels, start, sums);                                         \
+        sum_##name(bits, tile, blocks, levels, start, sums);                                       \
     }
+#define SUMS(bits)                                                                                 \
+    SUMS_AS(, bw, bits)                                                                            \
+    SUMS_AS(VNNI, vnni, bits)                                                                      \
+    SUMS_AS(VBMI, vbmi, bits)
 SUMS(1)
 SUMS(2)
 SUMS(3)
@@ -194,7 +195,7 @@ SUMS(4)
 void flin_sketch_mask_avx512_bw(const flin_sketch *sketch, const int8_t *levels, float scale,
                                 uint32_t begin, uint32_t end, uint64_t *mask)
 {
-    static const flin_sketch_tile_sum sums[4] = {bw_1, bw_2, bw_3, bw_4};
+    static const flin_sketch_tile_sums sums[4] = {bw_1, bw_2, bw_3, bw_4};
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
@@ -202,7 +203,7 @@ void flin_sketch_mask_avx512_bw(const flin_sketch *sketch, const int8_t *levels,
 void flin_sketch_mask_avx512_vnni(const flin_sketch *sketch, const int8_t *levels, float scale,
                                   uint32_t begin, uint32_t end, uint64_t *mask)
 {
-    static const flin_sketch_tile_sum sums[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
+    static const flin_sketch_tile_sums sums[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
@@ -210,17 +211,17 @@ void flin_sketch_mask_avx512_vnni(const flin_sketch *sketch, const int8_t *level
 void flin_sketch_mask_avx512_vbmi(const flin_sketch *sketch, const int8_t *levels, float scale,
                                   uint32_t begin, uint32_t end, uint64_t *mask)
 {
-    static const flin_sketch_tile_sum sums[4] = {vbmi_1, vbmi_2, vbmi_3, vbmi_4};
+    static const flin_sketch_tile_sums sums[4] = {vbmi_1, vbmi_2, vbmi_3, vbmi_4};
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
 
 /* The best of the three on this CPU. */
-static const flin_sketch_tile_sum *choose(void)
+static const flin_sketch_tile_sums *choose(void)
 {
-    static const flin_sketch_tile_sum bw[4] = {bw_1, bw_2, bw_3, bw_4};
-    static const flin_sketch_tile_sum vnni[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
-    static const flin_sketch_tile_sum vbmi[4] = {vbmi_1, vbmi_2, vbmi_3, vbmi_4};
+    static const flin_sketch_tile_sums bw[4] = {bw_1, bw_2, bw_3, bw_4};
+    static const flin_sketch_tile_sums vnni[4] = {vnni_1, vnni_2, vnni_3, vnni_4};
+    static const flin_sketch_tile_sums vbmi[4] = {vbmi_1, vbmi_2, vbmi_3, vbmi_4};
 
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx512vnni")) return bw;

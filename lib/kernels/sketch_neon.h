@@ -1,7 +1,7 @@
 /*
  * sketch_neon.h - tile sums of the sketch in NEON, for two files: compiled with the dotprod extension and without it.
  *
- * Owns: sums of one tile, a row per 32-bit lane, four rows a register. Refuses: everything else;
+ * Owns: sums of a tile of every side, a row per 32-bit lane, four rows a register. Refuses: everything else;
  * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
  * bit for bit.
  */
@@ -15,6 +15,8 @@
 
 #define GROUPS 8   /* of four inputs in a block */
 #define QUARTERS 4 /* of four rows in a tile */
+#define ROWS FLIN_SKETCH_TILE_ROWS
+#define SIDES FLIN_SKETCH_SIDES
 #define INLINE static inline __attribute__((always_inline))
 
 /* The bits of a byte from `shift` on, as an index into a table that repeats: at most 15, and bits that
@@ -111,34 +113,45 @@ INLINE void spread_scales(const uint8_t *scales, int32x4_t *scale)
     scale[3] = vreinterpretq_s32_u32(vmovl_high_u16(high));
 }
 
-INLINE void sum(int bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                const int32_t *start, int32_t *sums)
+/* A block of a tile, times its scales, into the totals of its quarters. */
+INLINE void add_block(int bits, const uint8_t *planes, const uint8_t *scales, uint8x16_t table,
+                      const int8x16_t *input, int32_t start, int32x4_t *total)
 {
-    const uint8_t *scales = tile + FLIN_SKETCH_TILE_ROWS * sizeof(float);
-    const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
-    const uint8x16_t table = vld1q_u8(flin_sketch_levels[bits - 1]);
-    int32x4_t total[QUARTERS];
+    int8x16_t level[GROUPS];
+    int32x4_t scale[QUARTERS];
 
+    for (int p = 0; p < bits; p++) __builtin_prefetch(planes + FLIN_SKETCH_AHEAD_BYTES + 64 * p);
+    spread_scales(scales, scale);
 #pragma GCC unroll 4
-    for (int q = 0; q < QUARTERS; q++) total[q] = vdupq_n_s32(0);
-    for (uint32_t block = 0; block < blocks; block++) {
-        int8x16_t input[GROUPS], level[GROUPS];
-        int32x4_t scale[QUARTERS];
-
-        spread(levels, input);
-        spread_scales(scales, scale);
-#pragma GCC unroll 4
-        for (int q = 0; q < QUARTERS; q++) {
-            unpack(planes + 16 * q, bits, table, level);
-            const int32x4_t dot = dot_of(bits, level, input, vdupq_n_s32(start[block]));
-            total[q] = vmlaq_s32(total[q], dot, scale[q]);
-        }
-        scales += FLIN_SKETCH_TILE_ROWS;
-        planes += 64 * bits;
-        levels += FLIN_SKETCH_BLOCK;
+    for (int q = 0; q < QUARTERS; q++) {
+        unpack(planes + 16 * q, bits, table, level);
+        const int32x4_t dot = dot_of(bits, level, input, vdupq_n_s32(start));
+        total[q] = vmlaq_s32(total[q], dot, scale[q]);
     }
-#pragma GCC unroll 4
-    for (int q = 0; q < QUARTERS; q++) vst1q_s32(sums + 4 * q, total[q]);
+}
+
+INLINE void sum(int bits, const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *levels,
+                const int32_t *start, int32_t sums[SIDES][ROWS])
+{
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const uint8x16_t table = vld1q_u8(flin_sketch_levels[bits - 1]);
+    int32x4_t total[SIDES][QUARTERS];
+
+    for (uint32_t side = 0; side < SIDES; side++)
+        for (int q = 0; q < QUARTERS; q++) total[side][q] = vdupq_n_s32(0);
+    for (uint32_t block = 0; block < blocks; block++) {
+        int8x16_t input[GROUPS];
+
+        spread(levels + block * FLIN_SKETCH_BLOCK, input);
+        for (uint32_t side = 0; side < SIDES; side++) {
+            flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+            add_block(bits, tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64,
+                      tile[side] + ROWS * sizeof(float) + block * ROWS, table, input, start[block],
+                      total[side]);
+        }
+    }
+    for (uint32_t side = 0; side < SIDES; side++)
+        for (int q = 0; q < QUARTERS; q++) vst1q_s32(sums[side] + 4 * q, total[side][q]);
 }
 
 #endif

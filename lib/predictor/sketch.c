@@ -13,6 +13,7 @@
 #include "kernels/kernels.h"
 
 #define ROWS FLIN_SKETCH_TILE_ROWS
+#define SIDES FLIN_SKETCH_SIDES
 #define BLOCK FLIN_SKETCH_BLOCK
 #define GROUPS (BLOCK / 4)
 #define PLANE_BYTES 64u
@@ -170,8 +171,7 @@ static uint32_t scaled_bits(float x, float column_scale)
     return bits & (0u - (uint32_t)((bits & MAGNITUDE) < INFINITE));
 }
 
-float flin_sketch_input(const flin_sketch *sketch, const float *restrict x,
-                        int8_t *restrict levels)
+float flin_sketch_input(const flin_sketch *sketch, const float *restrict x, int8_t *restrict levels)
 {
     const float *restrict scale = sketch->column_scale;
     uint32_t cols = sketch->cols, padded = flin_sketch_blocks(cols) * BLOCK, largest = 0;
@@ -205,75 +205,113 @@ static float score_of(int32_t sum, float row_scale, float scale)
     return (float)sum * (row_scale * scale);
 }
 
-/* Bits of the tile's rows that are predicted. */
+/* Bits of the tile's rows that are predicted, without branches and variable shifts: a compiler vectorises this. */
 static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t first,
-                      uint32_t count, const int32_t *sums, float scale)
+                      uint32_t count, const int32_t *restrict sums, float scale)
 {
+    static const uint32_t bit[ROWS] = {0x1,   0x2,   0x4,   0x8,   0x10,   0x20,   0x40,   0x80,
+                                       0x100, 0x200, 0x400, 0x800, 0x1000, 0x2000, 0x4000, 0x8000};
+    float row_scale[ROWS], bias[ROWS];
     uint32_t bits = 0;
-    float row_scale[ROWS];
 
+    for (uint32_t r = count; r < ROWS; r++) bias[r] = -INFINITY;
     memcpy(row_scale, tile, sizeof row_scale);
-    for (uint32_t r = 0; r < count; r++)
-        bits |= (uint32_t)(score_of(sums[r], row_scale[r], scale) > -sketch->bias[first + r]) << r;
+    memcpy(bias, sketch->bias + first, count * sizeof *bias);
+    for (uint32_t r = 0; r < ROWS; r++)
+        bits |= bit[r] & -(uint32_t)(score_of(sums[r], row_scale[r], scale) > -bias[r]);
     return bits;
 }
 
-/* start: (blocks), see flin_sketch_tile_sum */
-static void make_start(const flin_sketch *sketch, uint32_t blocks, const int8_t *levels,
-                       int32_t *start)
+/* start: (blocks), see flin_sketch_tile_sums */
+static void make_start(const flin_sketch *sketch, uint32_t blocks, const int8_t *restrict levels,
+                       int32_t *restrict start)
 {
-    for (uint32_t block = 0; block < blocks; block++) {
+    const int32_t zero = flin_sketch_zero[sketch->bits - 1];
+
+    for (uint32_t block = 0; block < blocks; block++, levels += BLOCK) {
         int32_t sum = 0;
-        for (uint32_t i = 0; i < BLOCK; i++) sum += levels[block * BLOCK + i];
-        start[block] = -sum * flin_sketch_zero[sketch->bits - 1];
+        for (uint32_t i = 0; i < BLOCK; i++) sum += levels[i];
+        start[block] = -sum * zero;
     }
 }
 
-void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+/* The tiles of some rows, as sides of equal length; the last tile stands in for those beyond the end. */
+typedef struct sides {
+    const uint8_t *tiles;
+    uint64_t tile_bytes;
+    uint32_t first, count, rounds;
+} sides;
+
+static sides sides_of(const flin_sketch *sketch, uint32_t begin, uint32_t end)
+{
+    const uint32_t first = begin / ROWS, count = (end + ROWS - 1) / ROWS - first;
+
+    return (sides){sketch->tiles, flin_sketch_tile_bytes(sketch->cols, sketch->bits), first, count,
+                   (count + SIDES - 1) / SIDES};
+}
+
+static uint32_t tile_at(const sides *of, uint32_t round, uint32_t side)
+{
+    const uint32_t at = side * of->rounds + round;
+
+    return of->first + (at < of->count ? at : of->count - 1);
+}
+
+static void gather(const sides *of, uint32_t round, const uint8_t *tile[SIDES])
+{
+    for (uint32_t side = 0; side < SIDES; side++)
+        tile[side] = of->tiles + tile_at(of, round, side) * of->tile_bytes;
+}
+
+void flin_sketch_mask_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,
                          const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                          uint64_t *mask)
 {
-    uint32_t blocks = flin_sketch_blocks(sketch->cols);
-    uint64_t tile_bytes = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
-    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK];
-    int32_t sums[ROWS];
+    const uint32_t blocks = flin_sketch_blocks(sketch->cols);
+    const sides all = sides_of(sketch, begin, end);
+    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK], sums[SIDES][ROWS];
+    const uint8_t *tile[SIDES];
 
     make_start(sketch, blocks, levels, start);
-    for (uint32_t row = begin; row < end; row += ROWS) {
-        const uint8_t *tile = sketch->tiles + row / ROWS * tile_bytes;
-        uint32_t count = end - row < ROWS ? end - row : ROWS;
-        uint64_t bits;
-
-        tile_sum(tile, blocks, levels, start, sums);
-        bits = fired(sketch, tile, row, count, sums, scale);
-        if (row % 64 == 0) mask[row / 64] = 0;
-        mask[row / 64] |= bits << row % 64;
+    memset(mask + begin / 64, 0, ((end + 63) / 64 - begin / 64) * sizeof *mask);
+    for (uint32_t round = 0; round < all.rounds; round++) {
+        gather(&all, round, tile);
+        tile_sums(tile, blocks, levels, start, sums);
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint32_t row = tile_at(&all, round, side) * ROWS;
+            const uint32_t count = end - row < ROWS ? end - row : ROWS;
+            const uint64_t bits = fired(sketch, tile[side], row, count, sums[side], scale);
+            mask[row / 64] |= bits << row % 64;
+        }
     }
 }
 
-void flin_sketch_scores_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+void flin_sketch_scores_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,
                            const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                            float *scores)
 {
-    uint32_t blocks = flin_sketch_blocks(sketch->cols);
-    uint64_t tile_bytes = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
-    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK];
-    int32_t sums[ROWS];
+    const uint32_t blocks = flin_sketch_blocks(sketch->cols);
+    const sides all = sides_of(sketch, begin, end);
+    int32_t start[FLIN_SKETCH_COLS_MAX / BLOCK], sums[SIDES][ROWS];
+    const uint8_t *tile[SIDES];
 
     make_start(sketch, blocks, levels, start);
-    for (uint32_t row = begin; row < end; row += ROWS) {
-        const uint8_t *tile = sketch->tiles + row / ROWS * tile_bytes;
-        float row_scale[ROWS];
+    for (uint32_t round = 0; round < all.rounds; round++) {
+        gather(&all, round, tile);
+        tile_sums(tile, blocks, levels, start, sums);
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint32_t row = tile_at(&all, round, side) * ROWS;
+            float row_scale[ROWS];
 
-        tile_sum(tile, blocks, levels, start, sums);
-        memcpy(row_scale, tile, sizeof row_scale);
-        for (uint32_t r = 0; r < ROWS && row + r < end; r++)
-            scores[row + r] = score_of(sums[r], row_scale[r], scale);
+            memcpy(row_scale, tile[side], sizeof row_scale);
+            for (uint32_t r = 0; r < ROWS && row + r < end; r++)
+                scores[row + r] = score_of(sums[side][r], row_scale[r], scale);
+        }
     }
 }
 
-static void tile_sum_ref(uint32_t bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                         int32_t *sums)
+static void tile_sum(uint32_t bits, const uint8_t *tile, uint32_t blocks, const int8_t *levels,
+                     int32_t *sums)
 {
     const uint8_t *scales = tile + ROWS * sizeof(float);
     const uint8_t *planes = scales + flin_sketch_scale_bytes(blocks);
@@ -294,22 +332,25 @@ static void tile_sum_ref(uint32_t bits, const uint8_t *tile, uint32_t blocks, co
     for (uint32_t r = 0; r < ROWS; r++) sums[r] = (int32_t)total[r];
 }
 
-#define TILE_SUM(bits)                                                                             \
-    static void tile_sum_##bits(const uint8_t *tile, uint32_t blocks, const int8_t *levels,        \
-                                const int32_t *start, int32_t sums[ROWS])                          \
+#define TILE_SUMS(bits)                                                                            \
+    static void tile_sums_##bits(const uint8_t *const tile[SIDES], uint32_t blocks,                \
+                                 const int8_t *levels, const int32_t *start,                       \
+                                 int32_t sums[SIDES][ROWS])                                        \
     {                                                                                              \
         (void)start;                                                                               \
-        tile_sum_ref(bits, tile, blocks, levels, sums);                                            \
+        for (uint32_t side = 0; side < SIDES; side++)                                              \
+            tile_sum(bits, tile[side], blocks, levels, sums[side]);                                \
     }
-TILE_SUM(1)
-TILE_SUM(2)
-TILE_SUM(3)
-TILE_SUM(4)
+TILE_SUMS(1)
+TILE_SUMS(2)
+TILE_SUMS(3)
+TILE_SUMS(4)
 
 void flin_sketch_mask_ref(const flin_sketch *sketch, const int8_t *levels, float scale,
                           uint32_t begin, uint32_t end, uint64_t *mask)
 {
-    static const flin_sketch_tile_sum sums[4] = {tile_sum_1, tile_sum_2, tile_sum_3, tile_sum_4};
+    static const flin_sketch_tile_sums sums[4] = {tile_sums_1, tile_sums_2, tile_sums_3,
+                                                  tile_sums_4};
 
     flin_sketch_mask_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
@@ -317,7 +358,8 @@ void flin_sketch_mask_ref(const flin_sketch *sketch, const int8_t *levels, float
 void flin_sketch_scores_ref(const flin_sketch *sketch, const int8_t *levels, float scale,
                             uint32_t begin, uint32_t end, float *scores)
 {
-    static const flin_sketch_tile_sum sums[4] = {tile_sum_1, tile_sum_2, tile_sum_3, tile_sum_4};
+    static const flin_sketch_tile_sums sums[4] = {tile_sums_1, tile_sums_2, tile_sums_3,
+                                                  tile_sums_4};
 
     flin_sketch_scores_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
 }

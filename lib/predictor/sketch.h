@@ -68,8 +68,22 @@ float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *level
 extern const uint8_t flin_sketch_levels[4][16];
 extern const uint8_t flin_sketch_zero[4];
 
-/* How far ahead of what is summed kernels ask for tiles: past a page, where the CPU's own prefetching ends. */
-#define FLIN_SKETCH_AHEAD_BYTES 8192
+/* Kernels sum this many tiles at a time, each from a run of its own: so many streams keep memory busy where one does
+   not. */
+#define FLIN_SKETCH_SIDES 4u
+
+/* How far ahead of what is summed kernels ask for a tile. */
+#define FLIN_SKETCH_AHEAD_BYTES 1024
+
+/* With each block of a tile, as many lines as a block has on average: planes, and with every fourth its scales. So the
+   next tile's scales have been asked for, too, when a tile ends. first: the tile's first planes. */
+static inline void flin_sketch_ahead(const uint8_t *first, uint32_t bits, uint32_t block)
+{
+    const uint8_t *at = first + FLIN_SKETCH_AHEAD_BYTES + 64 * (uint64_t)(block * bits + block / 4);
+
+    for (uint32_t line = 0; line < bits; line++) __builtin_prefetch(at + 64 * line);
+    if (block % 4 == 3) __builtin_prefetch(at + 64 * (uint64_t)bits);
+}
 
 uint32_t flin_sketch_blocks(uint32_t cols);        /* blocks of a row */
 uint64_t flin_sketch_scale_bytes(uint32_t blocks); /* of a tile's block scales, padding included */
@@ -80,19 +94,20 @@ void flin_sketch_block_pack(uint32_t bits, uint8_t index[FLIN_SKETCH_TILE_ROWS][
 void flin_sketch_block_unpack(uint32_t bits, const uint8_t *planes,
                               uint8_t index[FLIN_SKETCH_TILE_ROWS][FLIN_SKETCH_BLOCK]);
 
-/* The sums of one tile: sums[row] = sum over blocks of block_scale * (level . input), modulo 2^32.
+/* The sums of a tile of every side: sums[side][row] = sum over blocks of block_scale * (level . input), modulo 2^32.
    start: (blocks) -flin_sketch_zero * sum of the block's input, so that a kernel may sum unshifted
    levels. */
-typedef void (*flin_sketch_tile_sum)(const uint8_t *tile, uint32_t blocks, const int8_t *levels,
-                                     const int32_t *start, int32_t sums[FLIN_SKETCH_TILE_ROWS]);
+typedef void (*flin_sketch_tile_sums)(const uint8_t *const tile[FLIN_SKETCH_SIDES], uint32_t blocks,
+                                      const int8_t *levels, const int32_t *start,
+                                      int32_t sums[FLIN_SKETCH_SIDES][FLIN_SKETCH_TILE_ROWS]);
 
 /* The mask of rows [begin, end), see flin_kernels.sketch_mask, over a kernel's own tile sums. */
-void flin_sketch_mask_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+void flin_sketch_mask_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,
                          const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                          uint64_t *mask);
 
 /* The scores of rows [begin, end), see flin_kernels.sketch_scores, likewise. */
-void flin_sketch_scores_by(flin_sketch_tile_sum tile_sum, const flin_sketch *sketch,
+void flin_sketch_scores_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,
                            const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                            float *scores);
 

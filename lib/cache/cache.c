@@ -113,7 +113,7 @@ void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count)
     uint32_t neuron = 0, from, most = 2 * count;
 
     assert(count <= flin_cache_wave_max(cache));
-    if (flin_cache_room(cache, layer) > count) return;
+    if (flin_cache_room(cache, layer) >= count) return;
     if (most < VICTIMS_MIN) most = VICTIMS_MIN;
     flin_policy_list_victims(cache, layer, most);
     while (flin_cache_room(cache, layer) < count) {

@@ -91,6 +91,15 @@ uint32_t flin_cache_wave_max(const flin_cache *cache);
 /* A wave begins: some neurons of a layer will be wanted by a token. Until the next wave none of them leaves. */
 void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token);
 
+/* Ask memory for what is known of a neuron that will be wanted soon. */
+static inline void flin_cache_expect(const flin_cache *cache, uint32_t layer, uint32_t neuron)
+{
+    const flin_cache_layer *own = &cache->layers[layer];
+
+    __builtin_prefetch(&own->entries[neuron], 1);
+    if (own->extent.rows != NULL) __builtin_prefetch(&own->extent.rows[neuron]);
+}
+
 /* Mark a neuron as wanted by this wave. Returns its slot, or NONE if it is missing. */
 uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron);
 

@@ -9,6 +9,9 @@
 #include "engine/model.h"
 #include "util/clock.h"
 
+#define EXPECT_AHEAD                                                                               \
+    16u /* neurons of a wave: their entries come from memory while others are looked up */
+
 /* One wave: neurons ids[0..count) of the layer, at most as many as there are slots. */
 typedef struct wave {
     flashinfer_model *model;
@@ -40,6 +43,8 @@ static void look_up(wave *at)
 
     flin_cache_begin(cache, layer, model->token_count);
     for (uint32_t i = 0; i < at->count; i++) {
+        if (i + EXPECT_AHEAD < at->count)
+            flin_cache_expect(cache, layer, at->neurons.ids[i + EXPECT_AHEAD]);
         uint32_t slot = flin_cache_want(cache, layer, at->neurons.ids[i]);
         if (slot == FLIN_CACHE_NONE)
             scratch->missing[at->missing++] = i;

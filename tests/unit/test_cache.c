@@ -225,6 +225,24 @@ static void a_wave_takes_all(void **state)
     close_cache(&cache);
 }
 
+/* A layer that has all it wants must not go looking for victims: that would read the whole table for nothing. */
+static void a_full_cache_lists_nobody_without_need(void **state)
+{
+    flin_cache cache = open_cache(FLASHINFER_CACHE_BALANCED, 0, 90);
+    uint32_t ids[30];
+
+    (void)state;
+    for (uint32_t i = 0; i < 30; i++) ids[i] = i;
+    for (uint32_t token = 1; token < 3; token++)
+        for (uint32_t layer = 0; layer < LAYERS; layer++)
+            assert_int_equal(want(&cache, layer, token, ids, token == 1 ? 30 : 5),
+                             token == 1 ? 30 : 0);
+    assert_int_equal(cache.free_count, 0);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        assert_int_equal(cache.layers[layer].victim_count, 0);
+    close_cache(&cache);
+}
+
 static void shrinking_keeps_the_best(void **state)
 {
     flin_cache cache = open_cache(FLASHINFER_CACHE_BALANCED, 0, 90);
@@ -254,6 +272,7 @@ int main(void)
         cmocka_unit_test(regulars_stay),
         cmocka_unit_test(busy_layers_get_more_slots),
         cmocka_unit_test(a_wave_takes_all),
+        cmocka_unit_test(a_full_cache_lists_nobody_without_need),
         cmocka_unit_test(shrinking_keeps_the_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

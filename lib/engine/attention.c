@@ -16,21 +16,32 @@ typedef struct linear_task {
     const void *x; /* flin_input() of it */
 } linear_task;
 
-static void run_linears(void *context, uint32_t index, uint32_t count)
+/* Rows [begin, end) of all matrices one below the other. */
+static void run_linears(void *context, uint32_t begin, uint32_t end)
 {
     const linear_task *task = context;
 
-    for (uint32_t i = 0; i < task->count; i++) {
+    for (uint32_t i = 0, first = 0; i < task->count && first < end; i++) {
         const flin_matrix *weight = &task->linears[i]->weight;
         const float *bias = task->linears[i]->bias;
+        const uint32_t from = begin > first ? begin - first : 0;
+        const uint32_t to = end - first < weight->rows ? end - first : weight->rows;
         const uint8_t *data = weight->data;
-        uint32_t begin, end;
-        flin_pool_share(weight->rows, ROW_GRAIN, index, count, &begin, &end);
-        if (begin == end) continue;
-        task->model->kernels->matvec[weight->type](
-            data + (uint64_t)begin * flin_type_bytes(weight->type, weight->cols), end - begin,
-            weight->cols, task->x, bias != NULL ? bias + begin : NULL, task->outputs[i] + begin);
+
+        if (from < to)
+            task->model->kernels->matvec[weight->type](
+                data + (uint64_t)from * flin_type_bytes(weight->type, weight->cols), to - from,
+                weight->cols, task->x, bias != NULL ? bias + from : NULL, task->outputs[i] + from);
+        first += weight->rows;
     }
+}
+
+static void apply(flashinfer_model *model, linear_task *task)
+{
+    uint32_t rows = 0;
+
+    for (uint32_t i = 0; i < task->count; i++) rows += task->linears[i]->weight.rows;
+    flin_pool_split(&model->pool, rows, ROW_GRAIN, run_linears, task);
 }
 
 const void *flin_input(flashinfer_model *model, enum flin_type type, const float *x, uint32_t cols)
@@ -44,7 +55,7 @@ void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const
 {
     const flin_matrix *weight = &linear->weight;
     linear_task task = {model, &linear, &y, 1, flin_input(model, weight->type, x, weight->cols)};
-    flin_pool_run(&model->pool, run_linears, &task);
+    apply(model, &task);
 }
 
 typedef struct heads_task {
@@ -97,7 +108,7 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
     heads_task heads = {session, layer};
     float scale = 1.0f / sqrtf((float)model->shape.head_width);
 
-    flin_pool_run(&model->pool, run_linears, &projections);
+    apply(model, &projections);
     for (uint32_t i = 0; i < model->shape.width; i++) scratch->query[i] *= scale;
     flin_kv_append(session, layer, session->position, session->keys, scratch->key);
     flin_kv_append(session, layer, session->position, session->values, scratch->value);

@@ -9,7 +9,7 @@
 #include "util/clock.h"
 #include "util/hash.h"
 
-#define GROUP 32u /* neurons handed to a kernel at once */
+#define GROUP 64u /* neurons handed to a kernel at once */
 #define GROUP_MIN 4u
 #define COLUMN_GRAIN 64u /* columns: what kernels ask of a split */
 #define PARALLEL_MIN 8u  /* lists shorter than this are not worth waking threads for */

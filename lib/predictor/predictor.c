@@ -34,14 +34,11 @@ typedef struct sketch_task {
     float scale;
 } sketch_task;
 
-static void run_sketch(void *context, uint32_t index, uint32_t count)
+static void run_sketch(void *context, uint32_t begin, uint32_t end)
 {
     const sketch_task *task = context;
     flin_predictor *predictor = task->predictor;
-    uint32_t begin, end;
 
-    flin_pool_share(predictor->neurons, SHARE_GRAIN, index, count, &begin, &end);
-    if (begin == end) return;
     predictor->kernels->sketch_mask(task->sketch, predictor->levels, task->scale, begin, end,
                                     predictor->mask);
 }
@@ -50,7 +47,7 @@ static void mask_by_sketch(flin_predictor *predictor, const flin_sketch *sketch,
 {
     sketch_task task = {predictor, sketch, flin_sketch_input(sketch, x, predictor->levels)};
 
-    flin_pool_run(predictor->pool, run_sketch, &task);
+    flin_pool_split(predictor->pool, predictor->neurons, SHARE_GRAIN, run_sketch, &task);
 }
 
 typedef struct lowrank_task {

@@ -7,7 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SPIN_ROUNDS 2000u /* about 10 to 40 microseconds of checking before sleeping */
+#include "util/clock.h"
+
+#define SPIN_NS 100000u  /* of checking before sleeping; waking takes as long */
+#define SPIN_ROUNDS 64u /* between two looks at the clock */
 
 #define COUNT_DEFAULT_MAX 16u
 
@@ -28,13 +31,31 @@ static inline void relax(void)
 #endif
 }
 
+typedef struct spin {
+    uint64_t until_ns; /* 0: the clock has not been looked at */
+    uint32_t rounds;
+} spin;
+
+/* Wait a moment. 0: it has been long enough. */
+static int spin_on(spin *at)
+{
+    uint64_t now_ns;
+
+    relax();
+    if (++at->rounds % SPIN_ROUNDS != 0) return 1;
+    now_ns = flin_now_ns();
+    if (at->until_ns == 0) at->until_ns = now_ns + SPIN_NS;
+    return now_ns < at->until_ns;
+}
+
 /* Returns when generation differs from `seen` or the pool stops. */
 static void wait_for_work(flin_pool *pool, uint32_t seen)
 {
-    for (uint32_t round = 0; round < SPIN_ROUNDS; round++) {
+    spin waiting = {0, 0};
+
+    do {
         if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
-        relax();
-    }
+    } while (spin_on(&waiting));
     pthread_mutex_lock(&pool->mutex);
     pool->sleeping++;
     while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen)
@@ -121,10 +142,11 @@ static void announce(flin_pool *pool)
 
 static void wait_for_rest(flin_pool *pool)
 {
-    for (uint32_t round = 0; round < SPIN_ROUNDS; round++) {
+    spin waiting = {0, 0};
+
+    do {
         if (atomic_load_explicit(&pool->remaining, memory_order_acquire) == 0) return;
-        relax();
-    }
+    } while (spin_on(&waiting));
     pthread_mutex_lock(&pool->mutex);
     while (atomic_load_explicit(&pool->remaining, memory_order_acquire) != 0)
         pthread_cond_wait(&pool->done, &pool->mutex);
@@ -143,6 +165,56 @@ void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context)
     announce(pool);
     task(context, 0, pool->count);
     wait_for_rest(pool);
+}
+
+typedef struct split {
+    flin_pool_part task;
+    void *context;
+    uint32_t shared; /* [0, shared) is dealt out beforehand */
+    uint32_t total, grain;
+    _Atomic uint32_t next; /* what nobody has taken yet begins here */
+} split;
+
+/* The next part of the rest, smaller as it shrinks. 0: nothing is left. */
+static int take(split *of, uint32_t threads, uint32_t *begin, uint32_t *end)
+{
+    uint32_t at = atomic_load_explicit(&of->next, memory_order_relaxed), size;
+
+    do {
+        if (at >= of->total) return 0;
+        size = (of->total - at) / (2 * threads) / of->grain * of->grain;
+        if (size < of->grain) size = of->grain;
+        if (size > of->total - at) size = of->total - at;
+    } while (!atomic_compare_exchange_weak_explicit(&of->next, &at, at + size, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *begin = at;
+    *end = at + size;
+    return 1;
+}
+
+static void run_split(void *context, uint32_t index, uint32_t count)
+{
+    split *of = context;
+    uint32_t begin, end;
+
+    flin_pool_share(of->shared, of->grain, index, count, &begin, &end);
+    if (begin != end) of->task(of->context, begin, end);
+    while (take(of, count, &begin, &end)) of->task(of->context, begin, end);
+}
+
+void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_part task,
+                     void *context)
+{
+    split all = {.task = task, .context = context, .total = total, .grain = grain};
+
+    if (total == 0) return;
+    if (pool->count <= 1) {
+        task(context, 0, total);
+        return;
+    }
+    all.shared = (uint32_t)((uint64_t)total * 3 / 4 / grain * grain);
+    atomic_init(&all.next, all.shared);
+    flin_pool_run(pool, run_split, &all);
 }
 
 void flin_pool_close(flin_pool *pool)

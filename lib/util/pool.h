@@ -42,6 +42,15 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
 
+/* Part [begin, end) of a whole; called more than once by each thread. */
+typedef void (*flin_pool_part)(void *context, uint32_t begin, uint32_t end);
+
+/* [0, total) in parts cut at multiples of `grain`, for work whose parts do not depend on each other, bit for bit. Each
+   thread first has its share of three quarters, then takes ever smaller parts of the rest as it comes to them: threads
+   never get the same speed out of memory, and the last would be waited for. */
+void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_part task,
+                     void *context);
+
 void flin_pool_close(flin_pool *pool); /* a zeroed pool is fine */
 
 /* Part of [0, total) that thread `index` of `count` does, cut at multiples of `grain`. */

@@ -61,38 +61,50 @@ void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const
 typedef struct heads_task {
     flashinfer_session *session;
     uint32_t layer;
+    float scale; /* of queries */
 } heads_task;
+
+void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t head,
+                    uint32_t position, void *cache, const float *vector)
+{
+    const flashinfer_model *model = session->model;
+    const enum flin_type type = model->config.kv_type;
+    const uint32_t width = model->shape.head_width;
+    uint8_t *at = (uint8_t *)cache + flin_kv_offset(model, layer, head) +
+                  position * flin_type_bytes(type, width);
+
+    model->kernels->from_float[type](vector, width, at);
+}
+
+/* The new position's key and value of a head join the others before its query meets them. */
+static void run_head(const heads_task *task, uint32_t head, void *scratch)
+{
+    flashinfer_session *session = task->session;
+    flashinfer_model *model = session->model;
+    const flin_scratch *vectors = &model->scratch;
+    const uint32_t width = model->shape.head_width, column = head * width;
+    const uint64_t offset = flin_kv_offset(model, task->layer, head);
+    float *query = vectors->query + column;
+
+    flin_kv_append(session, task->layer, head, session->position, session->keys,
+                   vectors->key + column);
+    flin_kv_append(session, task->layer, head, session->position, session->values,
+                   vectors->value + column);
+    for (uint32_t i = 0; i < width; i++) query[i] *= task->scale;
+    model->kernels->attend[model->config.kv_type](
+        query, (const uint8_t *)session->keys + offset, (const uint8_t *)session->values + offset,
+        session->position + 1, width, width, scratch, vectors->attended + column);
+}
 
 static void run_heads(void *context, uint32_t index, uint32_t count)
 {
     const heads_task *task = context;
     flashinfer_model *model = task->session->model;
-    const flin_scratch *scratch = &model->scratch;
-    const flin_shape *shape = &model->shape;
-    enum flin_type type = model->config.kv_type;
-    uint64_t base = flin_kv_index(model, task->layer, 0);
     uint32_t begin, end;
 
-    flin_pool_share(shape->heads, 1, index, count, &begin, &end);
-    for (uint32_t head = begin; head < end; head++) {
-        uint32_t column = head * shape->head_width;
-        uint64_t bytes = flin_type_bytes(type, base + column);
-        model->kernels->attend[type](scratch->query + column,
-                                     (const uint8_t *)task->session->keys + bytes,
-                                     (const uint8_t *)task->session->values + bytes,
-                                     task->session->position + 1, shape->width, shape->head_width,
-                                     flin_attend_scratch(model, index), scratch->attended + column);
-    }
-}
-
-void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t position,
-                    void *cache, const float *vector)
-{
-    const flashinfer_model *model = session->model;
-    enum flin_type type = model->config.kv_type;
-    uint64_t at = flin_type_bytes(type, flin_kv_index(model, layer, position));
-
-    model->kernels->from_float[type](vector, model->shape.width, (uint8_t *)cache + at);
+    flin_pool_share(model->shape.heads, 1, index, count, &begin, &end);
+    for (uint32_t head = begin; head < end; head++)
+        run_head(task, head, flin_attend_scratch(model, index));
 }
 
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input)
@@ -105,13 +117,9 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
     enum flin_type type = weights->query.weight.type; /* the same for all three */
     linear_task projections = {model, linears, outputs, 3,
                                flin_input(model, type, input, model->shape.width)};
-    heads_task heads = {session, layer};
-    float scale = 1.0f / sqrtf((float)model->shape.head_width);
+    heads_task heads = {session, layer, 1.0f / sqrtf((float)model->shape.head_width)};
 
     apply(model, &projections);
-    for (uint32_t i = 0; i < model->shape.width; i++) scratch->query[i] *= scale;
-    flin_kv_append(session, layer, session->position, session->keys, scratch->key);
-    flin_kv_append(session, layer, session->position, session->values, scratch->value);
     flin_pool_run(&model->pool, run_heads, &heads);
     flin_apply_linear(model, &weights->output, scratch->attended, scratch->projected);
 }

@@ -98,7 +98,7 @@ typedef struct flin_sections {
 
 struct flashinfer_session {
     flashinfer_model *model;
-    void *keys;    /* (layers, context, width) of config.kv_type */
+    void *keys;    /* (layers, heads, context, head_width) of config.kv_type */
     void *values;  /* likewise */
     float *logits; /* (vocab) */
     uint32_t index;
@@ -233,11 +233,15 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
 int flin_state_load(flashinfer_session *session, const void *buffer, size_t bytes,
                     flashinfer_error *error);
 
-/* Element offset of a layer's position in keys and values. */
-static inline uint64_t flin_kv_index(const flashinfer_model *model, uint32_t layer,
-                                     uint32_t position)
+/* Where a head's positions begin in keys and values, which are (layers, heads, context, head_width): a head is read
+   from its first position to its last, in one stream. */
+static inline uint64_t flin_kv_offset(const flashinfer_model *model, uint32_t layer, uint32_t head)
 {
-    return ((uint64_t)layer * model->config.context + position) * model->shape.width;
+    const flin_shape *shape = &model->shape;
+    const uint64_t heads = (uint64_t)layer * shape->heads + head;
+
+    return flin_type_bytes(model->config.kv_type,
+                           heads * model->config.context * shape->head_width);
 }
 
 /* step.c -------------------------------------------------------------------------------------------------------- */
@@ -268,9 +272,9 @@ static inline void *flin_attend_scratch(const flashinfer_model *model, uint32_t 
 void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x,
                        float *y);
 
-/* Put a position's key or value (width) where it lies in a session's keys or values. */
-void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t position,
-                    void *cache, const float *vector);
+/* Put a head's key or value (head_width) of a position where it lies in a session's keys or values. */
+void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t head,
+                    uint32_t position, void *cache, const float *vector);
 
 /* projected = attention(input) for the session's next position, which it adds to the KV cache */
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input);

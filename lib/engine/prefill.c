@@ -170,14 +170,13 @@ static void run_head(const heads_task *task, void *scratch, uint32_t head, uint3
     flashinfer_model *model = task->session->model;
     const flin_shape *shape = &model->shape;
     enum flin_type type = model->config.kv_type;
-    uint32_t column = head * shape->head_width;
-    uint64_t first = flin_type_bytes(type, flin_kv_index(model, task->layer, 0) + column);
-    uint64_t at = (uint64_t)token * shape->width + column;
+    uint64_t first = flin_kv_offset(model, task->layer, head);
+    uint64_t at = (uint64_t)token * shape->width + head * shape->head_width;
 
     model->kernels->attend[type](
         model->prefill.projected + at, (const uint8_t *)task->session->keys + first,
         (const uint8_t *)task->session->values + first, task->session->position + token + 1,
-        shape->width, shape->head_width, scratch, model->prefill.normed + at);
+        shape->head_width, shape->head_width, scratch, model->prefill.normed + at);
 }
 
 /* Head by head: its keys and values stay in a core's cache for all tokens. */
@@ -197,14 +196,34 @@ static void run_heads(void *context, uint32_t index, uint32_t count)
     }
 }
 
-/* Keys or values of the chunk's positions: (layers, context, width) of config.kv_type */
+typedef struct append_task {
+    flashinfer_session *session;
+    uint32_t layer;
+    void *cache; /* the session's keys or values */
+    uint32_t count;
+} append_task;
+
+static void run_append(void *context, uint32_t index, uint32_t count)
+{
+    const append_task *task = context;
+    flashinfer_session *session = task->session;
+    const flin_shape *shape = &session->model->shape;
+    const float *kept = session->model->prefill.kept;
+    uint32_t begin, end;
+
+    flin_pool_share(shape->heads, 1, index, count, &begin, &end);
+    for (uint32_t head = begin; head < end; head++)
+        for (uint32_t token = 0; token < task->count; token++)
+            flin_kv_append(session, task->layer, head, session->position + token, task->cache,
+                           kept + (uint64_t)token * shape->width + head * shape->head_width);
+}
+
+/* What is kept of the chunk's positions goes to the session's keys or values. */
 static void append(flashinfer_session *session, uint32_t layer, void *cache, uint32_t count)
 {
-    uint32_t width = session->model->shape.width;
+    append_task task = {session, layer, cache, count};
 
-    for (uint32_t token = 0; token < count; token++)
-        flin_kv_append(session, layer, session->position + token, cache,
-                       session->model->prefill.kept + (uint64_t)token * width);
+    flin_pool_run(&session->model->pool, run_append, &task);
 }
 
 /* projected = attention(input) for the chunk's positions, which it adds to the KV cache */

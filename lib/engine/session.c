@@ -97,12 +97,37 @@ size_t flin_state_bytes(const flashinfer_session *session)
     return state_bytes(session, session->position, session->has_logits);
 }
 
-/* Where a layer's keys or values lie in memory. */
-static uint8_t *run_of(const flashinfer_session *session, void *cache, uint32_t layer)
+/* In a cache a head's positions lie together, in a state a position's heads. */
+static void copy_pieces(uint8_t *to, size_t to_step, const uint8_t *from, size_t from_step,
+                        size_t bytes, uint32_t count)
 {
-    const flashinfer_model *model = session->model;
-    return (uint8_t *)cache +
-           flin_type_bytes(model->config.kv_type, flin_kv_index(model, layer, 0));
+    for (uint32_t i = 0; i < count; i++) memcpy(to + i * to_step, from + i * from_step, bytes);
+}
+
+static size_t head_bytes(const flashinfer_model *model)
+{
+    return (size_t)flin_type_bytes(model->config.kv_type, model->shape.head_width);
+}
+
+/* A layer's keys or values for `count` positions to a state, and back. */
+static void save_run(const flashinfer_model *model, uint32_t layer, const uint8_t *cache,
+                     uint8_t *state, uint32_t count)
+{
+    const size_t bytes = head_bytes(model), step = model->shape.heads * bytes;
+
+    for (uint32_t head = 0; head < model->shape.heads; head++)
+        copy_pieces(state + head * bytes, step, cache + flin_kv_offset(model, layer, head), bytes,
+                    bytes, count);
+}
+
+static void load_run(const flashinfer_model *model, uint32_t layer, uint8_t *cache,
+                     const uint8_t *state, uint32_t count)
+{
+    const size_t bytes = head_bytes(model), step = model->shape.heads * bytes;
+
+    for (uint32_t head = 0; head < model->shape.heads; head++)
+        copy_pieces(cache + flin_kv_offset(model, layer, head), bytes, state + head * bytes, step,
+                    bytes, count);
 }
 
 int flin_state_save(const flashinfer_session *session, void *buffer, size_t capacity,
@@ -125,8 +150,8 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
         at += session->model->shape.vocab * sizeof(float);
     }
     for (uint32_t layer = 0; layer < session->model->shape.layers; layer++) {
-        memcpy(at, run_of(session, session->keys, layer), run);
-        memcpy(at + run, run_of(session, session->values, layer), run);
+        save_run(session->model, layer, session->keys, at, session->position);
+        save_run(session->model, layer, session->values, at + run, session->position);
         at += 2 * run;
     }
     sum = flin_hash(buffer, bytes - sizeof sum);
@@ -171,8 +196,8 @@ int flin_state_load(flashinfer_session *session, const void *buffer, size_t byte
     }
     run = run_bytes(session, header.position);
     for (uint32_t layer = 0; layer < session->model->shape.layers; layer++) {
-        memcpy(run_of(session, session->keys, layer), at, run);
-        memcpy(run_of(session, session->values, layer), at + run, run);
+        load_run(session->model, layer, session->keys, at, header.position);
+        load_run(session->model, layer, session->values, at + run, header.position);
         at += 2 * run;
     }
     session->position = header.position;

@@ -236,6 +236,58 @@ static void rewind_and_state_restore_the_sequence(void **state)
     }
 }
 
+/* A state does not depend on how the model was opened: in memory a head's positions are context_tokens apart, in a state
+   a later position only adds to what the earlier ones have. */
+static void states_move_between_contexts(void **state)
+{
+    const int32_t ids[] = {2, 300, 301, 302, 303, 304};
+    const uint32_t contexts[] = {64, 40};
+    char *saved[2][2];
+    flashinfer_info info = {.size = sizeof info};
+    size_t bytes[2], vocab, written;
+    float *logits[2];
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        flashinfer_options options = small_options();
+        flashinfer_session *session;
+        flashinfer_model *model;
+        flashinfer_error error;
+
+        flashinfer_error_init(&error, sizeof error);
+        options.context_tokens = contexts[i];
+        model = open_with(&options);
+        assert_ok(flashinfer_model_info(model, &info));
+        assert_ok(flashinfer_session_create(model, &session, &error));
+        for (size_t count = 0; count < 2; count++) { /* three tokens, then one more */
+            if (i == 1 && count == 0)
+                assert_ok(flashinfer_state_load(session, saved[0][0], bytes[0], &error));
+            else
+                free(steps(session, ids + 3 * count, count == 0 ? 3 : 1, &vocab));
+            bytes[count] = flashinfer_state_bytes(session);
+            saved[i][count] = malloc(bytes[count]);
+            assert_non_null(saved[i][count]);
+            assert_ok(
+                flashinfer_state_save(session, saved[i][count], bytes[count], &written, &error));
+        }
+        logits[i] = steps(session, ids + 4, 2, &vocab);
+        flashinfer_session_destroy(session);
+        assert_int_equal(flashinfer_model_close(model), 0);
+    }
+    assert_memory_equal(logits[0], logits[1], vocab * sizeof *logits[0]);
+    for (size_t count = 0; count < 2; count++)
+        assert_memory_equal(saved[0][count], saved[1][count], bytes[count]);
+    /* The first layer's keys come first after header and logits: those of three positions begin those of four. */
+    written = bytes[0] - (bytes[1] - bytes[0]) * 3 - sizeof(uint64_t);
+    assert_memory_equal(saved[0][0] + written, saved[0][1] + written,
+                        (bytes[1] - bytes[0]) * 3 / (2 * info.layer_count));
+    for (size_t i = 0; i < 2; i++) {
+        free(logits[i]);
+        free(saved[i][0]);
+        free(saved[i][1]);
+    }
+}
+
 static int stop_at(const flashinfer_progress *progress, void *user)
 {
     uint64_t *limit = user;
@@ -410,6 +462,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(misuse_is_refused),
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(rewind_and_state_restore_the_sequence),
+        cmocka_unit_test(states_move_between_contexts),
         cmocka_unit_test(cancel_keeps_the_session_usable),
         cmocka_unit_test(callbacks_do_not_deadlock),
         cmocka_unit_test(statistics_add_up),

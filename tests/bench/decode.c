@@ -19,11 +19,14 @@
 static const char usage[] =
     "decode --model MODEL.gguf [--threads N] [--tokens 32] [--skip 64] [--predictor KIND]\n"
     "  [--kv f32|f16|q8_0] [--kernels ref|avx2|avx512|neon] [--budget B] [--json]\n"
-    "  --skip     tokens before those that are measured, to fill the cache\n"
+    "  --skip     tokens before those that are measured, as a prompt, which fills the cache\n"
     "  --budget   bytes or a share of the file (default: everything in memory)";
 
-#define PLAIN_BYTES (256u << 20) /* beyond every cache; a part of it is read after each token */
-#define PLAIN_PARTS 4u
+#define PLAIN_PART_BYTES                                                                           \
+    ((uint64_t)64 << 20) /* read after each token; all of them are beyond every cache */
+#define PLAIN_PARTS 16u
+#define PLAIN_BYTES (PLAIN_PARTS * PLAIN_PART_BYTES)
+#define PLAIN_PIECE_BYTES ((uint64_t)128 << 10)
 
 typedef struct request {
     const char *model;
@@ -43,26 +46,25 @@ typedef struct figures {
 /* ------------------------------------------------------------------------------------ plain reading */
 
 typedef struct plain {
-    uint8_t *buffer;
-    uint32_t part;
+    const uint8_t *part; /* PLAIN_PART_BYTES of the buffer */
     _Atomic uint64_t sink;
 } plain;
 
-static void run_plain(void *context, uint32_t index, uint32_t count)
+static void run_plain(void *context, uint32_t begin, uint32_t end)
 {
     plain *at = context;
-    uint64_t part = PLAIN_BYTES / PLAIN_PARTS, bytes = part / count / 64 * 64;
 
-    atomic_fetch_add(&at->sink,
-                     bench_plain_sum(at->buffer + at->part * part + index * bytes, bytes));
+    atomic_fetch_add(&at->sink, bench_plain_sum(at->part + (uint64_t)begin * PLAIN_PIECE_BYTES,
+                                                (uint64_t)(end - begin) * PLAIN_PIECE_BYTES));
 }
 
-static double read_plainly(flashinfer_model *model, plain *at)
+/* Shared out among the threads as the rows of matrices are. */
+static double read_plainly(flashinfer_model *model, const uint8_t *buffer, uint32_t turn)
 {
+    plain at = {.part = buffer + turn % PLAIN_PARTS * PLAIN_PART_BYTES};
     uint64_t started_ns = flin_now_ns();
 
-    flin_pool_run(&model->pool, run_plain, at);
-    at->part = (at->part + 1) % PLAIN_PARTS;
+    flin_pool_split(&model->pool, PLAIN_PART_BYTES / PLAIN_PIECE_BYTES, 1, run_plain, &at);
     return (double)(flin_now_ns() - started_ns) / 1e9;
 }
 
@@ -117,19 +119,19 @@ static double waited_s(flashinfer_model *model)
 }
 
 static int run_tokens(const request *asked, flashinfer_model *model, flashinfer_session *session,
-                      const int32_t *ids, plain *at, figures *out, flashinfer_error *error)
+                      const int32_t *ids, const uint8_t *plain_bytes, figures *out,
+                      flashinfer_error *error)
 {
     int code = 0;
 
-    for (uint32_t t = 0; t < asked->skip && code == 0; t++)
-        code = flashinfer_step(session, ids[t], error);
+    if (asked->skip != 0) code = flashinfer_eval(session, ids, asked->skip, error);
     if (code == 0) code = flashinfer_model_reset_stats(model);
     for (uint32_t t = 0; t < asked->tokens && code == 0; t++) {
         double before_s = waited_s(model);
         uint64_t started_ns = flin_now_ns();
         code = flashinfer_step(session, ids[asked->skip + t], error);
         out->step_s[t] = (double)(flin_now_ns() - started_ns) / 1e9 - (waited_s(model) - before_s);
-        out->plain_s[t] = read_plainly(model, at);
+        out->plain_s[t] = read_plainly(model, plain_bytes, t);
     }
     out->stats.size = sizeof out->stats;
     if (code == 0) code = flashinfer_model_stats(model, &out->stats);
@@ -144,24 +146,24 @@ static int measure(const request *asked, figures *out, flashinfer_error *error)
     flashinfer_session *session = NULL;
     uint32_t count = asked->skip + asked->tokens;
     int32_t *ids = malloc(count * sizeof *ids);
-    plain at = {.buffer = mmap(NULL, PLAIN_BYTES, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)};
+    uint8_t *buffer =
+        mmap(NULL, PLAIN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int code = flashinfer_model_open(asked->model, &asked->options, &model, error);
 
-    if (code == 0 && (ids == NULL || at.buffer == MAP_FAILED ||
+    if (code == 0 && (ids == NULL || buffer == MAP_FAILED ||
                       bench_zipf_tokens(model->shape.vocab, 1, ids, count) != 0))
         code = flin_fail(error, FLASHINFER_ENOMEM, "no memory for the measurement's own tables");
     if (code == 0) code = flashinfer_session_create(model, &session, error);
     if (code == 0) {
 #ifdef MADV_HUGEPAGE
-        (void)madvise(at.buffer, PLAIN_BYTES, MADV_HUGEPAGE);
+        (void)madvise(buffer, PLAIN_BYTES, MADV_HUGEPAGE);
 #endif
-        memset(at.buffer, 1, PLAIN_BYTES);
-        code = run_tokens(asked, model, session, ids, &at, out, error);
+        memset(buffer, 1, PLAIN_BYTES);
+        code = run_tokens(asked, model, session, ids, buffer, out, error);
     }
     flashinfer_session_destroy(session);
     (void)flashinfer_model_close(model);
-    if (at.buffer != MAP_FAILED) (void)munmap(at.buffer, PLAIN_BYTES);
+    if (buffer != MAP_FAILED) (void)munmap(buffer, PLAIN_BYTES);
     free(ids);
     return code;
 }
@@ -183,7 +185,7 @@ static double quantile(double *values, uint32_t count, double share)
 
 static void report(const request *asked, const figures *of)
 {
-    double part = (double)PLAIN_BYTES / PLAIN_PARTS, tokens = (double)of->stats.tokens;
+    double part = (double)PLAIN_PART_BYTES, tokens = (double)of->stats.tokens;
     double median_s = quantile(of->step_s, asked->tokens, 0.5),
            best_s = quantile(of->step_s, asked->tokens, 0.1);
     double rate = part / quantile(of->plain_s, asked->tokens, 0.5),

@@ -5,6 +5,7 @@
  */
 #include "probe/probe.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "kernels/kernels.h"
@@ -14,6 +15,9 @@
 #define COLUMNS 4096u /* of the matrix: the width of a 7B model */
 #define ROW_BYTES (COLUMNS * 2u)
 #define LANES 8u /* sums side by side, so that adding does not wait */
+#define STREAMS 8u
+#define AHEAD_BYTES 1024u
+#define ROW_GRAIN 16u /* rows that a thread takes at least */
 #define PIECE_ROWS (FLIN_PROBE_READS_BYTES / ROW_BYTES)
 
 typedef struct rates {
@@ -22,8 +26,8 @@ typedef struct rates {
     uint32_t fill_row; /* where fill() begins; it fills PIECE_ROWS */
     const flin_kernels *kernels;
     float x[COLUMNS];
-    float *y;                             /* (rows) */
-    uint64_t sums[FLIN_POOL_THREADS_MAX]; /* so that reading cannot be left out */
+    float *y;             /* (rows) */
+    _Atomic uint64_t sum; /* so that reading cannot be left out */
 } rates;
 
 /* Halves of either sign between 1/4 and 1/2: no denormals, no infinities. */
@@ -54,40 +58,41 @@ static void fill_until(flin_pool *pool, rates *at, uint32_t rows_max, uint64_t u
     } while (at->rows + PIECE_ROWS <= rows_max && flin_now_ns() < until_ns);
 }
 
-static void read_all(void *context, uint32_t index, uint32_t count)
+/* As many streams as matrices are read in: with fewer, memory waits for the cores. */
+static void read_rows(void *context, uint32_t begin, uint32_t end)
 {
     rates *at = context;
+    const uint64_t stream = (uint64_t)(end - begin) * (ROW_BYTES / STREAMS);
+    const uint8_t *first = at->memory + (uint64_t)begin * ROW_BYTES;
     uint64_t sums[LANES] = {0};
-    uint32_t begin, end;
-    const uint64_t *words;
-    uint64_t words_count;
 
-    flin_pool_share(at->rows, 1, index, count, &begin, &end);
-    words = (const uint64_t *)(const void *)(at->memory + (uint64_t)begin * ROW_BYTES);
-    words_count = (uint64_t)(end - begin) * (ROW_BYTES / sizeof *words);
-    for (uint64_t place = 0; place < words_count; place += LANES)
-        for (uint32_t lane = 0; lane < LANES; lane++) sums[lane] += words[place + lane];
-    for (uint32_t lane = 0; lane < LANES; lane++) at->sums[index] += sums[lane];
+    for (uint64_t place = 0; place < stream; place += sizeof sums)
+        for (uint32_t k = 0; k < STREAMS; k++) {
+            const uint8_t *here = first + k * stream + place;
+            const uint64_t *words = (const uint64_t *)(const void *)here;
+            __builtin_prefetch(here + AHEAD_BYTES);
+            for (uint32_t lane = 0; lane < LANES; lane++) sums[lane] += words[lane];
+        }
+    for (uint32_t lane = 1; lane < LANES; lane++) sums[0] += sums[lane];
+    atomic_fetch_add(&at->sum, sums[0]);
 }
 
-static void multiply(void *context, uint32_t index, uint32_t count)
+static void multiply(void *context, uint32_t begin, uint32_t end)
 {
     const rates *at = context;
-    uint32_t begin, end;
 
-    flin_pool_share(at->rows, 1, index, count, &begin, &end);
     at->kernels->matvec[FLIN_F16](at->memory + (uint64_t)begin * ROW_BYTES, end - begin, COLUMNS,
                                   at->x, NULL, at->y + begin);
 }
 
-static uint64_t best_rate(flin_pool *pool, flin_pool_task task, rates *at, uint64_t until_ns)
+static uint64_t best_rate(flin_pool *pool, flin_pool_part task, rates *at, uint64_t until_ns)
 {
     uint64_t bytes = (uint64_t)at->rows * ROW_BYTES, best_ns = UINT64_MAX;
 
     do {
         uint64_t begin_ns = flin_now_ns(), took_ns;
 
-        flin_pool_run(pool, task, at);
+        flin_pool_split(pool, at->rows, ROW_GRAIN, task, at);
         took_ns = flin_now_ns() - begin_ns;
         if (took_ns < best_ns) best_ns = took_ns;
     } while (flin_now_ns() < until_ns);
@@ -124,7 +129,7 @@ int flin_probe_measure_rates(flin_probe *probe, uint64_t until_ns, flashinfer_er
     code = flin_pool_open(&pool, probe->options.threads, error);
     if (code == 0) {
         fill_until(&pool, at, rows, begin_ns + part_ns);
-        result->dram_bytes_per_s = best_rate(&pool, read_all, at, begin_ns + 2 * part_ns);
+        result->dram_bytes_per_s = best_rate(&pool, read_rows, at, begin_ns + 2 * part_ns);
         result->matvec_bytes_per_s = best_rate(&pool, multiply, at, until_ns);
         result->threads = probe->options.threads;
         result->kernels = number_of(at->kernels);

@@ -73,6 +73,7 @@ void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token)
     cache->wave++;
     cache->token = (uint32_t)token;
     own->victim_next = own->victim_count = 0; /* some of them may be wanted now */
+    own->stale = 1;
     if (cache->window_tokens == 0) return;
     for (uint32_t neuron = 0; neuron < cache->neurons; neuron++)
         if (own->entries[neuron].slot != NONE && flin_policy_expired(cache, layer, neuron))
@@ -108,6 +109,13 @@ static uint32_t find_victim(flin_cache *cache, uint32_t layer, uint32_t *neuron)
     return flin_policy_next_victim(cache, layer, neuron);
 }
 
+/* Layers that had all they wanted have not listed whom they can spare. */
+static void list_stale(flin_cache *cache)
+{
+    for (uint32_t i = 0; i < cache->layer_count && !flin_policy_has_shares(cache); i++)
+        if (cache->layers[i].stale) flin_policy_list_victims(cache, i, VICTIMS_MIN);
+}
+
 void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count)
 {
     uint32_t neuron = 0, from, most = 2 * count;
@@ -116,6 +124,7 @@ void flin_cache_make_room(flin_cache *cache, uint32_t layer, uint32_t count)
     if (flin_cache_room(cache, layer) >= count) return;
     if (most < VICTIMS_MIN) most = VICTIMS_MIN;
     flin_policy_list_victims(cache, layer, most);
+    list_stale(cache);
     while (flin_cache_room(cache, layer) < count) {
         from = find_victim(cache, layer, &neuron);
         assert(from != NONE);

@@ -50,6 +50,7 @@ typedef struct flin_cache_layer {
     uint32_t used;         /* slots that hold a neuron of this layer */
     uint32_t victim_count; /* of victims */
     uint32_t victim_next;  /* the first that has not left */
+    uint32_t stale;        /* 1: a wave has begun since victims were listed */
     flin_victim *victims;  /* (victims_max) ascending by score, valid until the layer's next wave */
     flin_cache_entry *entries; /* (neurons) */
 } flin_cache_layer;

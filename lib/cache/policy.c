@@ -146,6 +146,7 @@ void flin_policy_list_victims(flin_cache *cache, uint32_t layer, uint32_t most)
     sort_ascending(heap, count);
     own->victim_count = count;
     own->victim_next = 0;
+    own->stale = 0;
 }
 
 static const flin_victim *next_of(flin_cache_layer *own)

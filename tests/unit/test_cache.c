@@ -243,6 +243,27 @@ static void a_full_cache_lists_nobody_without_need(void **state)
     close_cache(&cache);
 }
 
+/* What a layer wanted once and now does without goes to layers that miss, though it never misses anything itself. */
+static void a_layer_of_hits_gives_slots_away(void **state)
+{
+    flin_cache cache = open_cache(FLASHINFER_CACHE_BALANCED, 0, 60);
+    uint32_t ids[NEURONS], missed = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < NEURONS; i++) ids[i] = i;
+    for (uint32_t token = 1; token < 200; token++) {
+        if (token == 1) missed = want(&cache, 0, token, ids, 40);
+        if (token == 1) missed += want(&cache, 1, token, ids, 10) + want(&cache, 2, token, ids, 10);
+        if (token == 1) continue;
+        missed = want(&cache, 0, token, ids, 4);
+        for (uint32_t layer = 1; layer < LAYERS; layer++) /* two sets of eight in turn */
+            missed += want(&cache, layer, token, ids + token % 2 * 8, 8);
+        check(&cache);
+    }
+    assert_int_equal(missed, 0);
+    close_cache(&cache);
+}
+
 static void shrinking_keeps_the_best(void **state)
 {
     flin_cache cache = open_cache(FLASHINFER_CACHE_BALANCED, 0, 90);
@@ -273,6 +294,7 @@ int main(void)
         cmocka_unit_test(busy_layers_get_more_slots),
         cmocka_unit_test(a_wave_takes_all),
         cmocka_unit_test(a_full_cache_lists_nobody_without_need),
+        cmocka_unit_test(a_layer_of_hits_gives_slots_away),
         cmocka_unit_test(shrinking_keeps_the_best),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

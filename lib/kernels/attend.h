@@ -3,9 +3,9 @@
  *
  * Owns: the order of positions, and when memory is asked for keys and values. Refuses: arithmetic.
  *
- * A cache that keeps all heads of a position together has the positions of one head a power of two apart: few of
- * their lines fit the first cache at a time, and the hardware sees no stream. So rows are asked for some positions
- * ahead, into the second cache, from keys on to values and from values to the next keys.
+ * Keys and values of a head are two streams of short rows in turn, which the hardware is slow to follow; where a cache
+ * keeps all heads of a position together it sees none at all. So rows are asked for some positions ahead, into the
+ * second cache, from keys on to values and from values to the next keys.
  */
 #ifndef FLIN_KERNELS_ATTEND_H
 #define FLIN_KERNELS_ATTEND_H

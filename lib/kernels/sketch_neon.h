@@ -120,7 +120,6 @@ INLINE void add_block(int bits, const uint8_t *planes, const uint8_t *scales, ui
     int8x16_t level[GROUPS];
     int32x4_t scale[QUARTERS];
 
-    for (int p = 0; p < bits; p++) __builtin_prefetch(planes + FLIN_SKETCH_AHEAD_BYTES + 64 * p);
     spread_scales(scales, scale);
 #pragma GCC unroll 4
     for (int q = 0; q < QUARTERS; q++) {

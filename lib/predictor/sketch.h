@@ -75,8 +75,8 @@ extern const uint8_t flin_sketch_zero[4];
 /* How far ahead of what is summed kernels ask for a tile. */
 #define FLIN_SKETCH_AHEAD_BYTES 1024
 
-/* With each block of a tile, as many lines as a block has on average: planes, and with every fourth its scales. So the
-   next tile's scales have been asked for, too, when a tile ends. first: the tile's first planes. */
+/* With each block of a tile, as many lines as its planes are, and with every fourth one for four blocks' scales: all of a
+   tile but its first line. So the next tile's scales have been asked for when a tile ends. first: the tile's planes. */
 static inline void flin_sketch_ahead(const uint8_t *first, uint32_t bits, uint32_t block)
 {
     const uint8_t *at = first + FLIN_SKETCH_AHEAD_BYTES + 64 * (uint64_t)(block * bits + block / 4);

@@ -17,7 +17,7 @@
 #define LANES 8u /* sums side by side, so that adding does not wait */
 #define STREAMS 8u
 #define AHEAD_BYTES 1024u
-#define ROW_GRAIN 16u /* rows that a thread takes at least */
+#define ROW_GRAIN 16u /* rows: parts are cut at multiples of it */
 #define PIECE_ROWS (FLIN_PROBE_READS_BYTES / ROW_BYTES)
 
 typedef struct rates {

@@ -9,7 +9,7 @@
 
 #include "util/clock.h"
 
-#define SPIN_NS 100000u  /* of checking before sleeping; waking takes as long */
+#define SPIN_NS 100000u /* of checking before sleeping; being woken takes half as long */
 #define SPIN_ROUNDS 64u /* between two looks at the clock */
 
 #define COUNT_DEFAULT_MAX 16u

@@ -42,7 +42,7 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
 
-/* Part [begin, end) of a whole; called more than once by each thread. */
+/* Part [begin, end) of a whole; a thread may have none or several. */
 typedef void (*flin_pool_part)(void *context, uint32_t begin, uint32_t end);
 
 /* [0, total) in parts cut at multiples of `grain`, for work whose parts do not depend on each other, bit for bit. Each

@@ -108,7 +108,7 @@ static void sleep_over_a_share(void *context, uint32_t begin, uint32_t end)
     const uint32_t shared = at->total * 3 / 4;
 
     if (begin == shared / 2) {
-        rest(50000000);
+        rest(300000000);
         atomic_store(&at->threads[2], 1);
     }
     if (begin >= shared) atomic_fetch_add(&at->threads[atomic_load(&at->threads[2])], 1);

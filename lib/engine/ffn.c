@@ -9,8 +9,7 @@
 #include "engine/model.h"
 #include "util/clock.h"
 
-#define EXPECT_AHEAD                                                                               \
-    16u /* neurons of a wave: their entries come from memory while others are looked up */
+#define EXPECT_AHEAD 16u /* neurons whose entries are on their way while others are looked up */
 
 /* One wave: neurons ids[0..count) of the layer, at most as many as there are slots. */
 typedef struct wave {

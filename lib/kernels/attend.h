@@ -3,9 +3,9 @@
  *
  * Owns: the order of positions, and when memory is asked for keys and values. Refuses: arithmetic.
  *
- * Keys and values of a head are two streams of short rows in turn, which the hardware is slow to follow; where a cache
- * keeps all heads of a position together it sees none at all. So rows are asked for some positions ahead, into the
- * second cache, from keys on to values and from values to the next keys.
+ * Keys and values of a head are two streams of short rows, one after the other: too few for the hardware to keep the memory
+ * busy. So a block of positions is gone through as four runs side by side, and rows are asked for well ahead, from keys on
+ * to values. The order depends on the number of positions alone.
  */
 #ifndef FLIN_KERNELS_ATTEND_H
 #define FLIN_KERNELS_ATTEND_H
@@ -14,10 +14,11 @@
 
 #include "kernels/view.h"
 
+#define FLIN_ATTEND_SIDES 4u
 #define FLIN_ATTEND_KEYS 8u    /* of one call */
 #define FLIN_ATTEND_VALUES 16u /* of one call */
-/* Rows asked for ahead; measured: more or fewer are slower, and so is the first cache. */
-#define FLIN_ATTEND_AHEAD 16u
+/* Rows asked for ahead; measured: 16 to 96 differ little, two or eight runs and the second cache are slower. */
+#define FLIN_ATTEND_AHEAD 32u
 /* Bytes of a row; longer ones are faster by what dot products and sums ask for themselves. */
 #define FLIN_ATTEND_SHORT 256u
 
@@ -38,31 +39,55 @@ typedef struct flin_attend_by {
 typedef struct flin_head {
     const uint8_t *keys, *values;
     uint64_t step_bytes, row_bytes;
-    uint32_t count, dim;
+    uint32_t dim;
 } flin_head;
 
-/* Keys and values are gone through in turn, a block of positions of each. Asks for `count` rows of that order from
-   `from` on. */
-static inline void flin_attend_ask(const flin_head *h, uint64_t from, uint32_t count)
+/* Rows of positions [first, first + count) in the order they are taken in: the first of every run, the second of every
+   run, and so on. */
+static inline void flin_attend_order(const flin_head *h, const uint8_t *rows, uint32_t first,
+                                     uint32_t count, const void **order)
 {
-    const uint64_t block = from / (2 * FLIN_ATTEND_POSITIONS);
-    const uint64_t at = from % (2 * FLIN_ATTEND_POSITIONS);
-    const uint64_t position = block * FLIN_ATTEND_POSITIONS + at % FLIN_ATTEND_POSITIONS;
-    const uint8_t *rows = at < FLIN_ATTEND_POSITIONS ? h->keys : h->values;
+    const uint32_t run = (count + FLIN_ATTEND_SIDES - 1) / FLIN_ATTEND_SIDES;
 
-    for (uint64_t p = position; p < position + count && p < h->count; p++)
-        for (uint64_t byte = 0; byte < h->row_bytes; byte += 64)
-            __builtin_prefetch(rows + p * h->step_bytes + byte, 0, 2);
+    for (uint32_t at = 0; at < run; at++)
+        for (uint32_t p = at; p < count; p += run)
+            *order++ = rows + (uint64_t)(first + p) * h->step_bytes;
 }
 
-/* `most` rows from `position` on, or as many as are left. */
-static inline flin_view flin_head_rows(const flin_head *h, const uint8_t *rows, uint32_t position,
-                                       uint32_t left, uint32_t most, uint32_t asked)
+/* Ask for rows [from, from + count) of an order that has `end`. */
+static inline void flin_attend_ask(const flin_head *h, const void *const *order, uint32_t from,
+                                   uint32_t count, uint32_t end)
 {
-    const flin_view view = {NULL, rows + (uint64_t)position * h->step_bytes, h->step_bytes,
-                            left < most ? left : most, asked};
+    for (uint32_t p = from; p < from + count && p < end; p++)
+        for (uint64_t byte = 0; byte < h->row_bytes; byte += 64)
+            __builtin_prefetch((const uint8_t *)order[p] + byte);
+}
 
-    return view;
+/* Positions [first, first + count): at most FLIN_ATTEND_POSITIONS. Rows are handed to the overlay a few at a time if they
+   are asked for here. */
+static inline void flin_attend_block(const flin_attend_by *by, const flin_head *h, const void *q,
+                                     uint32_t first, uint32_t count, flin_softmax *at,
+                                     float *scores, float *out)
+{
+    const uint32_t asks = h->row_bytes <= FLIN_ATTEND_SHORT;
+    const uint32_t keys = asks ? FLIN_ATTEND_KEYS : count,
+                   values = asks ? FLIN_ATTEND_VALUES : count;
+    const void *order[2 * FLIN_ATTEND_POSITIONS];
+
+    flin_attend_order(h, h->keys, first, count, order);
+    flin_attend_order(h, h->values, first, count, order + count);
+    for (uint32_t p = 0; p < count; p += keys) {
+        const flin_view rows = {order + p, NULL, 0, count - p < keys ? count - p : keys, asks};
+        if (asks) flin_attend_ask(h, order, p + FLIN_ATTEND_AHEAD, keys, 2 * count);
+        by->dot(&rows, h->dim, q, scores + p);
+    }
+    by->soften(at, scores, count, out, h->dim);
+    for (uint32_t p = 0; p < count; p += values) {
+        const flin_view rows = {order + count + p, NULL, 0, count - p < values ? count - p : values,
+                                asks};
+        if (asks) flin_attend_ask(h, order, count + p + FLIN_ATTEND_AHEAD, values, 2 * count);
+        by->add(&rows, scores + p, 0, h->dim, out);
+    }
 }
 
 /* q: floats or levels */
@@ -70,33 +95,16 @@ static inline void flin_attend(const flin_attend_by *by, enum flin_type type, co
                                const void *keys, const void *values, uint32_t count,
                                uint32_t stride, uint32_t head_dim, float *scores, float *out)
 {
-    const flin_head h = {
-        keys,  values,  flin_type_bytes(type, stride), flin_type_bytes(type, head_dim),
-        count, head_dim};
-    const uint32_t asks = h.row_bytes <= FLIN_ATTEND_SHORT;
-    const uint32_t keys_step = asks ? FLIN_ATTEND_KEYS : FLIN_ATTEND_POSITIONS;
-    const uint32_t values_step = asks ? FLIN_ATTEND_VALUES : FLIN_ATTEND_POSITIONS;
+    const flin_head h = {keys, values, flin_type_bytes(type, stride),
+                         flin_type_bytes(type, head_dim), head_dim};
     flin_softmax at = {-INFINITY, 0};
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    if (asks) flin_attend_ask(&h, 0, FLIN_ATTEND_AHEAD);
     for (uint32_t first = 0; first < count; first += FLIN_ATTEND_POSITIONS) {
-        const uint32_t left = count - first,
-                       here = left < FLIN_ATTEND_POSITIONS ? left : FLIN_ATTEND_POSITIONS;
-        const uint64_t soon = 2 * (uint64_t)first + FLIN_ATTEND_AHEAD;
-
-        for (uint32_t p = 0; p < here; p += keys_step) {
-            const flin_view rows = flin_head_rows(&h, h.keys, first + p, here - p, keys_step, asks);
-            if (asks) flin_attend_ask(&h, soon + p, keys_step);
-            by->dot(&rows, head_dim, q, scores + p);
-        }
-        by->soften(&at, scores, here, out, head_dim);
-        for (uint32_t p = 0; p < here; p += values_step) {
-            const flin_view rows =
-                flin_head_rows(&h, h.values, first + p, here - p, values_step, asks);
-            if (asks) flin_attend_ask(&h, soon + FLIN_ATTEND_POSITIONS + p, values_step);
-            by->add(&rows, scores + p, 0, head_dim, out);
-        }
+        const uint32_t left = count - first;
+        flin_attend_block(by, &h, q, first,
+                          left < FLIN_ATTEND_POSITIONS ? left : FLIN_ATTEND_POSITIONS, &at, scores,
+                          out);
     }
     for (uint32_t c = 0; count != 0 && c < head_dim; c++) out[c] /= at.total;
 }

@@ -78,7 +78,7 @@ enum flin_pairs {
     FLIN_PAIRS_NEIGHBOURS = 1 /* 2 i with 2 i + 1 (GPT-J, Llama in Meta's) */
 };
 
-#define FLIN_ATTEND_POSITIONS 64u /* that attention looks at together */
+#define FLIN_ATTEND_POSITIONS 1024u /* that attention looks at together */
 
 /* Scratch of one attend(). */
 static inline uint64_t flin_attend_bytes(uint64_t head_dim)

@@ -1052,6 +1052,7 @@ static void attention(void **state)
             check_head(kernels, type, count, whole(type, count % 2 ? 64 : 80),
                        count % 4 == 0 ? 100.0f : 1.0f);
         check_head(kernels, type, 1500, 64, 1.0f);
+        check_head(kernels, type, 2 * FLIN_ATTEND_POSITIONS + 1, 64, 1.0f);
         check_head(kernels, type, 1023, 128, 10.0f);
     }
 }
@@ -1060,7 +1061,7 @@ static void attention(void **state)
 static void exponentials(void **state)
 {
     const flin_kernels *kernels = table_of(state);
-    static _Alignas(64) uint8_t scratch[1024];
+    static _Alignas(64) uint8_t scratch[8192];
 
     for (uint32_t i = 0; i < 4000; i++) {
         float *keys = place(AREA_ROWS, 2 * sizeof *keys, 0), values[2] = {1.0f, 0.0f};
@@ -1080,18 +1081,19 @@ static void exponentials(void **state)
 static void running_softmax(void **state)
 {
     const flin_kernels *kernels = table_of(state);
-    static _Alignas(64) uint8_t scratch[1024];
-    static float keys[1000], values[1000];
+    static _Alignas(64) uint8_t scratch[8192];
+    const uint32_t dead = FLIN_ATTEND_POSITIONS + 2;
+    static float keys[3000], values[3000];
 
     for (uint32_t i = 0; i < 300; i++) {
-        uint32_t count = 1 + random_below(1000);
+        uint32_t count = 1 + random_below(3000);
         double total = 0, weighed = 0, bound;
-        float q = 1.0f, out, slope = (float)(int)(i % 3 - 1) * 0.3f;
+        float q = 1.0f, out, slope = (float)(int)(i % 3 - 1) * 0.1f;
 
         for (uint32_t p = 0; p < count; p++) {
             keys[p] = slope * (float)p + random_float();
             values[p] = random_float();
-            if (i % 5 == 0 && p < 130) keys[p] = -INFINITY; /* whole runs that weigh nothing */
+            if (i % 5 == 0 && p < dead) keys[p] = -INFINITY; /* a whole block that weighs nothing */
         }
         kernels->attend[FLIN_F32](&q, keys, values, count, 1, 1, scratch, &out);
         for (uint32_t p = 0; p < count; p++) {
@@ -1099,7 +1101,7 @@ static void running_softmax(void **state)
             total += weight, weighed += weight * (double)values[p];
         }
         bound = ((double)count / 4 + 400) * UNIT; /* of scores up to 300, and the scaling down */
-        if (i % 5 == 0 && count <= 130)
+        if (i % 5 == 0 && count <= dead)
             assert_true(isnan(out));
         else
             assert_close((double)out, weighed / total, bound, "running softmax", count);

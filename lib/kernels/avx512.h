@@ -17,6 +17,7 @@
 /* How far ahead rows are asked for. Measured: a page or more ahead is slower, because the hardware
    then fetches less by itself. */
 #define AHEAD_BYTES 1024u
+#define AHEAD_SCATTERED 512u /* of quantised rows in random places: they are short */
 
 typedef enum flin_type type_t;
 

@@ -164,7 +164,7 @@ INLINE void add_group(const void *const *row, const void *const *next, const flo
 {
     const uint64_t first = (uint64_t)(begin / FLIN_BLOCK) * block_bytes(type);
     const uint64_t last = (uint64_t)(end / FLIN_BLOCK) * block_bytes(type);
-    const uint64_t ahead = AHEAD_BYTES < last - first ? AHEAD_BYTES : last - first;
+    const uint64_t ahead = AHEAD_SCATTERED < last - first ? AHEAD_SCATTERED : last - first;
     float scale[ADDED][4];
     uint32_t c = begin;
 

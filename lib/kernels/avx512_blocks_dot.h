@@ -134,13 +134,13 @@ INLINE void ask8(const void *const row[8], uint64_t at, type_t type)
 }
 
 /* Eight rows side by side share the loads of levels; so many streams are what keeps the memory busy.
-   next: the eight rows after them, NULL if nothing is to be asked for. */
-INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t cols,
+   next: the eight rows after them, NULL if nothing is to be asked for; most: bytes to ask ahead. */
+INLINE __m256 dot8(const void *const row[8], const void *const *next, uint64_t most, uint32_t cols,
                    const flin_avx512_levels *x, type_t type)
 {
     const uint32_t blocks = cols / FLIN_BLOCK, group_bytes = GROUP * block_bytes(type);
     const uint64_t row_bytes = (uint64_t)blocks * block_bytes(type);
-    const uint64_t ahead = AHEAD_BYTES < row_bytes ? AHEAD_BYTES : row_bytes;
+    const uint64_t ahead = most < row_bytes ? most : row_bytes;
     uint64_t at = 0;
     uint32_t b = 0;
     __m512 sum[8];
@@ -159,15 +159,17 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
 /* y[i] = row i . x */
 INLINE void dot_all(const flin_view *rows, uint32_t cols, const void *x, float *y, type_t type)
 {
+    const uint64_t most = rows->scattered != NULL ? AHEAD_SCATTERED : AHEAD_BYTES;
+
     for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
         const void *row[FLIN_VIEW_SIDE], *next[FLIN_VIEW_SIDE];
         float sums[FLIN_VIEW_SIDE];
 
         flin_view_gather(rows, round, row, next);
         if (rows->asked)
-            _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
+            _mm256_storeu_ps(sums, dot8(row, NULL, most, cols, x, type));
         else
-            _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
+            _mm256_storeu_ps(sums, dot8(row, next, most, cols, x, type));
         flin_view_put(rows, round, sums, y);
     }
 }

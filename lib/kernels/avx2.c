@@ -404,6 +404,7 @@ const flin_kernels flin_kernels_avx2 = {
     .attend = {[FLIN_F32] = flin_avx2_attend_f32,
                [FLIN_F16] = flin_avx2_attend_f16,
                [FLIN_Q8_0] = flin_avx2_attend_q8_0},
+    .sketch_input = flin_sketch_input_avx2,
     .sketch_mask = flin_sketch_mask_avx2,
     .sketch_scores = flin_sketch_scores_avx2,
 };

@@ -142,8 +142,12 @@ typedef struct flin_kernels {
                                     uint32_t count, uint32_t stride, uint32_t head_dim,
                                     void *scratch, float *out);
 
+    /* levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0) = x (cols) quantised; returns their scale. Values that are
+       not finite count as 0. The same bits in every table. */
+    float (*sketch_input)(const struct flin_sketch *sketch, const float *x, int8_t *levels);
+
     /* Predicted neurons of rows [begin, end) as bits: mask[i / 64] bit i % 64; begin and end
-       multiples of 64 or the row count. levels: the input quantised by flin_sketch_input(). */
+       multiples of 64 or the row count. levels, scale: of sketch_input. */
     void (*sketch_mask)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                         uint32_t begin, uint32_t end, uint64_t *mask);
 
@@ -174,6 +178,10 @@ void flin_sketch_scores_avx2(const struct flin_sketch *sketch, const int8_t *lev
                              uint32_t begin, uint32_t end, float *scores);
 void flin_sketch_scores_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                                uint32_t begin, uint32_t end, float *scores);
+
+float flin_sketch_input(const struct flin_sketch *sketch, const float *x, int8_t *levels);
+float flin_sketch_input_avx2(const struct flin_sketch *sketch, const float *x, int8_t *levels);
+float flin_sketch_input_avx512(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 
 /* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The last
    takes VNNI and VBMI where the CPU has them, as _vbmi does always, _vnni the first, and _bw neither. */

@@ -595,6 +595,7 @@ const flin_kernels flin_kernels_neon = {
     .rotate = rotate,
     .attend =
         {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16, [FLIN_Q8_0] = flin_neon_attend_q8_0},
+    .sketch_input = flin_sketch_input,
     .sketch_mask = flin_sketch_mask_neon,
     .sketch_scores = flin_sketch_scores_neon,
 };
@@ -618,6 +619,7 @@ const flin_kernels flin_kernels_neon_dotprod = {
     .rotate = rotate,
     .attend =
         {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16, [FLIN_Q8_0] = flin_dotprod_attend_q8_0},
+    .sketch_input = flin_sketch_input,
     .sketch_mask = flin_sketch_mask_neon_dotprod,
     .sketch_scores = flin_sketch_scores_neon_dotprod,
 };

@@ -277,6 +277,7 @@ const flin_kernels flin_kernels_ref = {
     .rotate = flin_ref_rotate,
     .attend =
         {[FLIN_F32] = attend_f32, [FLIN_F16] = attend_f16, [FLIN_Q8_0] = flin_ref_attend_q8_0},
+    .sketch_input = flin_sketch_input,
     .sketch_mask = flin_sketch_mask_ref,
     .sketch_scores = flin_sketch_scores_ref,
 };

@@ -9,6 +9,7 @@
 
 #include "kernels/kernels.h"
 #include "predictor/sketch.h"
+#include "predictor/sketch_input.h"
 
 #define GROUPS 8     /* of four inputs in a block */
 #define HALF_ROWS 8u /* rows of a tile in one register */
@@ -132,4 +133,9 @@ void flin_sketch_scores_avx2(const flin_sketch *sketch, const int8_t *levels, fl
     static const flin_sketch_tile_sums sums[4] = {sum_1, sum_2, sum_3, sum_4};
 
     flin_sketch_scores_by(sums[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
+}
+
+float flin_sketch_input_avx2(const flin_sketch *sketch, const float *x, int8_t *levels)
+{
+    return flin_sketch_input_here(sketch, x, levels);
 }

@@ -8,6 +8,7 @@
 
 #include "kernels/kernels.h"
 #include "predictor/sketch.h"
+#include "predictor/sketch_input.h"
 
 #define GROUPS 8 /* of four inputs in a block */
 #define ROWS FLIN_SKETCH_TILE_ROWS
@@ -238,4 +239,9 @@ void flin_sketch_scores_avx512(const flin_sketch *sketch, const int8_t *levels, 
                                uint32_t begin, uint32_t end, float *scores)
 {
     flin_sketch_scores_by(choose()[sketch->bits - 1], sketch, levels, scale, begin, end, scores);
+}
+
+float flin_sketch_input_avx512(const flin_sketch *sketch, const float *x, int8_t *levels)
+{
+    return flin_sketch_input_here(sketch, x, levels);
 }

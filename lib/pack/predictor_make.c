@@ -278,7 +278,7 @@ int flin_predictor_scores(const flashinfer_predictor *predictor, uint32_t layer,
     levels = malloc(flin_round_up(predictor->width, FLIN_SKETCH_BLOCK));
     if (levels == NULL)
         return flin_fail(error, FLASHINFER_ENOMEM, "no memory for %u inputs", predictor->width);
-    scale = flin_sketch_input(&made->sketch, x, levels);
+    scale = predictor->kernels->sketch_input(&made->sketch, x, levels);
     predictor->kernels->sketch_scores(&made->sketch, levels, scale, 0, predictor->neurons, scores);
     free(levels);
     return 0;

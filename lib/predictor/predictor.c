@@ -45,7 +45,8 @@ static void run_sketch(void *context, uint32_t begin, uint32_t end)
 
 static void mask_by_sketch(flin_predictor *predictor, const flin_sketch *sketch, const float *x)
 {
-    sketch_task task = {predictor, sketch, flin_sketch_input(sketch, x, predictor->levels)};
+    sketch_task task = {predictor, sketch,
+                        predictor->kernels->sketch_input(sketch, x, predictor->levels)};
 
     flin_pool_split(predictor->pool, predictor->neurons, SHARE_GRAIN, run_sketch, &task);
 }

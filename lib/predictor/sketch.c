@@ -5,6 +5,7 @@
  * Owns: what the bytes mean. Refuses: making them (sketch_make.c), speed (kernels/sketch_*.c).
  */
 #include "predictor/sketch.h"
+#include "predictor/sketch_input.h"
 
 #include <float.h>
 #include <math.h>
@@ -17,7 +18,6 @@
 #define BLOCK FLIN_SKETCH_BLOCK
 #define GROUPS (BLOCK / 4)
 #define PLANE_BYTES 64u
-#define LEVEL_MAX 127 /* of the input */
 
 /* The values that leave the least squared error on blocks of Gaussian weights, rounded to small
    integers: +-1;
@@ -143,58 +143,9 @@ int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *er
 
 /* --------------------------------------------------------------------------------------- input */
 
-#define MAGNITUDE 0x7fffffffu
-#define INFINITE 0x7f800000u /* and above: no number */
-
-static uint32_t bits_of(float value)
+float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *levels)
 {
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits)
-{
-    float value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* 0 for an input that is no number. Magnitudes compare as integers do, and without branches a compiler vectorises
-   this: one thread runs it while the others wait. */
-static uint32_t scaled_bits(float x, float column_scale)
-{
-    uint32_t bits = bits_of(x * column_scale);
-
-    return bits & (0u - (uint32_t)((bits & MAGNITUDE) < INFINITE));
-}
-
-float flin_sketch_input(const flin_sketch *sketch, const float *restrict x, int8_t *restrict levels)
-{
-    const float *restrict scale = sketch->column_scale;
-    uint32_t cols = sketch->cols, padded = flin_sketch_blocks(cols) * BLOCK, largest = 0;
-    float peak, per_level;
-
-    for (uint32_t i = 0; i < cols; i++) {
-        int32_t size = (int32_t)(scaled_bits(x[i], scale[i]) & MAGNITUDE);
-        largest = size > (int32_t)largest ? (uint32_t)size : largest;
-    }
-    peak = float_of(largest);
-    memset(levels, 0, padded);
-    if (peak < 1e-30f) return 0; /* its reciprocal could overflow */
-    per_level = LEVEL_MAX / peak;
-    for (uint32_t i = 0; i < cols; i++) {
-        /* Two statements: a compiler that fused them would round differently. Halves go away from
-         * zero. */
-        float value = float_of(scaled_bits(x[i], scale[i])) * per_level;
-        value += float_of(bits_of(0.5f) | (bits_of(value) & ~MAGNITUDE));
-        int level = (int)value;
-        level = level > LEVEL_MAX ? LEVEL_MAX : level;
-        levels[i] = (int8_t)(level < -LEVEL_MAX ? -LEVEL_MAX : level);
-    }
-    return peak / LEVEL_MAX;
+    return flin_sketch_input_here(sketch, x, levels);
 }
 
 /* --------------------------------------------------------------------------------------- score */
@@ -222,16 +173,28 @@ static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t f
     return bits;
 }
 
-/* start: (blocks), see flin_sketch_tile_sums */
+/* The sum of eight levels: bytes made positive, added as pairs, as four numbers of 16 bits. */
+static uint64_t pairs_of(const int8_t *levels)
+{
+    const uint64_t even = 0x00ff00ff00ff00ffu;
+    uint64_t bytes;
+
+    memcpy(&bytes, levels, sizeof bytes);
+    bytes ^= 0x8080808080808080u; /* 128 more each */
+    return (bytes & even) + (bytes >> 8 & even);
+}
+
+/* start: (blocks), see flin_sketch_tile_sums. Every thread does this for every part: it must not take long. */
 static void make_start(const flin_sketch *sketch, uint32_t blocks, const int8_t *restrict levels,
                        int32_t *restrict start)
 {
     const int32_t zero = flin_sketch_zero[sketch->bits - 1];
 
     for (uint32_t block = 0; block < blocks; block++, levels += BLOCK) {
-        int32_t sum = 0;
-        for (uint32_t i = 0; i < BLOCK; i++) sum += levels[i];
-        start[block] = -sum * zero;
+        uint64_t pairs = 0;
+        for (uint32_t i = 0; i < BLOCK; i += 8) pairs += pairs_of(levels + i);
+        start[block] =
+            ((int32_t)(pairs * 0x0001000100010001u >> 48) - 128 * (int32_t)BLOCK) * -zero;
     }
 }
 

@@ -57,10 +57,6 @@ uint64_t flin_sketch_tile_bytes(uint32_t cols, uint32_t bits);
    flin_sketch_bytes() gives. */
 int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *error);
 
-/* Quantise the FFN input x (cols) to levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0);
-   returns their scale. Values that are not finite count as 0. */
-float flin_sketch_input(const flin_sketch *sketch, const float *x, int8_t *levels);
-
 /* -------------------------------------------------------- for kernels, sketch_make.c and tests */
 
 /* [bits - 1][index], ascending; each row repeats with period 2^bits. Subtract flin_sketch_zero[bits

@@ -57,25 +57,19 @@ typedef struct lowrank_task {
     const float *x;
 } lowrank_task;
 
-static void run_hidden(void *context, uint32_t index, uint32_t count)
+static void run_hidden(void *context, uint32_t begin, uint32_t end)
 {
     const lowrank_task *task = context;
-    uint32_t begin, end;
 
-    flin_pool_share(task->lowrank->rank, RANK_GRAIN, index, count, &begin, &end);
-    if (begin != end)
-        flin_lowrank_hidden(task->lowrank, task->predictor->kernels, task->x, begin, end,
-                            task->predictor->hidden);
+    flin_lowrank_hidden(task->lowrank, task->predictor->kernels, task->x, begin, end,
+                        task->predictor->hidden);
 }
 
-static void run_scores(void *context, uint32_t index, uint32_t count)
+static void run_scores(void *context, uint32_t begin, uint32_t end)
 {
     const lowrank_task *task = context;
     flin_predictor *predictor = task->predictor;
-    uint32_t begin, end;
 
-    flin_pool_share(predictor->neurons, SHARE_GRAIN, index, count, &begin, &end);
-    if (begin == end) return;
     flin_lowrank_scores(task->lowrank, predictor->kernels, predictor->hidden, begin, end,
                         predictor->activation);
     for (uint32_t first = begin; first < end; first += 64) {
@@ -91,8 +85,8 @@ static void mask_by_lowrank(flin_predictor *predictor, const flin_lowrank *lowra
 {
     lowrank_task task = {predictor, lowrank, x};
 
-    flin_pool_run(predictor->pool, run_hidden, &task);
-    flin_pool_run(predictor->pool, run_scores, &task);
+    flin_pool_split(predictor->pool, lowrank->rank, RANK_GRAIN, run_hidden, &task);
+    flin_pool_split(predictor->pool, predictor->neurons, SHARE_GRAIN, run_scores, &task);
 }
 
 uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
@@ -117,14 +111,11 @@ typedef struct exact_task {
     const void *x;
 } exact_task;
 
-static void run_exact(void *context, uint32_t index, uint32_t count)
+static void run_exact(void *context, uint32_t begin, uint32_t end)
 {
     const exact_task *task = context;
     const flin_rows *rows = task->rows;
-    uint32_t begin, end;
 
-    flin_pool_share(rows->count, SHARE_GRAIN, index, count, &begin, &end);
-    if (begin == end) return;
     task->predictor->kernels->matvec[rows->type](
         rows->memory.base + (uint64_t)begin * rows->row_bytes, end - begin, task->predictor->width,
         task->x, NULL, task->predictor->activation + begin);
@@ -137,7 +128,7 @@ uint32_t flin_predict_exact(flin_predictor *predictor, const flin_rows *rows, co
     uint32_t count = 0;
 
     if (rows->count == 0) return 0;
-    flin_pool_run(predictor->pool, run_exact, &task);
+    flin_pool_split(predictor->pool, rows->count, SHARE_GRAIN, run_exact, &task);
     for (uint32_t neuron = 0; neuron < rows->count; neuron++) {
         float activation = predictor->activation[neuron] + bias[neuron];
         if (!(activation > 0)) continue;

@@ -80,13 +80,18 @@ void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token)
             free_slot(cache, layer, neuron);
 }
 
+void flin_cache_use(flin_cache *cache, uint32_t layer, const uint32_t *neurons, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        flin_policy_use(cache, layer, neurons[i]);
+        cache->layers[layer].entries[neurons[i]].wave = cache->wave;
+    }
+}
+
 uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    flin_cache_entry *entry = &cache->layers[layer].entries[neuron];
-
-    flin_policy_use(cache, layer, neuron);
-    entry->wave = cache->wave;
-    return entry->slot;
+    flin_cache_use(cache, layer, &neuron, 1);
+    return flin_cache_find(cache, layer, neuron);
 }
 
 uint32_t flin_cache_room(const flin_cache *cache, uint32_t layer)

@@ -92,7 +92,7 @@ uint32_t flin_cache_wave_max(const flin_cache *cache);
 /* A wave begins: some neurons of a layer will be wanted by a token. Until the next wave none of them leaves. */
 void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token);
 
-/* Ask memory for what is known of a neuron that will be wanted soon. */
+/* Ask memory for what is known of a neuron that will be looked up soon. */
 static inline void flin_cache_expect(const flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
     const flin_cache_layer *own = &cache->layers[layer];
@@ -101,7 +101,17 @@ static inline void flin_cache_expect(const flin_cache *cache, uint32_t layer, ui
     if (own->extent.rows != NULL) __builtin_prefetch(&own->extent.rows[neuron]);
 }
 
-/* Mark a neuron as wanted by this wave. Returns its slot, or NONE if it is missing. */
+/* A neuron's slot, or NONE if it is missing. */
+static inline uint32_t flin_cache_find(const flin_cache *cache, uint32_t layer, uint32_t neuron)
+{
+    return cache->layers[layer].entries[neuron].slot;
+}
+
+/* Remember that this wave wants neurons, those that are found and those that are missing: before room is made for the
+   latter, else whenever there is time. */
+void flin_cache_use(flin_cache *cache, uint32_t layer, const uint32_t *neurons, uint32_t count);
+
+/* Both for one neuron. */
 uint32_t flin_cache_want(flin_cache *cache, uint32_t layer, uint32_t neuron);
 
 /* Slots that a layer may take without anybody leaving. */

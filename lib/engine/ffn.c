@@ -9,7 +9,7 @@
 #include "engine/model.h"
 #include "util/clock.h"
 
-#define EXPECT_AHEAD 16u /* neurons whose entries are on their way while others are looked up */
+#define EXPECT_AHEAD 32u /* neurons whose entries are on their way while others are looked up */
 
 /* One wave: neurons ids[0..count) of the layer, at most as many as there are slots. */
 typedef struct wave {
@@ -19,6 +19,7 @@ typedef struct wave {
     uint32_t count;
     uint32_t present; /* found in the cache: scratch.present */
     uint32_t missing; /* to be read: scratch.missing, scratch.fetches */
+    uint32_t unused;  /* neurons that the cache has not been told of */
     const void *x;    /* of up rows; NULL when the predictor already gave the activations (exact) */
 } wave;
 
@@ -31,20 +32,19 @@ static void point_at(wave *at, uint32_t i, uint32_t slot)
     model->scratch.rows[i] = flin_cache_slot(&model->cache, slot) + lead;
 }
 
-/* Split the wave into present and missing neurons and give the missing ones slots. */
+/* Split the wave into present and missing neurons. */
 static void look_up(wave *at)
 {
     flashinfer_model *model = at->model;
     flin_scratch *scratch = &model->scratch;
     flin_cache *cache = &model->cache;
     uint32_t layer = at->neurons.layer;
-    uint64_t alignment = at->extent->alignment;
 
     flin_cache_begin(cache, layer, model->token_count);
     for (uint32_t i = 0; i < at->count; i++) {
         if (i + EXPECT_AHEAD < at->count)
             flin_cache_expect(cache, layer, at->neurons.ids[i + EXPECT_AHEAD]);
-        uint32_t slot = flin_cache_want(cache, layer, at->neurons.ids[i]);
+        uint32_t slot = flin_cache_find(cache, layer, at->neurons.ids[i]);
         if (slot == FLIN_CACHE_NONE)
             scratch->missing[at->missing++] = i;
         else {
@@ -52,6 +52,22 @@ static void look_up(wave *at)
             point_at(at, i, slot);
         }
     }
+    at->unused = at->count;
+    model->stats.resident += at->present;
+    model->stats.missing += at->missing;
+}
+
+/* Give the missing neurons slots. */
+static void admit(wave *at)
+{
+    flashinfer_model *model = at->model;
+    flin_scratch *scratch = &model->scratch;
+    flin_cache *cache = &model->cache;
+    uint32_t layer = at->neurons.layer;
+    uint64_t alignment = at->extent->alignment;
+
+    flin_cache_use(cache, layer, at->neurons.ids, at->unused);
+    at->unused = 0;
     flin_cache_make_room(cache, layer, at->missing);
     flin_rows_sort(model, layer, at->neurons.ids, scratch->missing, at->missing);
     for (uint32_t i = 0; i < at->missing; i++) {
@@ -65,8 +81,6 @@ static void look_up(wave *at)
             (uint32_t)(flin_round_up(begin + at->extent->bytes, alignment) - fetch->offset);
         fetch->data = flin_cache_slot(cache, slot);
     }
-    model->stats.resident += at->present;
-    model->stats.missing += at->missing;
 }
 
 static int lost_neuron(wave *at, uint32_t index, int code, flashinfer_error *error)
@@ -154,7 +168,7 @@ static void forget_missing(wave *at)
                         at->neurons.ids[at->model->scratch.missing[i]]);
 }
 
-/* Hand the reads over and meanwhile compute what is at hand. */
+/* Hand the reads over, or tell the cache, and meanwhile compute what is at hand. */
 static void begin_reading(wave *at)
 {
     flashinfer_model *model = at->model;
@@ -162,7 +176,7 @@ static void begin_reading(wave *at)
 
     if (at->x != NULL) {
         model->stats.io_wait_ns += flin_neurons_activate_reading(
-            model, &at->neurons, model->scratch.present, at->present, at->x);
+            model, &at->neurons, model->scratch.present, at->present, at->x, at->unused);
         return;
     }
     flin_batch_push(model->batch);
@@ -176,6 +190,7 @@ static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_
     int code;
 
     look_up(at);
+    if (at->missing != 0 || at->x == NULL) admit(at);
     model->stats.memory_ns += flin_now_ns() - started_ns;
     code = flin_batch_prepare(model->batch, model->scratch.fetches, at->missing, error);
     if (code == 0) {
@@ -205,6 +220,7 @@ static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count
                    {layer, scratch->ids + begin, scratch->rows, scratch->activations + begin,
                     scratch->damaged, extent->skip_bytes},
                    count - begin < most ? count - begin : most,
+                   0,
                    0,
                    0,
                    x};

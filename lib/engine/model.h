@@ -310,9 +310,11 @@ uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neur
                                const uint32_t *list, uint32_t count, const void *x, int verify);
 
 /* The same for neurons at hand while model->batch, prepared, is handed over and pushed on. Returns the nanoseconds in which
-   reads were handed over after a thread had found nothing left to compute. */
+   reads were handed over after a thread had found nothing left to compute. unused: of neurons->ids, those that the cache is
+   still to be told of, which is done meanwhile too. */
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const void *x);
+                                       const uint32_t *list, uint32_t count, const void *x,
+                                       uint32_t unused);
 
 /* Compare checksums only, for neurons whose activation is known (exact mode). */
 uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,

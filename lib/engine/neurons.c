@@ -23,6 +23,8 @@ typedef struct activate_task {
     const void *x;  /* flin_input() of it; NULL: only verify */
     int verify;
     flin_batch *reads;     /* handed over by the caller's thread beside the computing; NULL: none */
+    flin_cache *cache;     /* told by it, too, */
+    uint32_t unused;       /* that so many of the first neurons are wanted */
     _Atomic uint32_t next; /* of list, not taken by any thread yet */
     _Atomic uint64_t exhausted_ns; /* when a thread first found nothing to take; 0: none has */
     uint64_t handed_over_ns;       /* when all reads the queue took at first were in it */
@@ -80,6 +82,8 @@ static void run_activate(void *context, uint32_t index, uint32_t count)
     uint32_t at;
 
     (void)count;
+    if (index == 0 && task->unused != 0)
+        flin_cache_use(task->cache, task->neurons->layer, task->neurons->ids, task->unused);
     if (reads != NULL) {
         flin_batch_push(reads);
         task->handed_over_ns = flin_now_ns();
@@ -117,9 +121,12 @@ uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neur
 }
 
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const void *x)
+                                       const uint32_t *list, uint32_t count, const void *x,
+                                       uint32_t unused)
 {
     activate_task task = {.model = model,
+                          .cache = &model->cache,
+                          .unused = unused,
                           .neurons = neurons,
                           .list = list,
                           .count = count,
@@ -167,10 +174,11 @@ uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, 
     sum_task task = {model, 0, y};
     uint32_t down = model->shape.parts[FLIN_PART_DOWN].offset_bytes - neurons->payload_skip;
 
-    for (uint32_t i = 0; i < count; i++) {
-        if (!(neurons->activations[i] > 0)) continue;
+    for (uint32_t i = 0; i < count;
+         i++) { /* no branch: it would be guessed wrong every third time */
         scratch->firing[task.count] = neurons->activations[i];
-        scratch->firing_rows[task.count++] = neurons->rows[i] + down;
+        scratch->firing_rows[task.count] = neurons->rows[i] + down;
+        task.count += neurons->activations[i] > 0;
     }
     if (task.count == 0) return 0;
     if (task.count < PARALLEL_MIN)

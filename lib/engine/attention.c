@@ -6,8 +6,6 @@
 
 #include <math.h>
 
-#define ROW_GRAIN 16u
-
 typedef struct linear_task {
     const flashinfer_model *model;
     const flin_linear *const *linears; /* (count) with the same input */
@@ -41,7 +39,7 @@ static void apply(flashinfer_model *model, linear_task *task)
     uint32_t rows = 0;
 
     for (uint32_t i = 0; i < task->count; i++) rows += task->linears[i]->weight.rows;
-    flin_pool_split(&model->pool, rows, ROW_GRAIN, run_linears, task);
+    flin_pool_split(&model->pool, rows, FLIN_ROW_GRAIN, run_linears, task);
 }
 
 const void *flin_input(flashinfer_model *model, enum flin_type type, const float *x, uint32_t cols)
@@ -119,7 +117,10 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
                                flin_input(model, type, input, model->shape.width)};
     heads_task heads = {session, layer, 1.0f / sqrtf((float)model->shape.head_width)};
 
+    flin_pool_expect(&model->pool, NULL);
     apply(model, &projections);
+    flin_expect_projection(model, layer);
     flin_pool_run(&model->pool, run_heads, &heads);
+    flin_expect_ffn(model, layer);
     flin_apply_linear(model, &weights->output, scratch->attended, scratch->projected);
 }

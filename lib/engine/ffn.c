@@ -201,6 +201,7 @@ static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_
         forget_missing(at);
         return code;
     }
+    flin_expect_attention(model, at->neurons.layer + 1);
     model->stats.active += flin_neurons_sum(model, &at->neurons, at->count, y);
     return 0;
 }
@@ -273,6 +274,7 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     memcpy(scratch->projected, weights->down_bias, model->shape.width * sizeof(float));
     x = flin_input(model, model->shape.parts[FLIN_PART_UP].type, input, model->shape.width);
     if (flin_uses_names(&model->config)) {
+        flin_expect_attention(model, layer + 1);
         count = flin_predict_named(&model->predictor, &weights->predictor, input, scratch->ids);
     } else {
         streamed_from = flin_uses_rows(&model->config) ? model->rows[layer].count : 0;

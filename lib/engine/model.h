@@ -7,7 +7,7 @@
  *   model.c    open, close, budget, verify                 ffn.c         predict -> cache -> read -> compute
  *   session.c  sequences, state                            neurons.c     activations and sums over lists of neurons
  *   verify.c   every checksum of the file                   stream.c      a layer's bundles one after the other
- *                                                           rows.c        where bundles lie in the file
+ *   expect.c   what is read next                            rows.c        where bundles lie in the file
  */
 #ifndef FLIN_ENGINE_MODEL_H
 #define FLIN_ENGINE_MODEL_H
@@ -255,6 +255,15 @@ void flin_unembed(flashinfer_session *session);
 int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error);
 int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
               flashinfer_error *error);
+
+/* expect.c ------------------------------------------------------------------------------------------------------ */
+
+#define FLIN_ROW_GRAIN 16u /* rows of matrices: where threads' parts of one may end */
+
+/* What the pool's run after the next one reads, for threads that wait to ask for. */
+void flin_expect_attention(flashinfer_model *model, uint32_t layer); /* after the last: logits */
+void flin_expect_projection(flashinfer_model *model, uint32_t layer);
+void flin_expect_ffn(flashinfer_model *model, uint32_t layer);
 
 /* attention.c --------------------------------------------------------------------------------------------------- */
 

@@ -55,6 +55,7 @@ void flin_unembed(flashinfer_session *session)
     const flin_linear output = {weights->output, NULL};
     const float *x = model->scratch.hidden;
 
+    flin_pool_expect(&model->pool, NULL);
     if (model->shape.final_norm) {
         norm(model, &weights->output_norm, x, model->scratch.normed);
         x = model->scratch.normed;

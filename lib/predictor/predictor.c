@@ -89,6 +89,24 @@ static void mask_by_lowrank(flin_predictor *predictor, const flin_lowrank *lowra
     flin_pool_split(predictor->pool, predictor->neurons, SHARE_GRAIN, run_scores, &task);
 }
 
+flin_ahead flin_predictor_ahead(const flin_layer_predictor *layer)
+{
+    const flin_sketch *sketch = &layer->sketch;
+    const flin_lowrank *lowrank = &layer->lowrank;
+
+    if (layer->kind == FLASHINFER_PREDICTOR_SKETCH)
+        return (flin_ahead){{sketch->tiles},
+                            {(sketch->rows + FLIN_SKETCH_TILE_ROWS - 1) / FLIN_SKETCH_TILE_ROWS},
+                            SHARE_GRAIN / FLIN_SKETCH_TILE_ROWS,
+                            FLIN_SKETCH_SIDES,
+                            flin_sketch_tile_bytes(sketch->cols, sketch->bits)};
+    return (flin_ahead){{lowrank->down},
+                        {lowrank->rank},
+                        RANK_GRAIN,
+                        FLIN_AHEAD_SIDES_MAX,
+                        flin_type_bytes(lowrank->type, lowrank->cols)};
+}
+
 uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
                             const float *x, uint32_t *ids)
 {

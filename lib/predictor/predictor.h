@@ -53,6 +53,9 @@ void flin_predictor_layout(flin_predictor *predictor, flin_arena *arena,
 int flin_layer_predictor_check(const flin_layer_predictor *layer, const flin_kernels *kernels,
                                int index, flashinfer_error *error);
 
+/* What flin_predict_named() will read first. */
+flin_ahead flin_predictor_ahead(const flin_layer_predictor *layer);
+
 /* Write the predicted ids in ascending order, (neurons); returns how many. x: (width). */
 uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
                             const float *x, uint32_t *ids);

@@ -48,14 +48,20 @@ static int spin_on(spin *at)
     return now_ns < at->until_ns;
 }
 
+/* Of `total`, what flin_pool_split() deals out beforehand. */
+static uint32_t shared_of(uint32_t total, uint32_t grain)
+{
+    return (uint32_t)((uint64_t)total * 3 / 4 / grain * grain);
+}
+
 /* Returns when generation differs from `seen` or the pool stops. */
-static void wait_for_work(flin_pool *pool, uint32_t seen)
+static void wait_for_work(flin_pool *pool, uint32_t seen, flin_asking *asking)
 {
     spin waiting = {0, 0};
 
     do {
         if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
-    } while (spin_on(&waiting));
+    } while (flin_ask(asking) || spin_on(&waiting));
     pthread_mutex_lock(&pool->mutex);
     pool->sleeping++;
     while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen)
@@ -69,11 +75,24 @@ typedef struct worker_start {
     uint32_t index;
 } worker_start;
 
+/* What the thread may ask for when it is done with the present task. */
+static void look_ahead(const flin_pool *pool, uint32_t index, flin_asking *asking)
+{
+    const flin_ahead *ahead = &pool->ahead;
+    uint32_t rows = flin_ahead_rows(ahead), begin = 0, end = 0;
+
+    if (rows != 0)
+        flin_pool_share(shared_of(rows, ahead->grain), ahead->grain, index, pool->count, &begin,
+                        &end);
+    flin_asking_begin(asking, ahead, begin, end);
+}
+
 static void *worker_main(void *argument)
 {
     flin_pool *pool = ((worker_start *)argument)->pool;
     uint32_t index = ((worker_start *)argument)->index;
     uint32_t seen = 0;
+    flin_asking asking = {0};
 
     /* the start record lives on the opener's stack until this thread has read it */
     pthread_mutex_lock(&pool->mutex);
@@ -82,10 +101,11 @@ static void *worker_main(void *argument)
     pthread_mutex_unlock(&pool->mutex);
 
     for (;;) {
-        wait_for_work(pool, seen);
+        wait_for_work(pool, seen, &asking);
         seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
         if (atomic_load_explicit(&pool->stopping, memory_order_acquire) != 0) return NULL;
         pool->task(pool->context, index, pool->count);
+        look_ahead(pool, index, &asking);
         if (atomic_fetch_sub_explicit(&pool->remaining, 1, memory_order_acq_rel) == 1) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->done);
@@ -165,6 +185,14 @@ void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context)
     announce(pool);
     task(context, 0, pool->count);
     wait_for_rest(pool);
+    flin_pool_expect(pool, NULL);
+}
+
+void flin_pool_expect(flin_pool *pool, const flin_ahead *ahead)
+{
+    static const flin_ahead nothing;
+
+    pool->ahead = ahead != NULL ? *ahead : nothing;
 }
 
 typedef struct split {
@@ -212,7 +240,7 @@ void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_
         task(context, 0, total);
         return;
     }
-    all.shared = (uint32_t)((uint64_t)total * 3 / 4 / grain * grain);
+    all.shared = shared_of(total, grain);
     atomic_init(&all.next, all.shared);
     flin_pool_run(pool, run_split, &all);
 }

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "util/ahead.h"
 #include "util/error.h"
 
 #define FLIN_POOL_THREADS_MAX 64u
@@ -28,6 +29,7 @@ typedef struct flin_pool {
     pthread_cond_t done;
     flin_pool_task task;
     void *context;
+    flin_ahead ahead;            /* of the task after this one; zeroed: unknown */
     _Atomic uint32_t generation; /* grows with every task */
     _Atomic uint32_t remaining;  /* extra threads still in the task */
     _Atomic uint32_t stopping;
@@ -41,6 +43,10 @@ uint32_t flin_pool_default_count(void);
 int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
+
+/* Say what the task after the next one will read, and that flin_pool_split() will share it out: threads that are done with
+   the next one, and would only wait, ask memory for the beginning of their share. NULL: nothing is known. */
+void flin_pool_expect(flin_pool *pool, const flin_ahead *ahead);
 
 /* Part [begin, end) of a whole; a thread may have none or several. */
 typedef void (*flin_pool_part)(void *context, uint32_t begin, uint32_t end);

@@ -1,5 +1,6 @@
 /*
- * test_pool.c - every part of the work is done once, whoever does it and whether threads were awake or asleep.
+ * test_pool.c - every part of the work is done once, whoever does it and whether threads were awake or asleep, and what is
+ * asked for ahead is what will be read.
  */
 #include "support.h"
 
@@ -132,12 +133,89 @@ static void who_is_done_takes_the_rest(void **state)
     flin_pool_close(&pool);
 }
 
+/* What is asked for begins where kernels begin: at every side of the part that lies in one matrix. */
+static void a_part_is_asked_for_side_by_side(void **state)
+{
+    static const uint8_t first[1000 * 300], second[1000 * 300];
+    const flin_ahead ahead = {{first, second, NULL}, {1000, 1000, 0}, 10, 4, 300};
+    flin_asking asking;
+
+    (void)state;
+    assert_int_equal(flin_ahead_rows(&ahead), 2000);
+    flin_asking_begin(&asking, &ahead, 100, 900); /* in the first */
+    assert_ptr_equal(asking.next, first + 100 * 300);
+    assert_int_equal(asking.sides, 4);
+    assert_int_equal(asking.side_bytes, 200 * 300);
+    assert_int_equal(asking.left_bytes, 200 * 300);
+    flin_asking_begin(&asking, &ahead, 900, 1500); /* in both: what is in the first comes first */
+    assert_ptr_equal(asking.next, first + 900 * 300);
+    assert_int_equal(asking.side_bytes, 25 * 300);
+    flin_asking_begin(&asking, &ahead, 1900, 2000); /* in the second */
+    assert_ptr_equal(asking.next, second + 900 * 300);
+    flin_asking_begin(&asking, &ahead, 1994,
+                      1999); /* fewer rows than there is room for side by side */
+    assert_int_equal(asking.side_bytes, 2 * 300);
+    assert_int_equal(asking.sides, 3);
+    flin_asking_begin(&asking, &ahead, 50, 50);
+    assert_int_equal(flin_ask(&asking), 0);
+}
+
+/* A line of each side a time, up to the end of a side or as much as a thread may ask for. */
+static void asking_ends(void **state)
+{
+    static const uint8_t rows[1 << 20];
+    const flin_ahead narrow = {{rows, NULL, NULL}, {1024, 0, 0}, 16, 8, 100};
+    const flin_ahead wide = {{rows, NULL, NULL}, {1024, 0, 0}, 16, 8, 1024};
+    flin_asking asking;
+    uint32_t lines;
+
+    (void)state;
+    flin_asking_begin(&asking, &narrow, 0, 80);
+    for (lines = 0; flin_ask(&asking); lines++)
+        ;
+    assert_int_equal(lines, 1000 / 64 + 1);
+    flin_asking_begin(&asking, &wide, 0, 1024);
+    for (lines = 0; flin_ask(&asking); lines++)
+        ;
+    assert_int_equal(lines, FLIN_AHEAD_BYTES / 8 / 64);
+}
+
+/* Whatever is expected, tasks run as they would; and an expectation is forgotten with the run it came before. */
+static void expecting_changes_nothing(void **state)
+{
+    static counts at;
+    static const uint8_t rows[4096 * 64];
+    const flin_ahead ahead = {{rows, rows, rows}, {4096, 100, 7}, 16, 8, 64};
+
+    (void)state;
+    for (uint32_t threads = 1; threads <= 4; threads++) {
+        flin_pool pool;
+
+        open_pool(&pool, threads);
+        for (uint32_t turn = 0; turn < 200; turn++) {
+            memset(&at, 0, sizeof at);
+            at.total = 4203;
+            at.grain = 16;
+            if (turn % 3 != 0) flin_pool_expect(&pool, turn % 3 == 1 ? &ahead : NULL);
+            flin_pool_split(&pool, at.total, at.grain, count_items, &at);
+            if (threads > 1) assert_int_equal(flin_ahead_rows(&pool.ahead), 0);
+            if (turn % 50 == 0) rest(300000);
+            for (uint32_t i = 0; i < at.total; i++) assert_int_equal(at.items[i], 1);
+            assert_int_equal(at.wrong, 0);
+        }
+        flin_pool_close(&pool);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_has_one_turn),
         cmocka_unit_test(every_item_is_in_one_part),
         cmocka_unit_test(who_is_done_takes_the_rest),
+        cmocka_unit_test(a_part_is_asked_for_side_by_side),
+        cmocka_unit_test(asking_ends),
+        cmocka_unit_test(expecting_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

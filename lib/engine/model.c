@@ -266,6 +266,7 @@ int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
         if (code == 0) code = check_predictors(model, error);
         close_predictors(model);
         if (code == 0) code = flin_pool_open(&model->pool, model->config.threads, error);
+        if (code == 0) flin_arrange(model);
         if (code == 0) code = apply_share(model, model->share, error);
         if (code == 0) log_plan(model);
     }

@@ -8,6 +8,7 @@
  *   session.c  sequences, state                            neurons.c     activations and sums over lists of neurons
  *   verify.c   every checksum of the file                   stream.c      a layer's bundles one after the other
  *   expect.c   what is read next                            rows.c        where bundles lie in the file
+ *   arrange.c  resident matrices as kernels like them
  */
 #ifndef FLIN_ENGINE_MODEL_H
 #define FLIN_ENGINE_MODEL_H
@@ -194,6 +195,11 @@ static inline int flin_uses_names(const flin_config *config)
 
 /* Which bytes of a bundle a slot holds for this configuration. */
 flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundle_offset);
+
+/* arrange.c ----------------------------------------------------------------------------------------------------- */
+
+/* Turn resident matrices into the layout that the kernels are fastest with, in place; once, after they were checked. */
+void flin_arrange(flashinfer_model *model);
 
 /* model.c ------------------------------------------------------------------------------------------------------- */
 

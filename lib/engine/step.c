@@ -27,10 +27,12 @@ void flin_embed(flashinfer_model *model, int32_t token, uint32_t position, float
         (uint64_t)position * flin_type_bytes(positions->type, positions->cols);
 
     if (weights->project_in.weight.data != NULL) {
-        model->kernels->to_float[tokens->type](token_row, tokens->cols, model->scratch.token);
+        flin_row_to_float(model->kernels, tokens->type, token_row, tokens->cols, 0, tokens->cols,
+                          model->scratch.token);
         flin_apply_linear(model, &weights->project_in, model->scratch.token, hidden);
     } else {
-        model->kernels->to_float[tokens->type](token_row, tokens->cols, hidden);
+        flin_row_to_float(model->kernels, tokens->type, token_row, tokens->cols, 0, tokens->cols,
+                          hidden);
     }
     model->kernels->to_float[positions->type](position_row, positions->cols, offset);
     for (uint32_t i = 0; i < model->shape.width; i++) hidden[i] += offset[i];

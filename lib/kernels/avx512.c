@@ -350,6 +350,12 @@ static void matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void 
     flin_view_matvec(flin_avx512_dot_q4_0, FLIN_Q4_0, w, rows, cols, x, bias, y);
 }
 
+static void matvec_apart(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                         const float *bias, float *y)
+{
+    flin_view_matvec(flin_avx512_dot_apart, FLIN_Q4_0_APART, w, rows, cols, x, bias, y);
+}
+
 static void dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
@@ -382,11 +388,12 @@ static void to_float_bf16(const void *row, uint32_t cols, float *to)
 const flin_kernels flin_kernels_avx512 = {
     .name = "avx512",
     .quantise = flin_avx512_quantise,
-    .matvec = {matvec_f32, matvec_f16, matvec_bf16, matvec_q8_0, matvec_q4_0},
+    .matvec = {matvec_f32, matvec_f16, matvec_bf16, matvec_q8_0, matvec_q4_0, matvec_apart},
     .dot_rows = {dot_rows_f32, dot_rows_f16, dot_rows_bf16, dot_rows_q8_0, dot_rows_q4_0},
     .add_rows = {add_rows_f32, add_rows_f16, add_rows_bf16, add_rows_q8_0, add_rows_q4_0},
     .to_float = {to_float_f32, to_float_f16, to_float_bf16, flin_avx512_to_float_q8_0,
                  flin_avx512_to_float_q4_0},
+    .apart_to_float = flin_avx512_to_float_apart,
     .from_float = {flin_ref_from_float_f32, from_float_f16, from_float_bf16,
                    flin_avx512_from_float_q8_0, flin_ref_from_float_q4_0},
     .layer_norm = flin_avx512_layer_norm,

@@ -81,10 +81,12 @@ void flin_avx512_quantise(const float *x, uint32_t cols, void *levels);
 flin_view_add flin_avx512_add_q8_0, flin_avx512_add_q4_0;
 void flin_avx512_to_float_q8_0(const void *row, uint32_t cols, float *to);
 void flin_avx512_to_float_q4_0(const void *row, uint32_t cols, float *to);
+void flin_avx512_to_float_apart(const void *row, uint32_t cols, uint32_t begin, uint32_t end,
+                                float *to);
 void flin_avx512_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
 /* one of the two in view.h, as the CPU can */
-flin_view_dot flin_avx512_dot_q8_0, flin_avx512_dot_q4_0;
+flin_view_dot flin_avx512_dot_q8_0, flin_avx512_dot_q4_0, flin_avx512_dot_apart;
 
 /* avx512_attend.c */
 void flin_avx512_attend_f32(const float *q, const void *keys, const void *values, uint32_t count,

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/apart.h"
 #include "kernels/avx512.h"
 #include "kernels/avx512_levels.h"
 #include "util/half.h"
@@ -91,9 +92,9 @@ INLINE float scale_of(const uint8_t *block)
 
 /* A block's elements before their scale, exactly. Of Q4_0 the low halves are looked up, by their low four bits as they
    come; the high ones, 16 times as large, become the last bits of floats around 2^19: two units share the work. */
-INLINE void load32(const uint8_t *block, __m512 *first, __m512 *second, type_t type)
+INLINE void load32(const uint8_t *weights, __m512 *first, __m512 *second, type_t type)
 {
-    const __m128i *bytes = (const __m128i *)(const void *)(block + 2);
+    const __m128i *bytes = (const __m128i *)(const void *)weights;
     const __m512 table = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
     const __m512i high = _mm512_set1_epi32(0xf0), magic = _mm512_set1_epi32(0x49000000);
     __m512i both;
@@ -134,7 +135,7 @@ INLINE void add_blocks(const void *const *row, float (*scale)[4], uint32_t count
             const __m512 factor = _mm512_set1_ps(scale[i][k]);
             __m512 first, second;
 
-            load32(block + k * block_bytes(type), &first, &second, type);
+            load32(block + k * block_bytes(type) + 2, &first, &second, type);
             sum[2 * k] = _mm512_fmadd_ps(factor, first, sum[2 * k]);
             sum[2 * k + 1] = _mm512_fmadd_ps(factor, second, sum[2 * k + 1]);
         }
@@ -221,7 +222,7 @@ INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
         const __m512 scale = _mm512_set1_ps(scale_of(block));
         __m512 first, second;
 
-        load32(block, &first, &second, type);
+        load32(block + 2, &first, &second, type);
         _mm512_storeu_ps(to + c, _mm512_mul_ps(scale, first));
         _mm512_storeu_ps(to + c + LANES, _mm512_mul_ps(scale, second));
     }
@@ -235,6 +236,20 @@ void flin_avx512_to_float_q8_0(const void *row, uint32_t cols, float *to)
 void flin_avx512_to_float_q4_0(const void *row, uint32_t cols, float *to)
 {
     to_float(row, cols, to, FLIN_Q4_0);
+}
+
+void flin_avx512_to_float_apart(const void *row, uint32_t cols, uint32_t begin, uint32_t end,
+                                float *to)
+{
+    for (uint32_t c = begin; c < end; c += FLIN_BLOCK, to += FLIN_BLOCK) {
+        const flin_apart_block at = flin_apart_at(row, cols / FLIN_BLOCK, c / FLIN_BLOCK);
+        const __m512 scale = _mm512_set1_ps(scale_of(at.scale));
+        __m512 first, second;
+
+        load32(at.weights, &first, &second, FLIN_Q4_0);
+        _mm512_storeu_ps(to, _mm512_mul_ps(scale, first));
+        _mm512_storeu_ps(to + LANES, _mm512_mul_ps(scale, second));
+    }
 }
 
 /* To the nearest integer, halves away from zero: what is cut off decides, because adding a half first would round. */
@@ -287,4 +302,12 @@ void flin_avx512_dot_q4_0(const flin_view *rows, uint32_t cols, const void *x, f
         flin_avx512_dot_q4_0_vnni(rows, cols, x, y);
     else
         flin_avx512_dot_q4_0_bw(rows, cols, x, y);
+}
+
+void flin_avx512_dot_apart(const flin_view *rows, uint32_t cols, const void *x, float *y)
+{
+    if (__builtin_cpu_supports("avx512vnni"))
+        flin_avx512_dot_apart_vnni(rows, cols, x, y);
+    else
+        flin_avx512_dot_apart_bw(rows, cols, x, y);
 }

@@ -39,6 +39,8 @@ INLINE __m512i product_q8_0(weights w, const levels *x)
     return _mm512_add_epi32(sum, times(pairs(top_first, top_second, x->high), 4096));
 }
 
+#include "kernels/avx512_apart.h"
+
 void flin_avx512_dot_q8_0_bw(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q8_0);
@@ -47,4 +49,9 @@ void flin_avx512_dot_q8_0_bw(const flin_view *rows, uint32_t cols, const void *x
 void flin_avx512_dot_q4_0_bw(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q4_0);
+}
+
+void flin_avx512_dot_apart_bw(const flin_view *rows, uint32_t cols, const void *x, float *y)
+{
+    dot_all_apart(rows, cols, x, y);
 }

@@ -25,6 +25,8 @@ INLINE __m512i product_q8_0(weights w, const levels *x)
     return product(w, x);
 }
 
+#include "kernels/avx512_apart.h"
+
 void flin_avx512_dot_q8_0_vnni(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q8_0);
@@ -33,4 +35,9 @@ void flin_avx512_dot_q8_0_vnni(const flin_view *rows, uint32_t cols, const void 
 void flin_avx512_dot_q4_0_vnni(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q4_0);
+}
+
+void flin_avx512_dot_apart_vnni(const flin_view *rows, uint32_t cols, const void *x, float *y)
+{
+    dot_all_apart(rows, cols, x, y);
 }

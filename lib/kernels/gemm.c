@@ -92,11 +92,9 @@ void flin_gemm_pack(const flin_tile *tile, const float *x, uint64_t stride, uint
     }
 }
 
-static const void *row_at(const flin_gemm_rows *w, uint32_t row, uint32_t first)
+static const void *row_at(const flin_gemm_rows *w, uint32_t row)
 {
-    const uint8_t *base = w->scattered != NULL ? w->scattered[row] : w->first + row * w->step_bytes;
-
-    return base + flin_type_bytes(w->type, first);
+    return w->scattered != NULL ? w->scattered[row] : w->first + row * w->step_bytes;
 }
 
 /* One depth block of rows [begin, end), as floats. */
@@ -111,7 +109,8 @@ static void pack_rows(const flin_tile *tile, const flin_kernels *kernels, const 
         float *to = packed + (uint64_t)(at - begin) * depth;
         for (uint32_t i = 0; i < width; i++) {
             if (at + i < end)
-                kernels->to_float[w->type](row_at(w, at + i, first), depth, block[i % 4]);
+                flin_row_to_float(kernels, w->type, row_at(w, at + i), w->cols, first,
+                                  first + depth, block[i % 4]);
             else
                 memset(block[i % 4], 0, sizeof block[0]);
             if (i % 4 == 3) interleave(rows, depth, to + i - 3, width);

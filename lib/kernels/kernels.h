@@ -26,7 +26,9 @@ enum flin_type {
     FLIN_BF16 = 2,
     FLIN_Q8_0 = 3, /* float16 scale, 32 int8 */
     FLIN_Q4_0 = 4, /* float16 scale, 16 bytes: element i in the low, i + 16 in the high half */
-    FLIN_TYPE_COUNT = 5
+    FLIN_TYPE_COUNT = 5,
+    FLIN_Q4_0_APART =
+        5 /* Q4_0 in memory only, see apart.h; for matrices, and tables that have apart_to_float */
 };
 
 #define FLIN_BLOCK 32u
@@ -35,7 +37,7 @@ enum flin_type {
 
 static inline int flin_type_quantised(enum flin_type type)
 {
-    return type == FLIN_Q8_0 || type == FLIN_Q4_0;
+    return type == FLIN_Q8_0 || type == FLIN_Q4_0 || type == FLIN_Q4_0_APART;
 }
 
 /* elements: whole blocks for quantised types */
@@ -48,6 +50,7 @@ static inline uint64_t flin_type_bytes(enum flin_type type, uint64_t elements)
     case FLIN_Q8_0:
         return elements / FLIN_BLOCK * FLIN_Q8_0_BYTES;
     case FLIN_Q4_0:
+    case FLIN_Q4_0_APART:
         return elements / FLIN_BLOCK * FLIN_Q4_0_BYTES;
     default:
         return elements * 4;
@@ -99,8 +102,8 @@ typedef struct flin_kernels {
     /* y[r] = sum_c w[r][c] * x[c] (+ bias[r])
        w: (rows, cols) row-major; bias: (rows) or NULL
        x: (cols) floats; levels of them for quantised types */
-    void (*matvec[FLIN_TYPE_COUNT])(const void *w, uint32_t rows, uint32_t cols, const void *x,
-                                    const float *bias, float *y);
+    void (*matvec[FLIN_TYPE_COUNT + 1])(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                                        const float *bias, float *y);
 
     /* y[i] = sum_c rows[i][c] * x[c]
        rows: (count) pointers to (cols), any even address; x: as for matvec */
@@ -114,6 +117,10 @@ typedef struct flin_kernels {
 
     /* to[c] = row[c]: one row of a matrix as floats (embeddings), exactly */
     void (*to_float[FLIN_TYPE_COUNT])(const void *row, uint32_t cols, float *to);
+
+    /* Elements [begin, end), whole blocks, of a row of FLIN_Q4_0_APART; NULL: this table is not faster with such rows, and
+       has no matvec of them. */
+    void (*apart_to_float)(const void *row, uint32_t cols, uint32_t begin, uint32_t end, float *to);
 
     /* row = x rounded to the type: floats to nearest even, blocks as ggml defines them; the same bits in every table */
     void (*from_float[FLIN_TYPE_COUNT])(const float *x, uint32_t cols, void *row);
@@ -156,6 +163,18 @@ typedef struct flin_kernels {
     void (*sketch_scores)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                           uint32_t begin, uint32_t end, float *scores);
 } flin_kernels;
+
+/* to = elements [begin, end) of a row of a matrix: whole blocks */
+static inline void flin_row_to_float(const flin_kernels *kernels, enum flin_type type,
+                                     const void *row, uint32_t cols, uint32_t begin, uint32_t end,
+                                     float *to)
+{
+    if (type == FLIN_Q4_0_APART)
+        kernels->apart_to_float(row, cols, begin, end, to);
+    else
+        kernels->to_float[type]((const uint8_t *)row + flin_type_bytes(type, begin), end - begin,
+                                to);
+}
 
 /* wanted: FLASHINFER_KERNELS_...; NULL if this CPU or build cannot. DEFAULT never gives NULL. */
 const flin_kernels *flin_kernels_choose(uint32_t wanted);

@@ -45,8 +45,9 @@ static void embed(measuring *run, uint32_t t)
     uint64_t token_bytes = flin_type_bytes(tokens->type, tokens->cols);
     uint64_t position_bytes = flin_type_bytes(positions->type, positions->cols);
 
-    model->kernels->to_float[tokens->type](
-        (const uint8_t *)tokens->data + (uint32_t)run->tokens[t] * token_bytes, width, hidden);
+    flin_row_to_float(model->kernels, tokens->type,
+                      (const uint8_t *)tokens->data + (uint32_t)run->tokens[t] * token_bytes, width,
+                      0, width, hidden);
     model->kernels->to_float[positions->type]((const uint8_t *)positions->data + t * position_bytes,
                                               width, position);
     for (uint32_t i = 0; i < width; i++) hidden[i] += position[i];

@@ -18,19 +18,25 @@ static void expect_linears(flashinfer_model *model, const flin_matrix *const *ma
     flin_pool_expect(&model->pool, &ahead);
 }
 
-void flin_expect_attention(flashinfer_model *model, uint32_t layer)
+static void expect_logits(flashinfer_model *model)
 {
     const flin_weights *weights = &model->weights;
-    const flin_layer *next = &weights->layers[layer];
-    const flin_matrix *output =
+    const flin_matrix *matrix =
         weights->project_out.weight.data != NULL ? &weights->project_out.weight : &weights->output;
+
+    expect_linears(model, &matrix, 1);
+}
+
+void flin_expect_attention(flashinfer_model *model, uint32_t layer)
+{
+    const flin_layer *next = &model->weights.layers[layer % model->shape.layers];
     const flin_matrix *const inputs[] = {&next->query.weight, &next->key.weight,
                                          &next->value.weight};
 
-    if (layer < model->shape.layers)
-        expect_linears(model, inputs, 3);
+    if (layer == model->shape.layers && model->wants_logits)
+        expect_logits(model);
     else
-        expect_linears(model, &output, 1);
+        expect_linears(model, inputs, 3);
 }
 
 void flin_expect_projection(flashinfer_model *model, uint32_t layer)

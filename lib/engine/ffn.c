@@ -19,7 +19,7 @@ typedef struct wave {
     uint32_t count;
     uint32_t present; /* found in the cache: scratch.present */
     uint32_t missing; /* to be read: scratch.missing, scratch.fetches */
-    uint32_t unused;  /* neurons that the cache has not been told of */
+    uint32_t last;    /* 1: the layer ends with it */
     const void *x;    /* of up rows; NULL when the predictor already gave the activations (exact) */
 } wave;
 
@@ -52,7 +52,6 @@ static void look_up(wave *at)
             point_at(at, i, slot);
         }
     }
-    at->unused = at->count;
     model->stats.resident += at->present;
     model->stats.missing += at->missing;
 }
@@ -66,8 +65,7 @@ static void admit(wave *at)
     uint32_t layer = at->neurons.layer;
     uint64_t alignment = at->extent->alignment;
 
-    flin_cache_use(cache, layer, at->neurons.ids, at->unused);
-    at->unused = 0;
+    flin_cache_use(cache, layer, at->neurons.ids, at->count);
     flin_cache_make_room(cache, layer, at->missing);
     flin_rows_sort(model, layer, at->neurons.ids, scratch->missing, at->missing);
     for (uint32_t i = 0; i < at->missing; i++) {
@@ -168,7 +166,7 @@ static void forget_missing(wave *at)
                         at->neurons.ids[at->model->scratch.missing[i]]);
 }
 
-/* Hand the reads over, or tell the cache, and meanwhile compute what is at hand. */
+/* Hand the reads over and meanwhile compute what is at hand. */
 static void begin_reading(wave *at)
 {
     flashinfer_model *model = at->model;
@@ -176,39 +174,54 @@ static void begin_reading(wave *at)
 
     if (at->x != NULL) {
         model->stats.io_wait_ns += flin_neurons_activate_reading(
-            model, &at->neurons, model->scratch.present, at->present, at->x, at->unused);
+            model, &at->neurons, model->scratch.present, at->present, at->x);
         return;
     }
     flin_batch_push(model->batch);
     model->stats.io_wait_ns += flin_now_ns() - started_ns;
 }
 
-static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_error *error)
+/* Make room for what is missing, read it, compute everything. */
+static int read_wave(flashinfer_session *session, wave *at, flashinfer_error *error)
 {
     flashinfer_model *model = at->model;
     uint64_t started_ns = flin_now_ns();
     int code;
 
-    look_up(at);
-    if (at->missing != 0 || at->x == NULL) admit(at);
+    admit(at);
     model->stats.memory_ns += flin_now_ns() - started_ns;
     code = flin_batch_prepare(model->batch, model->scratch.fetches, at->missing, error);
     if (code == 0) {
         begin_reading(at);
         code = drain(at, session, error);
     }
-    if (code != 0) {
-        forget_missing(at);
-        return code;
-    }
-    flin_expect_attention(model, at->neurons.layer + 1);
+    if (code != 0) forget_missing(at);
+    return code;
+}
+
+/* When nothing is missing, the cache need not know who was wanted before the layer's next wave. */
+static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_error *error)
+{
+    flashinfer_model *model = at->model;
+    uint64_t started_ns = flin_now_ns();
+    int code = 0;
+
+    look_up(at);
+    model->stats.memory_ns += flin_now_ns() - started_ns;
+    if (at->missing == 0 && at->x != NULL)
+        model->stats.memory_ns += flin_neurons_activate_using(
+            model, &at->neurons, model->scratch.present, at->count, at->x);
+    else
+        code = read_wave(session, at, error);
+    if (code != 0) return code;
+    if (at->last) flin_expect_attention(model, at->neurons.layer + 1);
     model->stats.active += flin_neurons_sum(model, &at->neurons, at->count, y);
     return 0;
 }
 
-/* All predicted neurons, in as many waves as the slots ask for. */
-static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count, const void *x,
-                     float *y, flashinfer_error *error)
+/* All predicted neurons, in as many waves as the slots ask for. last: nothing of the layer comes after them. */
+static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count, uint32_t last,
+                     const void *x, float *y, flashinfer_error *error)
 {
     flashinfer_model *model = session->model;
     flin_scratch *scratch = &model->scratch;
@@ -223,7 +236,7 @@ static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count
                    count - begin < most ? count - begin : most,
                    0,
                    0,
-                   0,
+                   last && count - begin <= most,
                    x};
         int code = run_wave(session, &at, y, error);
         if (code != 0) return code;
@@ -266,7 +279,7 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     flin_batch_counts before = flin_batch_read_counts(model->batch), after;
     const void *x;
     uint64_t started_ns;
-    uint32_t count = 0, streamed_from = model->shape.ffn;
+    uint32_t count = 0, last, streamed_from = model->shape.ffn;
     int code = 0;
 
     show_input(model, layer, input);
@@ -285,8 +298,9 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
     model->stats.predicted += count;
     if (flin_uses_cache(&model->config)) trace(model, layer, count);
 
+    last = streamed_from >= model->shape.ffn && model->config.audit_interval == 0;
     if (count != 0)
-        code = run_waves(session, layer, count, flin_uses_names(&model->config) ? x : NULL,
+        code = run_waves(session, layer, count, last, flin_uses_names(&model->config) ? x : NULL,
                          scratch->projected, error);
     if (code == 0) code = flin_stream(session, layer, streamed_from, x, scratch->projected, error);
     after = flin_batch_read_counts(model->batch);

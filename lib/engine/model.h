@@ -144,6 +144,7 @@ struct flashinfer_model {
     flin_share share;
     flashinfer_stats stats;
     uint64_t token_count; /* steps begun since open: the cache's clock */
+    int wants_logits;     /* the step in progress ends with them */
 };
 
 /* plan.c -------------------------------------------------------------------------------------------------------- */
@@ -266,8 +267,9 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
 
 #define FLIN_ROW_GRAIN 16u /* rows of matrices: where threads' parts of one may end */
 
-/* What the pool's run after the next one reads, for threads that wait to ask for. */
-void flin_expect_attention(flashinfer_model *model, uint32_t layer); /* after the last: logits */
+/* Which matrix comes next, for threads that are done with the pool's next run to ask for. */
+void flin_expect_attention(flashinfer_model *model,
+                           uint32_t layer); /* after the last: logits, or the next token's first */
 void flin_expect_projection(flashinfer_model *model, uint32_t layer);
 void flin_expect_ffn(flashinfer_model *model, uint32_t layer);
 
@@ -325,11 +327,14 @@ uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neur
                                const uint32_t *list, uint32_t count, const void *x, int verify);
 
 /* The same for neurons at hand while model->batch, prepared, is handed over and pushed on. Returns the nanoseconds in which
-   reads were handed over after a thread had found nothing left to compute. unused: of neurons->ids, those that the cache is
-   still to be told of, which is done meanwhile too. */
+   reads were handed over after a thread had found nothing left to compute. */
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const void *x,
-                                       uint32_t unused);
+                                       const uint32_t *list, uint32_t count, const void *x);
+
+/* The same where nothing is to be read, while the cache is told that ids[0 .. count) are wanted. Returns the nanoseconds
+   that took if no other thread computed beside it. */
+uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons *neurons,
+                                     const uint32_t *list, uint32_t count, const void *x);
 
 /* Compare checksums only, for neurons whose activation is known (exact mode). */
 uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,

@@ -23,8 +23,9 @@ typedef struct activate_task {
     const void *x;  /* flin_input() of it; NULL: only verify */
     int verify;
     flin_batch *reads;     /* handed over by the caller's thread beside the computing; NULL: none */
-    flin_cache *cache;     /* told by it, too, */
+    flin_cache *cache;     /* told by the caller's thread, instead of reads, */
     uint32_t unused;       /* that so many of the first neurons are wanted */
+    uint64_t told_ns;      /* which took so long */
     _Atomic uint32_t next; /* of list, not taken by any thread yet */
     _Atomic uint64_t exhausted_ns; /* when a thread first found nothing to take; 0: none has */
     uint64_t handed_over_ns;       /* when all reads the queue took at first were in it */
@@ -73,7 +74,15 @@ static void run_group(const activate_task *task, uint32_t at, uint32_t count)
     if (task->x != NULL) activate_group(task, task->list + at, count);
 }
 
-/* Threads take groups as they come: one of them may be busy with reads. */
+static void tell_cache(activate_task *task)
+{
+    uint64_t started_ns = flin_now_ns();
+
+    flin_cache_use(task->cache, task->neurons->layer, task->neurons->ids, task->unused);
+    task->told_ns = flin_now_ns() - started_ns;
+}
+
+/* Threads take groups as they come: one of them may be busy with reads, or with the cache. */
 static void run_activate(void *context, uint32_t index, uint32_t count)
 {
     activate_task *task = context;
@@ -82,8 +91,7 @@ static void run_activate(void *context, uint32_t index, uint32_t count)
     uint32_t at;
 
     (void)count;
-    if (index == 0 && task->unused != 0)
-        flin_cache_use(task->cache, task->neurons->layer, task->neurons->ids, task->unused);
+    if (index == 0 && task->unused != 0) tell_cache(task);
     if (reads != NULL) {
         flin_batch_push(reads);
         task->handed_over_ns = flin_now_ns();
@@ -120,13 +128,30 @@ uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neur
     return run(model, &task);
 }
 
-uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const void *x,
-                                       uint32_t unused)
+static int is_alone(const flashinfer_model *model, uint32_t count)
+{
+    return model->pool.count <= 1 || count < PARALLEL_MIN;
+}
+
+uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons *neurons,
+                                     const uint32_t *list, uint32_t count, const void *x)
 {
     activate_task task = {.model = model,
+                          .neurons = neurons,
+                          .list = list,
+                          .count = count,
+                          .x = x,
                           .cache = &model->cache,
-                          .unused = unused,
+                          .unused = count};
+
+    (void)run(model, &task);
+    return is_alone(model, count) ? task.told_ns : 0;
+}
+
+uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
+                                       const uint32_t *list, uint32_t count, const void *x)
+{
+    activate_task task = {.model = model,
                           .neurons = neurons,
                           .list = list,
                           .count = count,
@@ -136,8 +161,7 @@ uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neuro
 
     (void)run(model, &task);
     /* a lone thread computes nothing while it hands over; several do until there is nothing left */
-    beside_ns = model->pool.count <= 1 || count < PARALLEL_MIN ? started_ns
-                                                               : atomic_load(&task.exhausted_ns);
+    beside_ns = is_alone(model, count) ? started_ns : atomic_load(&task.exhausted_ns);
     return task.handed_over_ns > beside_ns ? task.handed_over_ns - beside_ns : 0;
 }
 
@@ -174,8 +198,8 @@ uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, 
     sum_task task = {model, 0, y};
     uint32_t down = model->shape.parts[FLIN_PART_DOWN].offset_bytes - neurons->payload_skip;
 
-    for (uint32_t i = 0; i < count;
-         i++) { /* no branch: it would be guessed wrong every third time */
+    /* no branch: it would be guessed wrong every third time */
+    for (uint32_t i = 0; i < count; i++) {
         scratch->firing[task.count] = neurons->activations[i];
         scratch->firing_rows[task.count] = neurons->rows[i] + down;
         task.count += neurons->activations[i] > 0;

@@ -78,6 +78,7 @@ static int step(flashinfer_session *session, int32_t token, int want_logits,
     int norm_before = model->shape.norm_before != 0;
 
     model->token_count++;
+    model->wants_logits = want_logits;
     flin_embed(model, token, session->position, hidden);
     for (uint32_t i = 0; i < model->shape.layers; i++) {
         const flin_layer *layer = &model->weights.layers[i];

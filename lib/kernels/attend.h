@@ -4,8 +4,8 @@
  * Owns: the order of positions, and when memory is asked for keys and values. Refuses: arithmetic.
  *
  * Keys and values of a head are two streams of short rows, one after the other: too few for the hardware to keep the memory
- * busy. So a block of positions is gone through as four runs side by side, and rows are asked for well ahead, from keys on
- * to values. The order depends on the number of positions alone.
+ * busy. So positions are gone through in blocks of about the same size, each as four runs side by side, and rows are asked
+ * for well ahead, from a block's keys on to its values. The order depends on the number of positions alone.
  */
 #ifndef FLIN_KERNELS_ATTEND_H
 #define FLIN_KERNELS_ATTEND_H
@@ -76,6 +76,7 @@ static inline void flin_attend_block(const flin_attend_by *by, const flin_head *
 
     flin_attend_order(h, h->keys, first, count, order);
     flin_attend_order(h, h->values, first, count, order + count);
+    if (asks) flin_attend_ask(h, order, 0, FLIN_ATTEND_AHEAD, 2 * count);
     for (uint32_t p = 0; p < count; p += keys) {
         const flin_view rows = {order + p, NULL, 0, count - p < keys ? count - p : keys, asks};
         if (asks) flin_attend_ask(h, order, p + FLIN_ATTEND_AHEAD, keys, 2 * count);
@@ -97,14 +98,14 @@ static inline void flin_attend(const flin_attend_by *by, enum flin_type type, co
 {
     const flin_head h = {keys, values, flin_type_bytes(type, stride),
                          flin_type_bytes(type, head_dim), head_dim};
+    const uint32_t blocks = (count + FLIN_ATTEND_POSITIONS - 1) / FLIN_ATTEND_POSITIONS;
     flin_softmax at = {-INFINITY, 0};
 
     for (uint32_t c = 0; c < head_dim; c++) out[c] = 0.0f;
-    for (uint32_t first = 0; first < count; first += FLIN_ATTEND_POSITIONS) {
-        const uint32_t left = count - first;
-        flin_attend_block(by, &h, q, first,
-                          left < FLIN_ATTEND_POSITIONS ? left : FLIN_ATTEND_POSITIONS, &at, scores,
-                          out);
+    for (uint32_t i = 0, first = 0; i < blocks; i++) {
+        const uint32_t left = count - first, here = (left + blocks - i - 1) / (blocks - i);
+        flin_attend_block(by, &h, q, first, here, &at, scores, out);
+        first += here;
     }
     for (uint32_t c = 0; count != 0 && c < head_dim; c++) out[c] /= at.total;
 }

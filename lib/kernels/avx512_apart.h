@@ -37,7 +37,7 @@ INLINE __m512 scales_of_x(const flin_avx512_levels *x)
     return _mm512_insertf32x4(all, _mm_load_ps(x[3].scale), 3);
 }
 
-/* As many lines as half a span and, in the second, its scales have. */
+/* Five lines with the second half, because a span has 64 bytes of scales besides its weights. */
 INLINE void ask_half(const uint8_t *bytes, uint32_t half)
 {
     for (uint32_t line = 0; line < 4 + half; line++)
@@ -101,6 +101,7 @@ INLINE __m256 dot8_apart(const void *const row[8], uint32_t asks, uint32_t cols,
         add_half(row, at, 1, asks, x + GROUPS, sum);
     }
     for (uint32_t first = 0; first < rest; first += GROUP, x++) {
+        if (asks) ask8(row, at + first * FLIN_Q4_0_BYTES + AHEAD_BYTES, FLIN_Q4_0);
 #pragma GCC unroll 8
         for (uint32_t r = 0; r < 8; r++)
             sum[r] = add_some((const uint8_t *)row[r] + at, rest, first, x, sum[r]);

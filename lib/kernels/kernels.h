@@ -26,9 +26,10 @@ enum flin_type {
     FLIN_BF16 = 2,
     FLIN_Q8_0 = 3, /* float16 scale, 32 int8 */
     FLIN_Q4_0 = 4, /* float16 scale, 16 bytes: element i in the low, i + 16 in the high half */
-    FLIN_TYPE_COUNT = 5,
-    FLIN_Q4_0_APART =
-        5 /* Q4_0 in memory only, see apart.h; for matrices, and tables that have apart_to_float */
+    FLIN_TYPE_COUNT = 5, /* in files, from here on in memory only */
+    /* Q4_0 with scales apart (apart.h): matrices, with tables that have apart_to_float */
+    FLIN_Q4_0_APART = 5,
+    FLIN_TYPES_IN_MEMORY = 6
 };
 
 #define FLIN_BLOCK 32u
@@ -102,28 +103,28 @@ typedef struct flin_kernels {
     /* y[r] = sum_c w[r][c] * x[c] (+ bias[r])
        w: (rows, cols) row-major; bias: (rows) or NULL
        x: (cols) floats; levels of them for quantised types */
-    void (*matvec[FLIN_TYPE_COUNT + 1])(const void *w, uint32_t rows, uint32_t cols, const void *x,
-                                        const float *bias, float *y);
+    void (*matvec[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                                         const float *bias, float *y);
 
     /* y[i] = sum_c rows[i][c] * x[c]
        rows: (count) pointers to (cols), any even address; x: as for matvec */
-    void (*dot_rows[FLIN_TYPE_COUNT])(const void *const *rows, uint32_t count, uint32_t cols,
-                                      const void *x, float *y);
+    void (*dot_rows[FLIN_TYPES_IN_MEMORY])(const void *const *rows, uint32_t count, uint32_t cols,
+                                           const void *x, float *y);
 
     /* y[c] += sum_i a[i] * rows[i][c] for c in [begin, end), i in order; begin and end multiples of
        64 or the width. Of a quantised row it is (a[i] * scale) * level. */
-    void (*add_rows[FLIN_TYPE_COUNT])(const void *const *rows, const float *a, uint32_t count,
-                                      uint32_t begin, uint32_t end, float *y);
+    void (*add_rows[FLIN_TYPES_IN_MEMORY])(const void *const *rows, const float *a, uint32_t count,
+                                           uint32_t begin, uint32_t end, float *y);
 
     /* to[c] = row[c]: one row of a matrix as floats (embeddings), exactly */
-    void (*to_float[FLIN_TYPE_COUNT])(const void *row, uint32_t cols, float *to);
+    void (*to_float[FLIN_TYPES_IN_MEMORY])(const void *row, uint32_t cols, float *to);
 
     /* Elements [begin, end), whole blocks, of a row of FLIN_Q4_0_APART; NULL: this table is not faster with such rows, and
        has no matvec of them. */
     void (*apart_to_float)(const void *row, uint32_t cols, uint32_t begin, uint32_t end, float *to);
 
     /* row = x rounded to the type: floats to nearest even, blocks as ggml defines them; the same bits in every table */
-    void (*from_float[FLIN_TYPE_COUNT])(const float *x, uint32_t cols, void *row);
+    void (*from_float[FLIN_TYPES_IN_MEMORY])(const float *x, uint32_t cols, void *row);
 
     /* y = (x - mean) / sqrt(var + eps) * weight + bias      all (n); y may be x */
     void (*layer_norm)(const float *x, const float *weight, const float *bias, uint32_t n,
@@ -145,9 +146,9 @@ typedef struct flin_kernels {
        stride; type of both is the table index: F32, F16 or Q8_0, others are NULL; scratch: flin_attend_bytes(), 64-byte
        aligned; out: (head_dim). The softmax runs along: FLIN_ATTEND_POSITIONS at a time, the largest score so far
        subtracted. No position, or scores without a finite maximum, are not an error: zeros, or NaN. */
-    void (*attend[FLIN_TYPE_COUNT])(const float *q, const void *keys, const void *values,
-                                    uint32_t count, uint32_t stride, uint32_t head_dim,
-                                    void *scratch, float *out);
+    void (*attend[FLIN_TYPES_IN_MEMORY])(const float *q, const void *keys, const void *values,
+                                         uint32_t count, uint32_t stride, uint32_t head_dim,
+                                         void *scratch, float *out);
 
     /* levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0) = x (cols) quantised; returns their scale. Values that are
        not finite count as 0. The same bits in every table. */

@@ -313,7 +313,7 @@ static void rms_norm(const float *x, const float *weight, uint32_t n, float eps,
    */
 INLINE float32x4_t exp4(float32x4_t x)
 {
-    const float32x4_t least = vdupq_n_f32(-87.33f);
+    const float32x4_t least = vdupq_n_f32(-87.33654f);
     const float32x4_t floored = vmaxq_f32(least, x); /* NaN if x is */
     const float32x4_t n = vrndnq_f32(vmulq_n_f32(floored, 0x1.715476p+0f));
     const int32x4_t exponent = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));

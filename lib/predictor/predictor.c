@@ -84,8 +84,11 @@ static void run_scores(void *context, uint32_t begin, uint32_t end)
 static void mask_by_lowrank(flin_predictor *predictor, const flin_lowrank *lowrank, const float *x)
 {
     lowrank_task task = {predictor, lowrank, x};
+    const flin_ahead after = predictor->pool->ahead; /* both factors */
 
+    flin_pool_expect(predictor->pool, NULL);
     flin_pool_split(predictor->pool, lowrank->rank, RANK_GRAIN, run_hidden, &task);
+    flin_pool_expect(predictor->pool, &after);
     flin_pool_split(predictor->pool, predictor->neurons, SHARE_GRAIN, run_scores, &task);
 }
 

@@ -34,7 +34,7 @@ static inline int8_t flin_sketch_level(uint32_t scaled, float per_level)
     return (int8_t)(level < -FLIN_SKETCH_LEVEL_MAX ? -FLIN_SKETCH_LEVEL_MAX : level);
 }
 
-/* See flin_sketch_input(). */
+/* See sketch_input in kernels.h. */
 static inline float flin_sketch_input_here(const flin_sketch *sketch, const float *restrict x,
                                            int8_t *restrict levels)
 {

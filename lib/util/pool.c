@@ -76,9 +76,9 @@ typedef struct worker_start {
 } worker_start;
 
 /* What the thread may ask for when it is done with the present task. */
-static void look_ahead(const flin_pool *pool, uint32_t index, flin_asking *asking)
+static void look_ahead(const flin_pool *pool, const flin_ahead *ahead, uint32_t index,
+                       flin_asking *asking)
 {
-    const flin_ahead *ahead = &pool->ahead;
     uint32_t rows = flin_ahead_rows(ahead), begin = 0, end = 0;
 
     if (rows != 0)
@@ -93,6 +93,7 @@ static void *worker_main(void *argument)
     uint32_t index = ((worker_start *)argument)->index;
     uint32_t seen = 0;
     flin_asking asking = {0};
+    flin_ahead ahead;
 
     /* the start record lives on the opener's stack until this thread has read it */
     pthread_mutex_lock(&pool->mutex);
@@ -105,12 +106,13 @@ static void *worker_main(void *argument)
         seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
         if (atomic_load_explicit(&pool->stopping, memory_order_acquire) != 0) return NULL;
         pool->task(pool->context, index, pool->count);
-        look_ahead(pool, index, &asking);
+        ahead = pool->ahead; /* the caller changes it once this thread is done */
         if (atomic_fetch_sub_explicit(&pool->remaining, 1, memory_order_acq_rel) == 1) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->done);
             pthread_mutex_unlock(&pool->mutex);
         }
+        look_ahead(pool, &ahead, index, &asking);
     }
 }
 
@@ -177,6 +179,7 @@ void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context)
 {
     if (pool->count <= 1) {
         task(context, 0, 1);
+        flin_pool_expect(pool, NULL);
         return;
     }
     pool->task = task;
@@ -238,6 +241,7 @@ void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_
     if (total == 0) return;
     if (pool->count <= 1) {
         task(context, 0, total);
+        flin_pool_expect(pool, NULL);
         return;
     }
     all.shared = shared_of(total, grain);

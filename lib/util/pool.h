@@ -29,7 +29,7 @@ typedef struct flin_pool {
     pthread_cond_t done;
     flin_pool_task task;
     void *context;
-    flin_ahead ahead;            /* of the task after this one; zeroed: unknown */
+    flin_ahead ahead;            /* what a later task reads; zeroed: unknown */
     _Atomic uint32_t generation; /* grows with every task */
     _Atomic uint32_t remaining;  /* extra threads still in the task */
     _Atomic uint32_t stopping;
@@ -44,8 +44,8 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
 
-/* Say what the task after the next one will read, and that flin_pool_split() will share it out: threads that are done with
-   the next one, and would only wait, ask memory for the beginning of their share. NULL: nothing is known. */
+/* Say what a later task will read, and that flin_pool_split() will share it out: threads that are done with the next task,
+   and would only wait, ask memory for the beginning of their share. Forgotten with the next task. NULL: nothing is known. */
 void flin_pool_expect(flin_pool *pool, const flin_ahead *ahead);
 
 /* Part [begin, end) of a whole; a thread may have none or several. */

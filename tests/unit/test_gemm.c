@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "flashinfer.h"
+#include "kernels/apart.h"
 #include "kernels/gemm.h"
 #include "util/half.h"
 
@@ -60,14 +61,16 @@ static void *take(uint64_t bytes)
 static void fill(product *at)
 {
     uint64_t row_bytes = flin_type_bytes(at->type, at->cols);
+    enum flin_type file_type = at->type == FLIN_Q4_0_APART ? FLIN_Q4_0 : at->type;
 
     for (uint32_t r = 0; r < at->rows; r++) {
         float *row = at->exact + (uint64_t)r * at->cols;
         uint8_t *to = (uint8_t *)at->w + r * row_bytes;
         for (uint32_t c = 0; c < at->cols; c++) row[c] = random_float();
-        flin_kernels_ref.from_float[at->type](row, at->cols, to);
-        flin_kernels_ref.to_float[at->type](to, at->cols, row);
+        flin_kernels_ref.from_float[file_type](row, at->cols, to);
+        flin_kernels_ref.to_float[file_type](to, at->cols, row);
     }
+    if (file_type != at->type) flin_apart_rows(at->w, at->rows, at->cols);
 }
 
 static double get(const product *at, uint64_t i)
@@ -82,7 +85,9 @@ static void begin(product *at, uint32_t wanted)
     at->rows = 1 + random_below(ROWS_MAX);
     at->cols = 1 + random_below(COLS_MAX);
     at->tokens = 1 + random_below(TOKENS_MAX);
-    at->type = random_below(FLIN_TYPE_COUNT);
+    at->type =
+        random_below(at->kernels->apart_to_float != NULL ? FLIN_TYPES_IN_MEMORY : FLIN_TYPE_COUNT);
+    if (at->type == FLIN_Q4_0_APART) at->cols = 1 + random_below(3000); /* several spans */
     if (flin_type_quantised(at->type)) at->cols = (at->cols + FLIN_BLOCK - 1) & ~(FLIN_BLOCK - 1);
     at->w = take(flin_type_bytes(at->type, at->rows * at->cols));
     at->exact = take((uint64_t)at->rows * at->cols * sizeof(float));

@@ -26,7 +26,7 @@
 #include "kernels/view.h"
 #include "util/half.h"
 
-#define AREA_BYTES ((size_t)1 << 20)
+#define AREA_BYTES ((size_t)4 << 20)
 #define ROWS_MAX 24u
 #define COLS_MAX 20000u
 #define UNIT 0x1p-24 /* half an ulp of 1 */
@@ -1167,6 +1167,8 @@ static void choosing(void **state)
             assert_non_null(kernels->activate[kind]);
         assert_true(kernels->quantise && kernels->layer_norm && kernels->rms_norm);
         assert_true(kernels->rotate && kernels->sketch_mask && kernels->sketch_scores);
+        assert_non_null(kernels->sketch_input);
+        assert_int_equal(kernels->matvec[FLIN_Q4_0_APART] != NULL, kernels->apart_to_float != NULL);
     }
 }
 

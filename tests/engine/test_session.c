@@ -5,6 +5,8 @@
 
 #include "support.h"
 
+#include "engine/model.h"
+
 static const char *model_path;
 
 static flashinfer_model *open_with(flashinfer_options *options)
@@ -429,6 +431,73 @@ static void *work(void *user)
 }
 
 /* Two models at once, and two sessions of one model at once: no shared state, same results. */
+/* What a step asked for, neuron by neuron of every layer. */
+typedef struct asked {
+    uint8_t *named; /* (layers, neurons) */
+    uint32_t count;
+} asked;
+
+static void keep_asked(const flashinfer_trace *trace, void *user)
+{
+    asked *at = user;
+
+    for (uint32_t i = 0; i < trace->count; i++)
+        at->named[trace->layer * trace->ffn_length + trace->ids[i]] = 1;
+    at->count += trace->count;
+}
+
+/* The cache knows of all that a step wanted and of nothing else, whether something was missing or nothing was. */
+static void expect_remembered(const flashinfer_model *model, const asked *at)
+{
+    const flin_cache *cache = &model->cache;
+
+    for (uint32_t i = 0; i < cache->layer_count * cache->neurons; i++) {
+        const flin_cache_entry *entry =
+            &cache->layers[i / cache->neurons].entries[i % cache->neurons];
+        assert_int_equal(entry->last_token == model->token_count, at->named[i]);
+        if (at->named[i])
+            assert_true(entry->wave > cache->wave - cache->layer_count && entry->recent > 0);
+    }
+}
+
+static void hits_are_remembered(void **state)
+{
+    (void)state;
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        flashinfer_options options = small_options();
+        asked at = {NULL, 0};
+        flashinfer_model *model;
+        flashinfer_session *session;
+        flashinfer_error error;
+        uint32_t without = 0;
+
+        flashinfer_error_init(&error, sizeof error);
+        options.threads = threads;
+        options.predictor = FLASHINFER_PREDICTOR_SKETCH;
+        options.trace = keep_asked;
+        options.trace_user = &at;
+        model = open_with(&options);
+        at.named = calloc(model->shape.layers, model->shape.ffn);
+        assert_non_null(at.named);
+        assert_ok(flashinfer_session_create(model, &session, &error));
+        for (uint32_t turn = 0; turn < 12; turn++) {
+            const uint64_t missing = model->stats.missing;
+            memset(at.named, 0, (size_t)model->shape.layers * model->shape.ffn);
+            at.count = 0;
+            assert_ok(flashinfer_session_rewind(session, turn / 6, &error));
+            assert_ok(flashinfer_step(session, 2 + (int32_t)(turn % 3), &error));
+            assert_true(at.count > 100);
+            without += model->stats.missing == missing;
+            expect_remembered(model, &at);
+        }
+        assert_true(without >= 3); /* a token again, at the same position: nothing was missing */
+        assert_true(model->stats.io_wait_ns < model->stats.total_ns);
+        flashinfer_session_destroy(session);
+        assert_int_equal(flashinfer_model_close(model), 0);
+        free(at.named);
+    }
+}
+
 static void threads_do_not_disturb_each_other(void **state)
 {
     flashinfer_options options = small_options();
@@ -466,6 +535,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(cancel_keeps_the_session_usable),
         cmocka_unit_test(callbacks_do_not_deadlock),
         cmocka_unit_test(statistics_add_up),
+        cmocka_unit_test(hits_are_remembered),
         cmocka_unit_test(threads_do_not_disturb_each_other),
     };
 

@@ -8,6 +8,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "kernels/kernels.h"
 #include "pack/pack.h"
 
 static flashinfer_pack_options in_types(uint32_t resident, uint32_t ffn)
@@ -115,6 +116,72 @@ static void test_sources(void **state)
             pack_well(made, &options);
             check_all(made);
             flashinfer_order_destroy(order);
+        }
+    }
+}
+
+/* Logits of three tokens by steps, and of a prompt of 20 whose last are the same. */
+static void logits_of(const char *path, uint32_t kernels, uint32_t vocab, float *logits)
+{
+    int32_t tokens[20];
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_session *session;
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.kernels = kernels;
+    options.threads = 2;
+    options.predictor = FLASHINFER_PREDICTOR_EXACT;
+    options.flags = FLASHINFER_OPEN_NO_TOKENIZER;
+    assert_int_equal(flashinfer_model_open(path, &options, &model, &error), 0);
+    assert_int_equal(flashinfer_session_create(model, &session, &error), 0);
+    for (int32_t i = 0; i < 20; i++) tokens[i] = i * 7 % (int32_t)vocab;
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(flashinfer_step(session, tokens[i], &error), 0);
+        memcpy(logits + i * vocab, flashinfer_logits(session, NULL), vocab * sizeof *logits);
+    }
+    assert_int_equal(flashinfer_session_rewind(session, 0, &error), 0);
+    assert_int_equal(flashinfer_eval(session, tokens, 20, &error), 0);
+    memcpy(logits + 3 * vocab, flashinfer_logits(session, NULL), vocab * sizeof *logits);
+    flashinfer_session_destroy(session);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
+/* However kernels want resident matrices to lie in memory, every one of them: tied or not, with projections, of whole spans
+   and rests. */
+static void test_layouts_in_memory(void **state)
+{
+    static const recipe recipes[] = {
+        {.width = 1056, .heads = 33, .embedding_width = 544, .post_norm = 1, .untied = 1},
+        {.width = 96, .heads = 3, .embedding_width = 1184},
+        {.width = 160, .heads = 5, .untied = 1},
+    };
+    static const uint32_t tables[] = {FLASHINFER_KERNELS_AVX512, FLASHINFER_KERNELS_AVX2,
+                                      FLASHINFER_KERNELS_NEON};
+    enum { VOCAB = 70 };
+    static float expected[4 * VOCAB], logits[4 * VOCAB];
+    const workspace *made = *state;
+
+    for (size_t i = 0; i < sizeof recipes / sizeof recipes[0]; i++) {
+        flashinfer_pack_options options = in_types(FLASHINFER_DTYPE_Q4_0, FLASHINFER_DTYPE_F16);
+        recipe whole = recipes[i];
+        float most = 0;
+        whole.vocab = VOCAB;
+        whole.layers = 1;
+        whole.positions = 32;
+        whole.source = SOURCE_F32;
+        cook(made, &whole);
+        pack_well(made, &options);
+        logits_of(made->path, FLASHINFER_KERNELS_REF, VOCAB, expected);
+        for (size_t k = 0; k < 4 * VOCAB; k++) most = fmaxf(most, fabsf(expected[k]));
+        assert_true(isfinite(most) && most > 1e-4f);
+        for (size_t t = 0; t < sizeof tables / sizeof tables[0]; t++) {
+            if (flin_kernels_choose(tables[t]) == NULL) continue;
+            logits_of(made->path, tables[t], VOCAB, logits);
+            for (size_t k = 0; k < 4 * VOCAB; k++)
+                assert_true(fabsf(logits[k] - expected[k]) <= most * 1e-3f);
         }
     }
 }
@@ -244,9 +311,10 @@ static void test_sketches(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_WORKSPACE(test_blocks),   IN_WORKSPACE(test_pairs),  IN_WORKSPACE(test_sources),
-        IN_WORKSPACE(test_choices),  IN_WORKSPACE(test_widths), IN_WORKSPACE(test_limits),
-        IN_WORKSPACE(test_sketches),
+        IN_WORKSPACE(test_blocks),   IN_WORKSPACE(test_pairs),
+        IN_WORKSPACE(test_sources),  IN_WORKSPACE(test_choices),
+        IN_WORKSPACE(test_widths),   IN_WORKSPACE(test_limits),
+        IN_WORKSPACE(test_sketches), IN_WORKSPACE(test_layouts_in_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

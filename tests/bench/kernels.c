@@ -40,7 +40,8 @@ typedef struct figures {
     double median;
 } figures;
 
-static const char *const type_names[FLIN_TYPE_COUNT] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+static const char *const type_names[FLIN_TYPES_IN_MEMORY] = {"f32",  "f16",  "bf16",
+                                                             "q8_0", "q4_0", "apart"};
 
 /* --------------------------------------------------------------------------------------- timing */
 
@@ -244,7 +245,7 @@ static void print_head(const bench *b, const settings *set)
                b->kernels->name, (unsigned long long)b->buffer_bytes, set->huge ? "true" : "false");
     else
         printf("kernels %s, buffer %llu MiB%s, 90th percentile of %llu slices of %llu MiB\n"
-               "%-12s %-4s %13s %7s %9s %11s %9s %14s %11s\n",
+               "%-12s %-5s %13s %7s %9s %11s %9s %14s %11s\n",
                b->kernels->name, (unsigned long long)(b->buffer_bytes / MIB),
                set->huge ? " in huge pages" : "",
                (unsigned long long)(b->buffer_bytes / SLICE_BYTES * set->rounds),
@@ -269,7 +270,7 @@ static void print_row(const bench *b, const settings *set, const measure *what, 
                b->pool.count, found.kernel.best, found.memory.best, percent, median_percent,
                same_percent);
     else
-        printf("%-12s %-4s %13s %7u %9.2f %11.2f %8.1f%% %13.1f%% %10.1f%%\n", what->name,
+        printf("%-12s %-5s %13s %7u %9.2f %11.2f %8.1f%% %13.1f%% %10.1f%%\n", what->name,
                type_names[what->type], shape, b->pool.count, found.kernel.best, found.memory.best,
                percent, median_percent, same_percent);
     fflush(stdout);
@@ -292,6 +293,11 @@ static const measure measures[] = {
     {"matvec", run_matvec, FLIN_Q4_0, 4096, 16384, 0, 0},
     {"matvec", run_matvec, FLIN_Q4_0, 16384, 4096, 0, 0},
     {"matvec", run_matvec, FLIN_Q4_0, 16384, 1024, 0, 0},
+    {"matvec", run_matvec, FLIN_Q4_0, 16384, 768, 0, 0},
+    {"matvec", run_matvec, FLIN_Q4_0_APART, 4096, 16384, 0, 0},
+    {"matvec", run_matvec, FLIN_Q4_0_APART, 16384, 4096, 0, 0},
+    {"matvec", run_matvec, FLIN_Q4_0_APART, 16384, 2560, 0, 0},
+    {"matvec", run_matvec, FLIN_Q4_0_APART, 16384, 768, 0, 0},
     {"dot_rows", run_dot_rows, FLIN_F16, 0, 4096, 0, 1},
     {"dot_rows", run_dot_rows, FLIN_F32, 0, 4096, 0, 1},
     {"dot_rows", run_dot_rows, FLIN_BF16, 0, 4096, 0, 1},
@@ -320,8 +326,9 @@ static const measure measures[] = {
     {"attend/far", run_attend, FLIN_Q8_0, 0, HEAD_DIM, HEAD_DIM *HEADS, 0},
 };
 
-static int wanted(const settings *set, const measure *what)
+static int wanted(const bench *b, const settings *set, const measure *what)
 {
+    if (what->type == FLIN_Q4_0_APART && b->kernels->apart_to_float == NULL) return 0;
     return set->only == NULL || strstr(what->name, set->only) != NULL ||
            strstr(type_names[what->type], set->only) != NULL;
 }
@@ -340,7 +347,7 @@ static int run_all(bench *b, const settings *set)
             measure what = measures[i];
             result found;
 
-            if (!wanted(set, &what)) continue;
+            if (!wanted(b, set, &what)) continue;
             found = run(b, set, &what);
             if (what.rows == 0) {
                 slice work;

@@ -120,11 +120,19 @@ static uint32_t run(flashinfer_model *model, activate_task *task)
     return damaged;
 }
 
+static activate_task task_of(const flashinfer_model *model, const flin_neurons *neurons,
+                             const uint32_t *list, uint32_t count, const void *x)
+{
+    return (activate_task){
+        .model = model, .neurons = neurons, .list = list, .count = count, .x = x};
+}
+
 uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
                                const uint32_t *list, uint32_t count, const void *x, int verify)
 {
-    activate_task task = {
-        .model = model, .neurons = neurons, .list = list, .count = count, .x = x, .verify = verify};
+    activate_task task = task_of(model, neurons, list, count, x);
+
+    task.verify = verify;
     return run(model, &task);
 }
 
@@ -136,14 +144,10 @@ static int is_alone(const flashinfer_model *model, uint32_t count)
 uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons *neurons,
                                      const uint32_t *list, uint32_t count, const void *x)
 {
-    activate_task task = {.model = model,
-                          .neurons = neurons,
-                          .list = list,
-                          .count = count,
-                          .x = x,
-                          .cache = &model->cache,
-                          .unused = count};
+    activate_task task = task_of(model, neurons, list, count, x);
 
+    task.cache = &model->cache;
+    task.unused = count;
     (void)run(model, &task);
     return is_alone(model, count) ? task.told_ns : 0;
 }
@@ -151,14 +155,10 @@ uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
                                        const uint32_t *list, uint32_t count, const void *x)
 {
-    activate_task task = {.model = model,
-                          .neurons = neurons,
-                          .list = list,
-                          .count = count,
-                          .x = x,
-                          .reads = model->batch};
+    activate_task task = task_of(model, neurons, list, count, x);
     uint64_t started_ns = flin_now_ns(), beside_ns;
 
+    task.reads = model->batch;
     (void)run(model, &task);
     /* a lone thread computes nothing while it hands over; several do until there is nothing left */
     beside_ns = is_alone(model, count) ? started_ns : atomic_load(&task.exhausted_ns);
@@ -168,9 +168,7 @@ uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neuro
 uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,
                              const uint32_t *list, uint32_t count)
 {
-    activate_task task = {
-        .model = model, .neurons = neurons, .list = list, .count = count, .verify = 1};
-    return run(model, &task);
+    return flin_neurons_activate(model, neurons, list, count, NULL, 1);
 }
 
 typedef struct sum_task {

@@ -21,8 +21,8 @@ static void run_apart(void *context, uint32_t begin, uint32_t end)
 
 static void arrange(flashinfer_model *model, flin_matrix *matrix)
 {
-    arrange_task task = {(uint8_t *)(uintptr_t)matrix->data,
-                         matrix->cols}; /* in the model's own memory */
+    /* read-only for all others, but in the model's own memory */
+    arrange_task task = {(uint8_t *)(uintptr_t)matrix->data, matrix->cols};
 
     if (matrix->data == NULL || matrix->type != FLIN_Q4_0) return;
     flin_pool_split(&model->pool, matrix->rows, FLIN_ROW_GRAIN, run_apart, &task);

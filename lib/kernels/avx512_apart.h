@@ -12,14 +12,6 @@
 
 #define GROUPS 4u /* whose scales are one vector */
 
-INLINE weights halves_of(__m512i bytes)
-{
-    const __m512i nibble = _mm512_set1_epi8(15);
-
-    return (weights){_mm512_and_si512(bytes, nibble),
-                     _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble)};
-}
-
 INLINE __m512 add_group(__m512i bytes, __m512 scale, const flin_avx512_levels *group, __m512 sum)
 {
     const levels x = load_levels(group, FLIN_Q4_0);

@@ -50,24 +50,27 @@ INLINE __m512i four(const uint8_t *a, const uint8_t *b, const uint8_t *c, const 
     return _mm512_inserti32x4(all, _mm_loadu_si128((const __m128i *)(const void *)d), 3);
 }
 
+/* Q4_0: the elements of the low and of the high halves of bytes. */
+INLINE weights halves_of(__m512i bytes)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+
+    return (weights){_mm512_and_si512(bytes, nibble),
+                     _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble)};
+}
+
 INLINE weights load_weights(const uint8_t *group, uint32_t count, type_t type)
 {
+    const __m512i offset = _mm512_set1_epi8((char)0x80);
     const uint8_t *a = block_at(group, 0, count, type) + 2;
     const uint8_t *b = block_at(group, 1, count, type) + 2;
     const uint8_t *c = block_at(group, 2, count, type) + 2;
     const uint8_t *d = block_at(group, 3, count, type) + 2;
-    weights w = {four(a, b, c, d), _mm512_setzero_si512()};
+    const __m512i first = four(a, b, c, d);
 
-    if (type == FLIN_Q8_0) {
-        const __m512i offset = _mm512_set1_epi8((char)0x80);
-        w.second = _mm512_xor_si512(four(a + 16, b + 16, c + 16, d + 16), offset);
-        w.first = _mm512_xor_si512(w.first, offset);
-    } else {
-        const __m512i nibble = _mm512_set1_epi8(15);
-        w.second = _mm512_and_si512(_mm512_srli_epi16(w.first, 4), nibble);
-        w.first = _mm512_and_si512(w.first, nibble);
-    }
-    return w;
+    if (type == FLIN_Q4_0) return halves_of(first);
+    return (weights){_mm512_xor_si512(first, offset),
+                     _mm512_xor_si512(four(a + 16, b + 16, c + 16, d + 16), offset)};
 }
 
 /* Gathered by the integer units, which have nothing else to do here. Blocks beyond the last count 0. */

@@ -153,29 +153,16 @@ INLINE void sum(int bits, const uint8_t *const tile[SIDES], uint32_t blocks, con
         for (int q = 0; q < QUARTERS; q++) vst1q_s32(sums[side] + 4 * q, total[side][q]);
 }
 
-static void sum_1(const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *levels,
-                  const int32_t *start, int32_t sums[SIDES][ROWS])
-{
-    sum(1, tile, blocks, levels, start, sums);
-}
-
-static void sum_2(const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *levels,
-                  const int32_t *start, int32_t sums[SIDES][ROWS])
-{
-    sum(2, tile, blocks, levels, start, sums);
-}
-
-static void sum_3(const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *levels,
-                  const int32_t *start, int32_t sums[SIDES][ROWS])
-{
-    sum(3, tile, blocks, levels, start, sums);
-}
-
-static void sum_4(const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *levels,
-                  const int32_t *start, int32_t sums[SIDES][ROWS])
-{
-    sum(4, tile, blocks, levels, start, sums);
-}
+#define SUM(bits)                                                                                  \
+    static void sum_##bits(const uint8_t *const tile[SIDES], uint32_t blocks,                      \
+                           const int8_t *levels, const int32_t *start, int32_t sums[SIDES][ROWS])  \
+    {                                                                                              \
+        sum(bits, tile, blocks, levels, start, sums);                                              \
+    }
+SUM(1)
+SUM(2)
+SUM(3)
+SUM(4)
 
 static const flin_sketch_tile_sums tile_sums[4] = {sum_1, sum_2, sum_3, sum_4};
 

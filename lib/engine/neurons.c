@@ -22,11 +22,11 @@ typedef struct activate_task {
     uint32_t group; /* neurons a thread takes at once */
     const void *x;  /* flin_input() of it; NULL: only verify */
     int verify;
-    flin_batch *reads;     /* handed over by the caller's thread beside the computing; NULL: none */
-    flin_cache *cache;     /* told by the caller's thread, instead of reads, */
-    uint32_t unused;       /* that so many of the first neurons are wanted */
-    uint64_t told_ns;      /* which took so long */
-    _Atomic uint32_t next; /* of list, not taken by any thread yet */
+    flin_batch *reads; /* handed over by the caller's thread beside the computing; NULL: none */
+    flin_cache
+        *cache; /* told by it, instead, that the first `count` neurons are wanted; NULL: it knows */
+    uint64_t told_ns;              /* which took so long */
+    _Atomic uint32_t next;         /* of list, not taken by any thread yet */
     _Atomic uint64_t exhausted_ns; /* when a thread first found nothing to take; 0: none has */
     uint64_t handed_over_ns;       /* when all reads the queue took at first were in it */
 } activate_task;
@@ -78,7 +78,7 @@ static void tell_cache(activate_task *task)
 {
     uint64_t started_ns = flin_now_ns();
 
-    flin_cache_use(task->cache, task->neurons->layer, task->neurons->ids, task->unused);
+    flin_cache_use(task->cache, task->neurons->layer, task->neurons->ids, task->count);
     task->told_ns = flin_now_ns() - started_ns;
 }
 
@@ -91,7 +91,7 @@ static void run_activate(void *context, uint32_t index, uint32_t count)
     uint32_t at;
 
     (void)count;
-    if (index == 0 && task->unused != 0) tell_cache(task);
+    if (index == 0 && task->cache != NULL) tell_cache(task);
     if (reads != NULL) {
         flin_batch_push(reads);
         task->handed_over_ns = flin_now_ns();
@@ -147,7 +147,6 @@ uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons
     activate_task task = task_of(model, neurons, list, count, x);
 
     task.cache = &model->cache;
-    task.unused = count;
     (void)run(model, &task);
     return is_alone(model, count) ? task.told_ns : 0;
 }

@@ -1,20 +1,24 @@
 /*
  * flashinfer.h - the public interface of libflashinfer.
  *
- * libflashinfer runs language models whose weights do not fit in the memory an application may use. Weights
- * stay on flash; for every token the neurons that will fire are predicted, read in direct reads and kept in a
- * bounded cache (Alizadeh et al., "LLM in a flash", ACL 2024, arXiv 2312.11514, "the paper" below).
+ * libflashinfer runs language models whose weights do not fit in the memory an application may use.
+ * Weights stay on flash; for every token the neurons that will fire are predicted, read in direct
+ * reads and kept in a bounded cache (Alizadeh et al., "LLM in a flash", ACL 2024, arXiv 2312.11514,
+ * "the paper" below).
  *
  * Conventions
- *   Returns   0 or a negative FLASHINFER_E... code. With a code, *error (may be NULL) says what, where, what to do.
- *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the default.
- *             A struct from a newer header is accepted as long as its unknown tail is zero.
- *   Threads   Different models are independent. Calls on one model and its sessions may come from any thread and
- *             are serialised inside; only the functions that say so may run beside another call. A callback may
- *             ask for stats, plan, position, logits and state bytes of the model that called it, or cancel; what would
- *             run or change that model is refused with FLASHINFER_EBUSY, and a session is not destroyed.
- *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or stderr, no signal
- *             handler is installed, and the process is never ended.
+ *   Returns   0 or a negative FLASHINFER_E... code. With a code, *error (may be NULL) says what,
+ *             where, what to do.
+ *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the
+ *             default. A struct from a newer header is accepted as long as its unknown tail is
+ *             zero.
+ *   Threads   Different models are independent. Calls on one model and its sessions may come from
+ *             any thread and are serialised inside; only the functions that say so may run beside
+ *             another call. A callback may ask for stats, plan, position, logits and state bytes of
+ *             the model that called it, or cancel; what would run or change that model is refused
+ *             with FLASHINFER_EBUSY, and a session is not destroyed.
+ *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or
+ *             stderr, no signal handler is installed, and the process is never ended.
  *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.
  */
 #ifndef FLASHINFER_H
@@ -37,7 +41,7 @@ extern "C" {
 #define FLASHINFER_VERSION_MINOR 1
 #define FLASHINFER_VERSION_PATCH 0
 
-/* ---------------------------------------------------------------------------------------------- errors */
+/* --------------------------------------------------------------------------------------- errors */
 
 /* X(name, number, description): numbers are never reused or renumbered. */
 #define FLASHINFER_ERRORS(X)                                                                       \
@@ -68,7 +72,8 @@ enum {
 
 #define FLASHINFER_ERROR_TEXT_BYTES 512
 
-/* Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per thread. */
+/* Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per
+   thread. */
 typedef struct flashinfer_error {
     uint32_t size;
     int32_t code;                           /* FLASHINFER_E... */
@@ -108,7 +113,7 @@ FLASHINFER_API const char *flashinfer_error_describe(int code);
  */
 FLASHINFER_API const char *flashinfer_version(void);
 
-/* ---------------------------------------------------------------------------------------------- handles */
+/* -------------------------------------------------------------------------------------- handles */
 
 /* An open file with its resident weights, cache, threads and budget. */
 typedef struct flashinfer_model flashinfer_model;
@@ -124,11 +129,13 @@ struct flashinfer_storage_ops; /* flashinfer_backend.h */
 /* What a device and a machine were measured to give; see "probe" below. */
 typedef struct flashinfer_probe_result flashinfer_probe_result;
 
-/* ---------------------------------------------------------------------------------------------- options */
+/* -------------------------------------------------------------------------------------- options */
 
-/* Which neurons of a layer are computed. exact and all give the dense model's output bit for bit. */
+/* Which neurons of a layer are computed. exact and all give the dense model's output bit for
+   bit. */
 enum {
-    FLASHINFER_PREDICTOR_DEFAULT = 0, /* what there is for every layer: sketch, lowrank, mixed; else exact */
+    /* what there is for every layer: sketch, lowrank, mixed; else exact */
+    FLASHINFER_PREDICTOR_DEFAULT = 0,
     FLASHINFER_PREDICTOR_EXACT = 1,   /* every pre-activation computed, firing neurons fetched */
     FLASHINFER_PREDICTOR_SKETCH = 2,  /* a few bits of the up (gate) matrix, made at pack time */
     FLASHINFER_PREDICTOR_LOWRANK = 3, /* two thin factors, calibrated or trained (paper, 3.1) */
@@ -197,8 +204,8 @@ typedef void (*flashinfer_log_callback)(int level, const char *text, void *user)
 /* Return 0 to go on, anything else to cancel the call with FLASHINFER_ECANCELED. */
 typedef int (*flashinfer_progress_callback)(const flashinfer_progress *progress, void *user);
 
-/* What a layer asks for in one step: the neurons the predictor named, before the cache is looked at. Valid during the
-   callback only. */
+/* What a layer asks for in one step: the neurons the predictor named, before the cache is looked
+   at. Valid during the callback only. */
 typedef struct flashinfer_trace {
     uint32_t size;
     uint32_t layer;
@@ -206,16 +213,19 @@ typedef struct flashinfer_trace {
     uint32_t ffn_length;          /* neurons per layer */
     uint32_t bundle_stride_bytes; /* distance between two bundles in the file */
     uint32_t count;               /* of ids */
-    /* of the layer's first bundle, bytes from the start of the model; neuron i's is bundle i, but not with info.ordered */
+    /* of the layer's first bundle, bytes from the start of the model; neuron i's is bundle i,
+       but not with info.ordered */
     uint64_t bundle_offset;
     uint64_t step;       /* steps of the model since it was opened, from 1 */
     const uint32_t *ids; /* (count) ascending */
 } flashinfer_trace;
 
-/* Called from the thread that steps, for every layer of every step. It may ask the model for its stats and plan only. */
+/* Called from the thread that steps, for every layer of every step. It may ask the model for its
+   stats and plan only. */
 typedef void (*flashinfer_trace_callback)(const flashinfer_trace *trace, void *user);
 
-/* What goes into a layer's FFN in one step: the input its predictor sees. Valid during the callback only. */
+/* What goes into a layer's FFN in one step: the input its predictor sees. Valid during the
+   callback only. */
 typedef struct flashinfer_ffn_input {
     uint32_t size;
     uint32_t layer;
@@ -225,12 +235,12 @@ typedef struct flashinfer_ffn_input {
     const float *x; /* (width) */
 } flashinfer_ffn_input;
 
-/* Called from the thread that steps, for every layer of every step, before its FFN. It may ask the model for its stats
-   and plan only. */
+/* Called from the thread that steps, for every layer of every step, before its FFN. It may ask
+   the model for its stats and plan only. */
 typedef void (*flashinfer_ffn_input_callback)(const flashinfer_ffn_input *input, void *user);
 
-/* What a predictor missed in a layer of one step, found by computing all neurons beside those it named. Norms are of
-   vectors of embedding_length. Valid during the callback only. */
+/* What a predictor missed in a layer of one step, found by computing all neurons beside those it
+   named. Norms are of vectors of embedding_length. Valid during the callback only. */
 typedef struct flashinfer_audit {
     uint32_t size;
     uint32_t layer;
@@ -245,7 +255,8 @@ typedef struct flashinfer_audit {
     double missed_norm; /* of what the missed ones add up to */
 } flashinfer_audit;
 
-/* Called from the thread that steps, after the layer's FFN. It may ask the model for its stats and plan only. */
+/* Called from the thread that steps, after the layer's FFN. It may ask the model for its stats
+   and plan only. */
 typedef void (*flashinfer_audit_callback)(const flashinfer_audit *audit, void *user);
 
 typedef struct flashinfer_options {
@@ -278,8 +289,8 @@ typedef struct flashinfer_options {
     uint32_t audit_layers;                /* how many, in turn; 0: 1 */
     flashinfer_trace_callback trace;      /* not called in mode all */
     void *trace_user;
-    /* predictor file made for this model, see flashinfer_predictor_save(); NULL: the model file's own. Looked at during
-       the call only */
+    /* predictor file made for this model, see flashinfer_predictor_save(); NULL: the model
+       file's own. Looked at during the call only */
     const char *predictor_path;
     flashinfer_ffn_input_callback ffn_input; /* for calibrating predictors */
     void *ffn_input_user;
@@ -294,7 +305,7 @@ typedef struct flashinfer_options {
  */
 FLASHINFER_API void flashinfer_options_init(flashinfer_options *options, size_t size);
 
-/* ---------------------------------------------------------------------------------------------- model */
+/* ---------------------------------------------------------------------------------------- model */
 
 /**
  * flashinfer_model_open - open a model file in flash layout inside a memory budget
@@ -303,19 +314,21 @@ FLASHINFER_API void flashinfer_options_init(flashinfer_options *options, size_t 
  * @model: receives the handle; NULL on failure
  * @error: NULL or the caller's record
  *
- * Everything the handle and its sessions will ever hold is planned here and allocated once. Fails with
- * FLASHINFER_EBUDGET, naming the smallest workable budget, when the plan does not fit.
+ * Everything the handle and its sessions will ever hold is planned here and allocated once. Fails
+ * with FLASHINFER_EBUDGET, naming the smallest workable budget, when the plan does not fit.
  */
 FLASHINFER_API int flashinfer_model_open(const char *path, const flashinfer_options *options,
                                          flashinfer_model **model, flashinfer_error *error);
 
 /**
- * flashinfer_model_open_fd - open a model that is part of an open file, such as an application's asset
+ * flashinfer_model_open_fd - open a model that is part of an open file, such as an application's
+ * asset
  * @fd: readable file descriptor; it stays the caller's and may be closed when this returns
  * @offset: byte offset of the model in the file
  * @length: bytes of the model; 0: up to the end of the file
  *
- * Direct I/O needs an offset that is a multiple of 4096; with any other the reads go through the page cache.
+ * Direct I/O needs an offset that is a multiple of 4096; with any other the reads go through the
+ * page cache.
  */
 FLASHINFER_API int flashinfer_model_open_fd(int fd, uint64_t offset, uint64_t length,
                                             const flashinfer_options *options,
@@ -323,7 +336,8 @@ FLASHINFER_API int flashinfer_model_open_fd(int fd, uint64_t offset, uint64_t le
 
 /**
  * flashinfer_model_open_storage - open a model through callbacks of the host
- * @ops: copied; see flashinfer_backend.h. ops->close is called when the model is closed, not when open fails.
+ * @ops: copied; see flashinfer_backend.h. ops->close is called when the model is closed, not when
+ *         open fails.
  */
 FLASHINFER_API int flashinfer_model_open_storage(const struct flashinfer_storage_ops *ops,
                                                  const flashinfer_options *options,
@@ -333,7 +347,8 @@ FLASHINFER_API int flashinfer_model_open_storage(const struct flashinfer_storage
  * flashinfer_model_close - release a model
  * @model: may be NULL
  *
- * Every session must have been destroyed. Returns 0, or FLASHINFER_EBUSY (and closes nothing) while sessions exist.
+ * Every session must have been destroyed. Returns 0, or FLASHINFER_EBUSY (and closes nothing) while
+ * sessions exist.
  */
 FLASHINFER_API int flashinfer_model_close(flashinfer_model *model);
 
@@ -373,7 +388,8 @@ FLASHINFER_API int flashinfer_model_info(const flashinfer_model *model, flashinf
 
 typedef struct flashinfer_tensor_info {
     uint32_t size;
-    uint32_t type; /* GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16 */
+    /* GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16 */
+    uint32_t type;
     uint32_t dimension_count;
     uint32_t reserved;
     uint64_t dimensions[4]; /* fastest first, as in GGUF */
@@ -404,8 +420,9 @@ FLASHINFER_API int flashinfer_model_metadata(const flashinfer_model *model, uint
 /**
  * flashinfer_model_verify - read the whole file once and compare every checksum
  *
- * Works on any open model, also one opened with FLASHINFER_OPEN_METADATA; reports through the model's progress
- * callback. The first mismatch is FLASHINFER_ECORRUPT with tensor, neuron and offset.
+ * Works on any open model, also one opened with FLASHINFER_OPEN_METADATA; reports through the
+ * model's progress callback. The first mismatch is FLASHINFER_ECORRUPT with tensor, neuron and
+ * offset.
  */
 FLASHINFER_API int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error);
 
@@ -417,7 +434,8 @@ enum { FLASHINFER_PART_UP = 0, FLASHINFER_PART_DOWN = 1 };
  * @first, @count: neurons of the layer
  * @rows: receives (count, embedding_length) floats
  *
- * Reads them from the file, checked against their checksums, past the neuron cache. Not during a step.
+ * Reads them from the file, checked against their checksums, past the neuron cache. Not during a
+ * step.
  */
 FLASHINFER_API int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t part,
                                              uint32_t first, uint32_t count, float *rows,
@@ -430,7 +448,7 @@ FLASHINFER_API int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t l
 FLASHINFER_API int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bias,
                                              flashinfer_error *error);
 
-/* ---------------------------------------------------------------------------------------------- plan */
+/* ----------------------------------------------------------------------------------------- plan */
 
 /* How a budget is divided. planned_bytes is the sum of the parts and never above the budget. */
 typedef struct flashinfer_plan {
@@ -461,7 +479,8 @@ typedef struct flashinfer_plan {
 /**
  * flashinfer_plan_file - what a budget would give, without opening the model
  * @path: model file
- * @options: as for flashinfer_model_open(); a budget below the minimum is no error here: see minimum_bytes
+ * @options: as for flashinfer_model_open(); a budget below the minimum is no error here: see
+ *         minimum_bytes
  * @plan: caller's struct with plan->size set
  */
 FLASHINFER_API int flashinfer_plan_file(const char *path, const flashinfer_options *options,
@@ -477,15 +496,17 @@ FLASHINFER_API int flashinfer_model_plan(flashinfer_model *model, flashinfer_pla
  * flashinfer_model_set_budget - change the budget of a live model
  * @budget_bytes: new ceiling; 0: whatever makes everything resident
  *
- * Shrinks or grows the neuron cache between two steps; the output does not change. When this returns, no more than
- * the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget staying in force, below the minimum.
+ * Shrinks or grows the neuron cache between two steps; the output does not change. When this
+ * returns, no more than the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget
+ * staying in force, below the minimum.
  */
 FLASHINFER_API int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
                                                flashinfer_error *error);
 
-/* ---------------------------------------------------------------------------------------------- statistics */
+/* ----------------------------------------------------------------------------------- statistics */
 
-/* Sums since open or the last reset, over all sessions of the model. Neuron counts are per (token, layer). */
+/* Sums since open or the last reset, over all sessions of the model. Neuron counts are per
+   (token, layer). */
 typedef struct flashinfer_stats {
     uint32_t size;
     uint32_t reserved;
@@ -509,7 +530,8 @@ typedef struct flashinfer_stats {
     uint64_t compute_ns;     /* time in attention, FFN and logits kernels */
     uint64_t total_ns;       /* time in those steps */
     uint64_t io_submit_ns;   /* time in handing reads over, beside computing or not */
-    /* Tokens that flashinfer_eval() runs many at once, counted here and nowhere above but in read_retries. */
+    /* Tokens that flashinfer_eval() runs many at once, counted here and nowhere above but in
+       read_retries. */
     uint64_t prefill_tokens;
     uint64_t prefill_ns;      /* time they took */
     uint64_t prefill_wait_ns; /* of that, compute stood still for flash */
@@ -527,13 +549,14 @@ FLASHINFER_API int flashinfer_model_stats(flashinfer_model *model, flashinfer_st
  */
 FLASHINFER_API int flashinfer_model_reset_stats(flashinfer_model *model);
 
-/* ---------------------------------------------------------------------------------------------- session */
+/* -------------------------------------------------------------------------------------- session */
 
 /**
  * flashinfer_session_create - begin a sequence
  * @session: receives the handle, at position 0; NULL on failure
  *
- * Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is free.
+ * Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+ * free.
  */
 FLASHINFER_API int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,
                                              flashinfer_error *error);
@@ -548,8 +571,8 @@ FLASHINFER_API void flashinfer_session_destroy(flashinfer_session *session);
  * flashinfer_step - run one token through all layers
  * @token: id in [0, vocab_count)
  *
- * Afterwards flashinfer_logits() holds the prediction for the next token and the position has grown by one. On
- * failure position and logits are as before the call and the session stays usable.
+ * Afterwards flashinfer_logits() holds the prediction for the next token and the position has grown
+ * by one. On failure position and logits are as before the call and the session stays usable.
  */
 FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
                                    flashinfer_error *error);
@@ -559,14 +582,16 @@ FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
  * @tokens: (count) ids; all are checked before the first is run
  * @count: how many
  *
- * Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are computed (no predictor
- * is asked, so none is missed) and read once a chunk. A chunk's size depends on the model file alone, so the result does
- * not depend on budget or threads; it differs from single steps by rounding, and by what a predictor would have missed. Fewer
- * than 32 tokens (8 with the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
+ * Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are
+ * computed (no predictor is asked, so none is missed) and read once a chunk. A chunk's size depends
+ * on the model file alone, so the result does not depend on budget or threads; it differs from
+ * single steps by rounding, and by what a predictor would have missed. Fewer than 32 tokens (8 with
+ * the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
  * audit, are run token by token.
  *
- * Logits are those after the last token. On failure or cancel the session stands after the last token or chunk completed,
- * without logits; flashinfer_session_position() tells where. The progress callback is called before every token or chunk.
+ * Logits are those after the last token. On failure or cancel the session stands after the last
+ * token or chunk completed, without logits; flashinfer_session_position() tells where. The progress
+ * callback is called before every token or chunk.
  */
 FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
                                    flashinfer_error *error);
@@ -575,8 +600,8 @@ FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *t
  * flashinfer_logits - the logits of the last step
  * @count: receives the vocabulary size; may be NULL
  *
- * Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the first step. Does
- * not wait for a running call.
+ * Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the
+ * first step. Does not wait for a running call.
  */
 FLASHINFER_API const float *flashinfer_logits(const flashinfer_session *session, size_t *count);
 
@@ -599,7 +624,8 @@ FLASHINFER_API int flashinfer_session_rewind(flashinfer_session *session, uint32
 /**
  * flashinfer_session_cancel - stop the session's running call, or its next one if none runs
  *
- * May be called from any thread and from a signal handler. The stopped call returns FLASHINFER_ECANCELED.
+ * May be called from any thread and from a signal handler. The stopped call returns
+ * FLASHINFER_ECANCELED.
  */
 FLASHINFER_API void flashinfer_session_cancel(flashinfer_session *session);
 
@@ -625,7 +651,7 @@ FLASHINFER_API int flashinfer_state_save(flashinfer_session *session, void *buff
 FLASHINFER_API int flashinfer_state_load(flashinfer_session *session, const void *buffer,
                                          size_t bytes, flashinfer_error *error);
 
-/* ---------------------------------------------------------------------------------------------- text */
+/* ----------------------------------------------------------------------------------------- text */
 
 enum {
     FLASHINFER_TOKENIZE_BOS = 1u << 0,    /* begin with the model's bos token if it wants one */
@@ -655,8 +681,8 @@ FLASHINFER_API int flashinfer_tokenize(const flashinfer_model *model, const char
  * @capacity: bytes that @text has room for
  * @text_bytes: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than @capacity
  *
- * Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see flashinfer_decoder_push().
- * May run beside any other call on the model.
+ * Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see
+ * flashinfer_decoder_push(). May run beside any other call on the model.
  */
 FLASHINFER_API int flashinfer_detokenize(const flashinfer_model *model, const int32_t *tokens,
                                          size_t count, char *text, size_t capacity,
@@ -673,8 +699,8 @@ FLASHINFER_API int flashinfer_decoder_create(const flashinfer_model *model,
 /**
  * flashinfer_decoder_push - add a token, take the text that is complete
  * @token: next id; -1 ends the stream and gives what is left
- * @text: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can never become a
- *        character are replaced by U+FFFD
+ * @text: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can
+ *        never become a character are replaced by U+FFFD
  * @text_bytes: receives its length; may be NULL
  */
 FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token,
@@ -712,8 +738,8 @@ FLASHINFER_API void flashinfer_sampler_options_init(flashinfer_sampler_options *
  * @vocab_count: longest logits it will be given
  * @sampler: receives the handle; NULL on failure
  *
- * Independent of any model; one sampler must not be used by two threads at once. Order of operations: repetition
- * penalty, top-k, temperature, top-p, min-p.
+ * Independent of any model; one sampler must not be used by two threads at once. Order of
+ * operations: repetition penalty, top-k, temperature, top-p, min-p.
  */
 FLASHINFER_API int flashinfer_sampler_create(const flashinfer_sampler_options *options,
                                              size_t vocab_count, flashinfer_sampler **sampler,
@@ -729,7 +755,8 @@ FLASHINFER_API int flashinfer_sampler_sample(flashinfer_sampler *sampler, const 
                                              size_t count, int32_t *token, flashinfer_error *error);
 
 /**
- * flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the repetition penalty
+ * flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the
+ * repetition penalty
  * @token: its id
  */
 FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token,
@@ -741,14 +768,15 @@ FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_
  */
 FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
 
-/* ---------------------------------------------------------------------------------------------- probe */
+/* ---------------------------------------------------------------------------------------- probe */
 
 #define FLASHINFER_PROBE_SIZES 6  /* reads of 4, 16, 32, 64, 256 and 1024 KiB */
 #define FLASHINFER_PROBE_DEPTHS 4 /* with 1, 4, 16 and 64 in flight */
 #define FLASHINFER_PROBE_KINDS 8  /* one for each FLASHINFER_STORAGE_..., and room for more */
 
-/* Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of time, of a file long
-   enough, or of the kind of storage. The recommendations are values for the options of their names. */
+/* Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of
+   time, of a file long enough, or of the kind of storage. The recommendations are values for the
+   options of their names. */
 struct flashinfer_probe_result {
     uint32_t size;
     uint32_t storage;   /* FLASHINFER_STORAGE_... that read fastest: read_bytes_per_s is of it */
@@ -761,7 +789,8 @@ struct flashinfer_probe_result {
     uint32_t read_bytes[FLASHINFER_PROBE_SIZES]; /* the sizes and depths below */
     uint32_t depths[FLASHINFER_PROBE_DEPTHS];
     uint64_t read_bytes_per_s[FLASHINFER_PROBE_SIZES][FLASHINFER_PROBE_DEPTHS];
-    /* every kind of storage there is, reads of 32 KiB; for pread the depth is the number of lanes */
+    /* every kind of storage there is, reads of 32 KiB; for pread the depth is the number of
+       lanes */
     uint64_t kind_bytes_per_s[FLASHINFER_PROBE_KINDS][FLASHINFER_PROBE_DEPTHS];
     uint64_t latency_ns;         /* of one read of 4 KiB alone: median */
     uint64_t latency_p99_ns;     /* and what one in a hundred takes longer than */
@@ -788,13 +817,14 @@ FLASHINFER_API void flashinfer_probe_options_init(flashinfer_probe_options *opti
 
 /**
  * flashinfer_probe - measure the device a file or directory is on, memory and kernels
- * @path: a file to read (1 MiB at least, such as the model), or a directory: a file of random bytes is written there,
- *        synced, and gone whatever happens, since it has no name
+ * @path: a file to read (1 MiB at least, such as the model), or a directory: a file of random bytes
+ *        is written there, synced, and gone whatever happens, since it has no name
  * @options: NULL for defaults
  * @result: caller's struct with result->size set
  *
- * Takes about options.time_ms, a third of it for writing (a slow device gets a shorter file), and up to half a GiB of
- * memory. A file that was just written may be in a cache of the drive's own: read a larger one if in doubt.
+ * Takes about options.time_ms, a third of it for writing (a slow device gets a shorter file), and
+ * up to half a GiB of memory. A file that was just written may be in a cache of the drive's own:
+ * read a larger one if in doubt.
  */
 FLASHINFER_API int flashinfer_probe(const char *path, const flashinfer_probe_options *options,
                                     flashinfer_probe_result *result, flashinfer_error *error);
@@ -811,20 +841,21 @@ FLASHINFER_API int flashinfer_probe_save(const flashinfer_probe_result *result, 
  * @path: file written by flashinfer_probe_save()
  * @result: caller's struct with result->size set
  *
- * Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT where a byte has
- * changed, FLASHINFER_EUNSUPPORTED from a newer library.
+ * Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT
+ * where a byte has changed, FLASHINFER_EUNSUPPORTED from a newer library.
  */
 FLASHINFER_API int flashinfer_probe_load(const char *path, flashinfer_probe_result *result,
                                          flashinfer_error *error);
 
-/* ---------------------------------------------------------------------------------------------- pack */
+/* ----------------------------------------------------------------------------------------- pack */
 
 enum {
     FLASHINFER_DTYPE_DEFAULT = 0, /* f16 */
     FLASHINFER_DTYPE_F32 = 1,
     FLASHINFER_DTYPE_F16 = 2,
     FLASHINFER_DTYPE_BF16 = 3,
-    /* GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be multiples of 32 */
+    /* GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be
+       multiples of 32 */
     FLASHINFER_DTYPE_Q8_0 = 4, /* 8.5 bits an element */
     FLASHINFER_DTYPE_Q4_0 = 5  /* 4.5 */
 };
@@ -840,10 +871,11 @@ typedef struct flashinfer_pack_options {
     void *log_user;
     flashinfer_progress_callback progress;
     void *progress_user;
-    /* bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during the call only */
+    /* bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during
+       the call only */
     const flashinfer_order *order;
-    /* FLASHINFER_DTYPE_... of token embeddings, attention and head, which stay in memory; 0: dtype. Position embeddings are
-       F16 beside a quantised one; norms and biases are F32 always */
+    /* FLASHINFER_DTYPE_... of token embeddings, attention and head, which stay in memory; 0:
+       dtype. Position embeddings are F16 beside a quantised one; norms and biases are F32 always */
     uint32_t dtype_resident;
     uint32_t dtype_ffn; /* of bundles, which are read from flash; 0: dtype */
 } flashinfer_pack_options;
@@ -857,13 +889,14 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  * flashinfer_pack - write a checkpoint as a model file in flash layout
  * @checkpoint: Hugging Face directory: config.json, model.safetensors or its shards with
  *              model.safetensors.index.json, and tokenizer.json (or vocab.json and merges.txt)
- * @path: file to write; it appears under this name only when it is complete. What had this name, a symbolic link
- *        too, is replaced, but never a file of the checkpoint
+ * @path: file to write; it appears under this name only when it is complete. What had this name, a
+ *        symbolic link too, is replaced, but never a file of the checkpoint
  * @options: NULL for defaults
  *
- * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the model; with an order
- * also lists of what it recorded of one layer, at most 1 byte for each of its neurons and steps. NaN and
- * infinite weights, and weights the dtype cannot hold, are refused with tensor and element.
+ * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the
+ * model; with an order also lists of what it recorded of one layer, at most 1 byte for each of its
+ * neurons and steps. NaN and infinite weights, and weights the dtype cannot hold, are refused with
+ * tensor and element.
  */
 FLASHINFER_API int flashinfer_pack(const char *checkpoint, const char *path,
                                    const flashinfer_pack_options *options, flashinfer_error *error);
@@ -876,7 +909,8 @@ typedef struct flashinfer_predictor flashinfer_predictor;
  * @model: open with its weights (not FLASHINFER_OPEN_METADATA); it must outlive the predictor
  * @predictor: receives the handle, every layer still without a kind; NULL on failure
  *
- * Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a time.
+ * Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a
+ * time.
  */
 FLASHINFER_API int flashinfer_predictor_create(flashinfer_model *model,
                                                flashinfer_predictor **predictor,
@@ -895,8 +929,8 @@ FLASHINFER_API int flashinfer_predictor_copy(flashinfer_model *model,
 /**
  * flashinfer_predictor_set_sketch - a low-bit copy of a layer's up matrix
  * @bits: 1 to 4
- * @margin: standard deviations of the sketch's expected error that biases are raised by; negative: the default for
- *          these bits
+ * @margin: standard deviations of the sketch's expected error that biases are raised by; negative:
+ *          the default for these bits
  *
  * Made from the model's weights alone. Replaces what the layer had.
  */
@@ -905,15 +939,16 @@ FLASHINFER_API int flashinfer_predictor_set_sketch(flashinfer_predictor *predict
                                                    flashinfer_error *error);
 
 /**
- * flashinfer_predictor_set_lowrank - two factors for a layer: score = up . (down . x), named if score > -bias
+ * flashinfer_predictor_set_lowrank - two factors for a layer: score = up . (down . x), named if
+ * score > -bias
  * @rank: at most 16384
  * @relu: 1: only the positive part of down . x counts. The same for all layers of a file
  * @down: (rank, embedding_length)
  * @up: (ffn_length, rank)
  * @bias: (ffn_length)
  *
- * Factors are kept as float16; numbers it cannot hold are FLASHINFER_EINVAL naming the neuron. Replaces what the layer
- * had. Source: the paper, section 3.1.
+ * Factors are kept as float16; numbers it cannot hold are FLASHINFER_EINVAL naming the neuron.
+ * Replaces what the layer had. Source: the paper, section 3.1.
  */
 FLASHINFER_API int flashinfer_predictor_set_lowrank(flashinfer_predictor *predictor, uint32_t layer,
                                                     uint32_t rank, uint32_t relu, const float *down,
@@ -921,16 +956,20 @@ FLASHINFER_API int flashinfer_predictor_set_lowrank(flashinfer_predictor *predic
                                                     flashinfer_error *error);
 
 /**
- * flashinfer_predictor_import - every layer's factors from a GGUF of PowerInfer's, in place of what the layers had
- * @path: a GGUF v2 or v3 with tensors blk.N.fc1.weight [embedding_length, rank] and blk.N.fc2.weight
- *        [rank, ffn_length] in F16, BF16 or F32; others, such as those of the whole model, are not looked at
+ * flashinfer_predictor_import - every layer's factors from a GGUF of PowerInfer's, in place of what
+ * the layers had
+ * @path: a GGUF v2 or v3 with tensors blk.N.fc1.weight [embedding_length, rank] and
+ *        blk.N.fc2.weight [rank, ffn_length] in F16, BF16 or F32; others, such as those of the
+ *        whole model, are not looked at
  *
- * As there, a neuron is named if fc2 . relu(fc1 . x) is at least the file's powerinfer.sparse_threshold (0 without):
- * biases are the opposite of the largest float below it. x is the FFN's input, which is the output of a norm; PowerInfer
- * runs some predictors on what goes into that norm, and those name other neurons here (docs/predictors.md).
+ * As there, a neuron is named if fc2 . relu(fc1 . x) is at least the file's
+ * powerinfer.sparse_threshold (0 without): biases are the opposite of the largest float below it. x
+ * is the FFN's input, which is the output of a norm; PowerInfer runs some predictors on what goes
+ * into that norm, and those name other neurons here (docs/predictors.md).
  *
- * A layer that is missing, one too many or of other sizes, and numbers that are none are FLASHINFER_EFORMAT, quantised
- * factors and numbers that float16 cannot hold FLASHINFER_EUNSUPPORTED, naming the tensor. Nothing is changed then.
+ * A layer that is missing, one too many or of other sizes, and numbers that are none are
+ * FLASHINFER_EFORMAT, quantised factors and numbers that float16 cannot hold
+ * FLASHINFER_EUNSUPPORTED, naming the tensor. Nothing is changed then.
  */
 FLASHINFER_API int flashinfer_predictor_import(flashinfer_predictor *predictor, const char *path,
                                                flashinfer_error *error);
@@ -943,7 +982,8 @@ FLASHINFER_API int flashinfer_predictor_bias(const flashinfer_predictor *predict
                                              float *bias, flashinfer_error *error);
 
 /**
- * flashinfer_predictor_set_bias - set a layer's thresholds: neuron i is named if its score is above -bias[i]
+ * flashinfer_predictor_set_bias - set a layer's thresholds: neuron i is named if its score is above
+ * -bias[i]
  * @bias: (ffn_length) finite floats
  */
 FLASHINFER_API int flashinfer_predictor_set_bias(flashinfer_predictor *predictor, uint32_t layer,
@@ -956,21 +996,24 @@ FLASHINFER_API int flashinfer_predictor_set_bias(flashinfer_predictor *predictor
  *
  * The numbers, and so the names, are those a model running on the same CPU gets.
  */
-FLASHINFER_API int flashinfer_predictor_scores(const flashinfer_predictor *predictor, uint32_t layer,
-                                               const float *x, float *scores,
+FLASHINFER_API int flashinfer_predictor_scores(const flashinfer_predictor *predictor,
+                                               uint32_t layer, const float *x, float *scores,
                                                flashinfer_error *error);
 
 /**
- * flashinfer_predictor_bytes - memory that a layer's predictor takes in an open model; 0 without one
+ * flashinfer_predictor_bytes - memory that a layer's predictor takes in an open model; 0 without
+ * one
  */
 FLASHINFER_API uint64_t flashinfer_predictor_bytes(const flashinfer_predictor *predictor,
                                                    uint32_t layer);
 
 /**
  * flashinfer_predictor_save - write a predictor file
- * @path: a small GGUF file for options.predictor_path; it appears under this name only when it is complete
+ * @path: a small GGUF file for options.predictor_path; it appears under this name only when it is
+ *         complete
  *
- * The file says which model's neurons it names and is refused with any other. Every layer needs a kind.
+ * The file says which model's neurons it names and is refused with any other. Every layer needs a
+ * kind.
  */
 FLASHINFER_API int flashinfer_predictor_save(const flashinfer_predictor *predictor,
                                              const char *path, flashinfer_error *error);
@@ -985,9 +1028,10 @@ FLASHINFER_API void flashinfer_predictor_destroy(flashinfer_predictor *predictor
  * @layers, @neurons: of the model, as in flashinfer_info
  * @order: receives the handle; NULL on failure
  *
- * Bundles wanted by the same tokens are read together if they are neighbours in the file. Run the model over typical
- * text with a trace callback that hands every call to flashinfer_order_add(), then pack the checkpoint again with the
- * order. The order changes which bytes a read covers, never a logit. A handle belongs to one thread at a time.
+ * Bundles wanted by the same tokens are read together if they are neighbours in the file. Run the
+ * model over typical text with a trace callback that hands every call to flashinfer_order_add(),
+ * then pack the checkpoint again with the order. The order changes which bytes a read covers, never
+ * a logit. A handle belongs to one thread at a time.
  */
 FLASHINFER_API int flashinfer_order_create(uint32_t layers, uint32_t neurons,
                                            flashinfer_order **order, flashinfer_error *error);
@@ -996,7 +1040,8 @@ FLASHINFER_API int flashinfer_order_create(uint32_t layers, uint32_t neurons,
  * flashinfer_order_add - what one layer of one step asked for
  * @trace: as the trace callback got it
  *
- * The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit per neuron and step.
+ * The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit
+ * per neuron and step.
  */
 FLASHINFER_API int flashinfer_order_add(flashinfer_order *order, const flashinfer_trace *trace,
                                         flashinfer_error *error);

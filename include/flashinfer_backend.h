@@ -1,8 +1,9 @@
 /*
- * flashinfer_backend.h - storage a host may implement itself and give to flashinfer_model_open_storage().
+ * flashinfer_backend.h - storage a host may implement itself and give to
+ * flashinfer_model_open_storage().
  *
- * A model is read, never written. The library asks for reads in batches; the backend completes them in any order.
- * One thread at a time calls into a backend; which thread may change between calls.
+ * A model is read, never written. The library asks for reads in batches; the backend completes them
+ * in any order. One thread at a time calls into a backend; which thread may change between calls.
  */
 #ifndef FLASHINFER_BACKEND_H
 #define FLASHINFER_BACKEND_H
@@ -19,9 +20,10 @@ typedef struct flashinfer_storage_segment {
     size_t bytes;
 } flashinfer_storage_segment;
 
-/* One contiguous read of the model, scattered over its segments in order. offset, every segment's address and every
-   segment's length are multiples of caps.alignment, except that the last read of a file may reach past its end by
-   less than the alignment; bytes past the end need not be written. The segment array is only valid during submit. */
+/* One contiguous read of the model, scattered over its segments in order. offset, every
+   segment's address and every segment's length are multiples of caps.alignment, except that the
+   last read of a file may reach past its end by less than the alignment; bytes past the end need
+   not be written. The segment array is only valid during submit. */
 typedef struct flashinfer_storage_read {
     uint64_t offset;                            /* bytes from the start of the model */
     uint64_t tag;                               /* returned in the completion */
@@ -44,8 +46,9 @@ typedef struct flashinfer_storage_caps {
 } flashinfer_storage_caps;
 
 /*
- * Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the library then calls it
- * from options.io_lanes threads of its own, several at once, with 256 KiB of stack and all signals blocked).
+ * Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the
+ * library then calls it from options.io_lanes threads of its own, several at once, with 256 KiB of
+ * stack and all signals blocked).
  */
 typedef struct flashinfer_storage_ops {
     uint32_t size;
@@ -55,21 +58,23 @@ typedef struct flashinfer_storage_ops {
     /* Fill *caps. Returns 0 or a negative errno value. */
     int (*caps)(void *user, flashinfer_storage_caps *caps);
 
-    /* Begin up to count reads. Returns how many were taken (a prefix), or a negative errno value if none could be.
-       Never more than caps.depth are in flight. */
+    /* Begin up to count reads. Returns how many were taken (a prefix), or a negative errno value
+       if none could be. Never more than caps.depth are in flight. */
     int (*submit)(void *user, const flashinfer_storage_read *reads, uint32_t count);
 
-    /* Wait until at least minimum reads have completed or timeout_ns passed; write up to capacity completions.
-       Returns how many were written (fewer than minimum: timed out), or a negative errno value.
-       With minimum 0 it only collects what is there. */
+    /* Wait until at least minimum reads have completed or timeout_ns passed; write up to
+       capacity completions. Returns how many were written (fewer than minimum: timed out), or a
+       negative errno value. With minimum 0 it only collects what is there. */
     int (*wait)(void *user, uint32_t minimum, uint64_t timeout_ns,
                 flashinfer_storage_completion *completions, uint32_t capacity);
 
-    /* Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a negative errno value. */
+    /* Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a
+       negative errno value. */
     int64_t (*read)(void *user, uint64_t offset, void *data, size_t bytes);
 
-    /* Called once when the model is closed. All reads have completed, unless one never came back within twice
-       options.io_timeout_ms: when this returns it must never land any more, its memory is gone. May be NULL. */
+    /* Called once when the model is closed. All reads have completed, unless one never came back
+       within twice options.io_timeout_ms: when this returns it must never land any more, its
+       memory is gone. May be NULL. */
     void (*close)(void *user);
 } flashinfer_storage_ops;
 

@@ -1,5 +1,6 @@
 /*
- * api.c - the public functions that run models: they check their arguments, take the model's lock and call inward. No logic here.
+ * api.c - the public functions that run models: they check their arguments, take the model's lock
+ * and call inward. No logic here.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "text/sampler.h"
 #include "util/structs.h"
 
-/* errors -------------------------------------------------------------------------------------------------------- */
+/* errors --------------------------------------------------------------------------------------- */
 
 void flashinfer_error_init(flashinfer_error *error, size_t size)
 {
@@ -61,7 +62,7 @@ const char *flashinfer_version(void)
         FLASHINFER_VERSION_PATCH);
 }
 
-/* model --------------------------------------------------------------------------------------------------------- */
+/* model ---------------------------------------------------------------------------------------- */
 
 void flashinfer_options_init(flashinfer_options *options, size_t size)
 {
@@ -336,7 +337,7 @@ int flashinfer_model_reset_stats(flashinfer_model *model)
     return unlock(model, 0);
 }
 
-/* session ------------------------------------------------------------------------------------------------------- */
+/* session -------------------------------------------------------------------------------------- */
 
 int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,
                               flashinfer_error *error)
@@ -426,7 +427,7 @@ int flashinfer_state_load(flashinfer_session *session, const void *buffer, size_
     return unlock(session->model, flin_state_load(session, buffer, bytes, error));
 }
 
-/* text ---------------------------------------------------------------------------------------------------------- */
+/* text ----------------------------------------------------------------------------------------- */
 
 static int need_tokenizer(const flashinfer_model *model, flashinfer_error *error)
 {
@@ -530,7 +531,7 @@ void flashinfer_sampler_destroy(flashinfer_sampler *sampler)
     if (sampler != NULL) flin_sampler_destroy(sampler);
 }
 
-/* probe --------------------------------------------------------------------------------------------------------- */
+/* probe ---------------------------------------------------------------------------------------- */
 
 void flashinfer_probe_options_init(flashinfer_probe_options *options, size_t size)
 {

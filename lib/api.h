@@ -1,5 +1,6 @@
 /*
- * api.h - what the public functions have in common: refusing NULL, the model's lock, size-first structs.
+ * api.h - what the public functions have in common: refusing NULL, the model's lock, size-first
+ * structs.
  *
  *   api.c       models, sessions, text, probe
  *   api_make.c  what is made beside running: packed models, orders, predictors
@@ -23,7 +24,8 @@
         if ((pointer) == NULL) return FLASHINFER_EINVAL;                                           \
     } while (0)
 
-/* The mutex checks for errors: 0, or EDEADLK in a callback of the call that this thread is making on this model. */
+/* The mutex checks for errors: 0, or EDEADLK in a callback of the call that this thread is
+   making on this model. */
 static inline int lock(flashinfer_model *model)
 {
     return pthread_mutex_lock(&model->mutex);

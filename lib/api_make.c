@@ -1,6 +1,7 @@
 /*
- * api_make.c - the public functions that make things to run by: packed models, orders, predictors. They check their
- * arguments, take the model's lock where there is one, and call inward. No logic here.
+ * api_make.c - the public functions that make things to run by: packed models, orders, predictors.
+ * They check their arguments, take the model's lock where there is one, and call inward. No logic
+ * here.
  */
 #include "api.h"
 #include "pack/order.h"
@@ -8,7 +9,7 @@
 #include "pack/predictor_make.h"
 #include "util/structs.h"
 
-/* pack ---------------------------------------------------------------------------------------------------------- */
+/* pack ----------------------------------------------------------------------------------------- */
 
 int flashinfer_order_create(uint32_t layers, uint32_t neurons, flashinfer_order **order,
                             flashinfer_error *error)
@@ -62,7 +63,7 @@ int flashinfer_pack(const char *checkpoint, const char *path,
     return code != 0 ? code : flin_pack(checkpoint, path, &own, error);
 }
 
-/* predictors ---------------------------------------------------------------------------------------------------- */
+/* predictors ----------------------------------------------------------------------------------- */
 
 static int create_predictor(flashinfer_model *model, int copy, flashinfer_predictor **predictor,
                             flashinfer_error *error)

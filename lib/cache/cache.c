@@ -177,7 +177,8 @@ static void shed(flin_cache *cache, uint32_t slots)
     }
 }
 
-/* Move what lies beyond the new end into free slots before it, and rebuild the stack of free ones. */
+/* Move what lies beyond the new end into free slots before it, and rebuild the stack of free
+   ones. */
 static void compact(flin_cache *cache, uint32_t slots)
 {
     uint32_t spare = 0;

@@ -6,10 +6,11 @@
  *
  * Owns: slots and policies. Refuses: reading flash, computing, knowing why a neuron is wanted.
  *
- * All slots are one slab (paper, section 3.3: a preallocated matrix with `pointer`, `num_used` and `last_k_active`).
- * A neuron that leaves frees its slot; nothing is moved into the hole, because kernels take row pointers and need no
- * dense matrix (docs/architecture.md). Under some policies every layer has an equal share of the slots, under others
- * they go to the layers that use them most.
+ * All slots are one slab (paper, section 3.3: a preallocated matrix with `pointer`, `num_used` and
+ * `last_k_active`). A neuron that leaves frees its slot; nothing is moved into the hole, because
+ * kernels take row pointers and need no dense matrix (docs/architecture.md). Under some policies
+ * every layer has an equal share of the slots, under others they go to the layers that use them
+ * most.
  */
 #ifndef FLIN_CACHE_CACHE_H
 #define FLIN_CACHE_CACHE_H
@@ -25,7 +26,8 @@ typedef struct flin_cache_extent {
     const uint32_t *rows;   /* (neurons) which bundle is a neuron's; NULL: the one of its number */
     uint32_t stride_bytes;  /* from one bundle to the next */
     uint32_t
-        skip_bytes; /* part of the bundle a slot leaves out at its beginning (exact mode: the up row) */
+        /* part of the bundle a slot leaves out at its beginning (exact mode: the up row) */
+        skip_bytes;
     uint32_t bytes;     /* part a slot holds */
     uint32_t alignment; /* reads are rounded outward to it */
 } flin_cache_extent;
@@ -73,7 +75,7 @@ typedef struct flin_cache {
     float *decays;        /* (2, FLIN_CACHE_DECAYS) what a use counts after so many tokens */
 } flin_cache;
 
-/* cache.c ------------------------------------------------------------------------------------------------------- */
+/* cache.c -------------------------------------------------------------------------------------- */
 
 /* Bytes a slot needs so that every neuron of every layer fits when its read is rounded outward. */
 uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons);
@@ -82,14 +84,15 @@ uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons
 void flin_cache_layout(flin_cache *cache, flin_arena *arena, uint32_t layers, uint32_t neurons,
                        uint32_t slot_bytes);
 
-/* Have `slots` slots over all layers (at most one per neuron), keeping the neurons that would leave last. On failure
-   the cache works with the slots it had or has now. */
+/* Have `slots` slots over all layers (at most one per neuron), keeping the neurons that would
+   leave last. On failure the cache works with the slots it had or has now. */
 int flin_cache_resize(flin_cache *cache, uint32_t slots, flashinfer_error *error);
 
 /* The most neurons of one layer that a wave may want. */
 uint32_t flin_cache_wave_max(const flin_cache *cache);
 
-/* A wave begins: some neurons of a layer will be wanted by a token. Until the next wave none of them leaves. */
+/* A wave begins: some neurons of a layer will be wanted by a token. Until the next wave none of
+   them leaves. */
 void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token);
 
 /* Ask memory for what is known of a neuron that will be looked up soon. */
@@ -107,8 +110,8 @@ static inline uint32_t flin_cache_find(const flin_cache *cache, uint32_t layer, 
     return cache->layers[layer].entries[neuron].slot;
 }
 
-/* Remember that this wave wants neurons, those that are found and those that are missing: before room is made for the
-   latter, else whenever there is time. */
+/* Remember that this wave wants neurons, those that are found and those that are missing: before
+   room is made for the latter, else whenever there is time. */
 void flin_cache_use(flin_cache *cache, uint32_t layer, const uint32_t *neurons, uint32_t count);
 
 /* Both for one neuron. */
@@ -128,7 +131,7 @@ void flin_cache_drop(flin_cache *cache, uint32_t layer, uint32_t neuron);
 
 void flin_cache_close(flin_cache *cache);
 
-/* policy.c ------------------------------------------------------------------------------------------------------ */
+/* policy.c ------------------------------------------------------------------------------------- */
 
 /* Which policy options ask for. */
 int flin_policy_resolve(uint32_t *policy, uint32_t wanted, uint32_t window_tokens,
@@ -146,14 +149,15 @@ void flin_policy_use(flin_cache *cache, uint32_t layer, uint32_t neuron);
 /* Has a cached neuron fallen out of the window? */
 int flin_policy_expired(const flin_cache *cache, uint32_t layer, uint32_t neuron);
 
-/* List at most `most` cached neurons of a layer that this wave does not want, the first to leave first. */
+/* List at most `most` cached neurons of a layer that this wave does not want, the first to leave
+   first. */
 void flin_policy_list_victims(flin_cache *cache, uint32_t layer, uint32_t most);
 
-/* Take the next to leave from the lists: of this layer, or of any where slots are shared. Returns its layer (neuron
-   receives which) or NONE if the lists are empty. */
+/* Take the next to leave from the lists: of this layer, or of any where slots are shared.
+   Returns its layer (neuron receives which) or NONE if the lists are empty. */
 uint32_t flin_policy_next_victim(flin_cache *cache, uint32_t layer, uint32_t *neuron);
 
-/* ---------------------------------------------------------------------------------------------------------------- */
+/* ---------------------------------------------------------------------------------------------- */
 
 static inline uint64_t flin_extent_begin(const flin_cache_extent *extent, uint32_t neuron)
 {
@@ -162,7 +166,8 @@ static inline uint64_t flin_extent_begin(const flin_cache_extent *extent, uint32
     return extent->bundle_offset + (uint64_t)row * extent->stride_bytes + extent->skip_bytes;
 }
 
-/* First byte of the slot. A read of the neuron lands here; its payload begins flin_extent_lead() bytes further. */
+/* First byte of the slot. A read of the neuron lands here; its payload begins flin_extent_lead()
+   bytes further. */
 static inline uint8_t *flin_cache_slot(const flin_cache *cache, uint32_t slot)
 {
     return cache->slab.base + (uint64_t)slot * cache->slot_bytes;

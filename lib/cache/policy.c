@@ -1,12 +1,15 @@
 /*
  * policy.c - who leaves: every cached neuron has a score, and the lowest go first.
  *
- * window     the token it was last wanted by (paper, section 3.3); out once window_tokens tokens did without it
+ * window     the token it was last wanted by (paper, section 3.3); out once window_tokens tokens
+ *            did without it
  * frequency  the share of tokens that want it, what lies 16 tokens back counting half
- * balanced   such shares with a short and with a long memory, added up. Scores of different layers compare, for all
- *            layers see every token: a slot goes to the layer whose next victim is worth least
+ * balanced   such shares with a short and with a long memory, added up. Scores of different layers
+ *            compare, for all layers see every token: a slot goes to the layer whose next victim is
+ *            worth least
  *
- * Uses are remembered of neurons that are not cached, too. Why these and not others: docs/performance.md.
+ * Uses are remembered of neurons that are not cached, too. Why these and not others:
+ * docs/performance.md.
  */
 #include "cache/cache.h"
 #include "flashinfer.h"

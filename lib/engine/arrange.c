@@ -1,7 +1,7 @@
 /*
- * arrange.c - resident matrices in the layout that the kernels are fastest with: Q4_0 with scales apart from weights, where
- * a table has products with such rows. Files keep GGUF's blocks, and so do bundles, which are read into their slots as they
- * are. No result depends on it, bit for bit.
+ * arrange.c - resident matrices in the layout that the kernels are fastest with: Q4_0 with scales
+ * apart from weights, where a table has products with such rows. Files keep GGUF's blocks, and so
+ * do bundles, which are read into their slots as they are. No result depends on it, bit for bit.
  */
 #include "engine/model.h"
 #include "kernels/apart.h"

@@ -1,6 +1,7 @@
 /*
- * attention.c - multi-head attention of one new token over its session's cached positions. Threads share output rows
- * of the projections and heads of the attention, so each number is computed by one thread in one order.
+ * attention.c - multi-head attention of one new token over its session's cached positions. Threads
+ * share output rows of the projections and heads of the attention, so each number is computed by
+ * one thread in one order.
  */
 #include "engine/model.h"
 

@@ -1,6 +1,7 @@
 /*
- * expect.c - what a step reads next. While one thread adds, normalises and looks up, the others would only wait: they are
- * told which matrix follows and ask memory for the beginning of it. Nothing depends on it but time.
+ * expect.c - what a step reads next. While one thread adds, normalises and looks up, the others
+ * would only wait: they are told which matrix follows and ask memory for the beginning of it.
+ * Nothing depends on it but time.
  */
 #include "engine/model.h"
 

@@ -1,8 +1,10 @@
 /*
- * ffn.c - the FFN of one layer as the paper has it: predict, look into the cache, read what is missing, compute.
+ * ffn.c - the FFN of one layer as the paper has it: predict, look into the cache, read what is
+ * missing, compute.
  *
- * Exactly the predicted neurons are computed, in ascending order. When they need more slots than the cache has they
- * are taken in waves, each a run of that order, so the result does not depend on how many slots there are.
+ * Exactly the predicted neurons are computed, in ascending order. When they need more slots than
+ * the cache has they are taken in waves, each a run of that order, so the result does not depend on
+ * how many slots there are.
  */
 #include <string.h>
 
@@ -219,7 +221,8 @@ static int run_wave(flashinfer_session *session, wave *at, float *y, flashinfer_
     return 0;
 }
 
-/* All predicted neurons, in as many waves as the slots ask for. last: nothing of the layer comes after them. */
+/* All predicted neurons, in as many waves as the slots ask for. last: nothing of the layer comes
+   after them. */
 static int run_waves(flashinfer_session *session, uint32_t layer, uint32_t count, uint32_t last,
                      const void *x, float *y, flashinfer_error *error)
 {

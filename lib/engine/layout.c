@@ -1,5 +1,6 @@
 /*
- * layout.c - where everything lies that does not move with the budget. Runs twice: measured for the plan, then real.
+ * layout.c - where everything lies that does not move with the budget. Runs twice: measured for the
+ * plan, then real.
  */
 #include "engine/model.h"
 
@@ -26,7 +27,8 @@ flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundl
     return extent;
 }
 
-/* Chunks of about a sixty-fourth of a layer: big enough for sequential speed, small beside any sensible budget. */
+/* Chunks of about a sixty-fourth of a layer: big enough for sequential speed, small beside any
+   sensible budget. */
 static void size_stream(flashinfer_model *model)
 {
     const flin_shape *shape = &model->shape;

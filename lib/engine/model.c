@@ -1,6 +1,6 @@
 /*
- * model.c - opening a model step by step (metadata, plan, memory, weights, threads), changing its budget, closing it.
- * Whatever fails, flin_model_close() releases exactly what was taken so far.
+ * model.c - opening a model step by step (metadata, plan, memory, weights, threads), changing its
+ * budget, closing it. Whatever fails, flin_model_close() releases exactly what was taken so far.
  */
 #define _GNU_SOURCE
 #include "engine/model.h"
@@ -121,7 +121,8 @@ static int open_predictors(flashinfer_model *model, const flashinfer_options *op
     return code;
 }
 
-/* A predictor knows another model's neurons by the same numbers: using it would be wrong without a sign. */
+/* A predictor knows another model's neurons by the same numbers: using it would be wrong without
+   a sign. */
 static int check_identity(const flashinfer_model *model, flashinfer_error *error)
 {
     uint64_t made_for;
@@ -222,7 +223,8 @@ static int resize_rows(flashinfer_model *model, uint32_t layer, uint32_t count,
     return code;
 }
 
-/* Give slots and rows their new sizes: what shrinks first, so that their sum never passes the larger of the plans. */
+/* Give slots and rows their new sizes: what shrinks first, so that their sum never passes the
+   larger of the plans. */
 static int apply_share(flashinfer_model *model, flin_share share, flashinfer_error *error)
 {
     uint32_t slots = model->cache.slots;
@@ -360,7 +362,8 @@ int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashi
     return 0;
 }
 
-/* The type of token embeddings, as a FLASHINFER_DTYPE_...; every matrix that stays in memory is packed with it. */
+/* The type of token embeddings, as a FLASHINFER_DTYPE_...; every matrix that stays in memory is
+   packed with it. */
 static uint32_t dtype_resident(const flashinfer_model *model)
 {
     const flin_gguf_tensor *tokens = flin_gguf_find_tensor(&model->gguf, "token_embd.weight");

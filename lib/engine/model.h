@@ -1,13 +1,19 @@
 /*
- * model.h - what an open model consists of. The engine's files share this one view; nothing outside lib/engine and
- * lib/api.c sees it.
+ * model.h - what an open model consists of. The engine's files share this one view; nothing outside
+ * lib/engine and lib/api.c sees it.
  *
- *   plan.c     options -> how the budget is divided        step.c        one token through all layers
- *   layout.c   plan -> where everything lies               attention.c   norm -> attention -> residual
- *   model.c    open, close, budget, verify                 ffn.c         predict -> cache -> read -> compute
- *   session.c  sequences, state                            neurons.c     activations and sums over lists of neurons
- *   verify.c   every checksum of the file                   stream.c      a layer's bundles one after the other
- *   expect.c   what is read next                            rows.c        where bundles lie in the file
+ *   plan.c     options -> how the budget is divided        step.c        one token through all
+ *              layers
+ *   layout.c   plan -> where everything lies               attention.c   norm -> attention ->
+ *              residual
+ *   model.c    open, close, budget, verify                 ffn.c         predict -> cache -> read
+ *              -> compute
+ *   session.c  sequences, state                            neurons.c     activations and sums over
+ *              lists of neurons
+ *   verify.c   every checksum of the file                   stream.c      a layer's bundles one
+ *              after the other
+ *   expect.c   what is read next                            rows.c        where bundles lie in the
+ *              file
  *   arrange.c  resident matrices as kernels like them
  */
 #ifndef FLIN_ENGINE_MODEL_H
@@ -147,26 +153,27 @@ struct flashinfer_model {
     int wants_logits;     /* the step in progress ends with them */
 };
 
-/* plan.c -------------------------------------------------------------------------------------------------------- */
+/* plan.c --------------------------------------------------------------------------------------- */
 
-/* Check options and resolve defaults against the file; predictors: the one that holds the predictors. */
+/* Check options and resolve defaults against the file; predictors: the one that holds the
+   predictors. */
 int flin_config_resolve(flin_config *config, const flashinfer_options *options,
                         const flin_gguf *predictors, const flin_shape *shape,
                         flashinfer_error *error);
 
-/* Add up everything that does not move with the budget, into model->sections. model needs config, storage, gguf and
-   shape; nothing is allocated. */
+/* Add up everything that does not move with the budget, into model->sections. model needs
+   config, storage, gguf and shape; nothing is allocated. */
 int flin_plan_measure(flashinfer_model *model, flashinfer_error *error);
 
-/* Divide a budget (0: as much as is of use). A budget below plan->minimum_bytes is no failure here: planned_bytes is
-   then the minimum. share may be NULL. */
+/* Divide a budget (0: as much as is of use). A budget below plan->minimum_bytes is no failure
+   here: planned_bytes is then the minimum. share may be NULL. */
 void flin_plan_divide(const flashinfer_model *model, uint64_t budget_bytes, flashinfer_plan *plan,
                       flin_share *share);
 
 /* The one error text for a budget that is too small. */
 int flin_plan_refuse(const flashinfer_plan *plan, flashinfer_error *error);
 
-/* layout.c ------------------------------------------------------------------------------------------------------ */
+/* layout.c ------------------------------------------------------------------------------------- */
 
 /* Place everything but slots and rows in the arena (measuring or real). */
 int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *sections,
@@ -197,15 +204,16 @@ static inline int flin_uses_names(const flin_config *config)
 /* Which bytes of a bundle a slot holds for this configuration. */
 flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundle_offset);
 
-/* arrange.c ----------------------------------------------------------------------------------------------------- */
+/* arrange.c ------------------------------------------------------------------------------------ */
 
-/* Turn resident matrices into the layout that the kernels are fastest with, in place; once, after they were checked. */
+/* Turn resident matrices into the layout that the kernels are fastest with, in place; once,
+   after they were checked. */
 void flin_arrange(flashinfer_model *model);
 
-/* model.c ------------------------------------------------------------------------------------------------------- */
+/* model.c -------------------------------------------------------------------------------------- */
 
-/* An empty handle; the caller opens handle->storage, which must not move afterwards, then one of the two that follow.
-   Whatever fails, flin_model_close() releases what there is. */
+/* An empty handle; the caller opens handle->storage, which must not move afterwards, then one of
+   the two that follow. Whatever fails, flin_model_close() releases what there is. */
 int flin_model_create(const flashinfer_options *options, flashinfer_model **created,
                       flashinfer_error *error);
 int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
@@ -228,7 +236,7 @@ int flin_model_progress(flashinfer_model *model, const char *stage, uint64_t don
 void flin_model_log(const flashinfer_model *model, int level, const char *format, ...)
     FLIN_PRINTF(3, 4);
 
-/* session.c ----------------------------------------------------------------------------------------------------- */
+/* session.c ------------------------------------------------------------------------------------ */
 
 int flin_session_create(flashinfer_model *model, flashinfer_session **session,
                         flashinfer_error *error);
@@ -240,8 +248,8 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
 int flin_state_load(flashinfer_session *session, const void *buffer, size_t bytes,
                     flashinfer_error *error);
 
-/* Where a head's positions begin in keys and values, which are (layers, heads, context, head_width): a head is read
-   from its first position to its last, in one stream. */
+/* Where a head's positions begin in keys and values, which are (layers, heads, context,
+   head_width): a head is read from its first position to its last, in one stream. */
 static inline uint64_t flin_kv_offset(const flashinfer_model *model, uint32_t layer, uint32_t head)
 {
     const flin_shape *shape = &model->shape;
@@ -251,7 +259,7 @@ static inline uint64_t flin_kv_offset(const flashinfer_model *model, uint32_t la
                            heads * model->config.context * shape->head_width);
 }
 
-/* step.c -------------------------------------------------------------------------------------------------------- */
+/* step.c --------------------------------------------------------------------------------------- */
 
 /* hidden (width) = embedding of token + embedding of position */
 void flin_embed(flashinfer_model *model, int32_t token, uint32_t position, float *hidden);
@@ -263,7 +271,7 @@ int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *erro
 int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
               flashinfer_error *error);
 
-/* expect.c ------------------------------------------------------------------------------------------------------ */
+/* expect.c ------------------------------------------------------------------------------------- */
 
 #define FLIN_ROW_GRAIN 16u /* rows of matrices: where threads' parts of one may end */
 
@@ -273,10 +281,10 @@ void flin_expect_attention(flashinfer_model *model,
 void flin_expect_projection(flashinfer_model *model, uint32_t layer);
 void flin_expect_ffn(flashinfer_model *model, uint32_t layer);
 
-/* attention.c --------------------------------------------------------------------------------------------------- */
+/* attention.c ---------------------------------------------------------------------------------- */
 
-/* What dot products with rows of this type take for x (cols): x itself, or its levels in scratch.levels, which stand
-   until the next call. */
+/* What dot products with rows of this type take for x (cols): x itself, or its levels in
+   scratch.levels, which stand until the next call. */
 const void *flin_input(flashinfer_model *model, enum flin_type type, const float *x, uint32_t cols);
 
 /* One thread's scratch for attend(). */
@@ -289,27 +297,28 @@ static inline void *flin_attend_scratch(const flashinfer_model *model, uint32_t 
 void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x,
                        float *y);
 
-/* Put a head's key or value (head_width) of a position where it lies in a session's keys or values. */
+/* Put a head's key or value (head_width) of a position where it lies in a session's keys or
+   values. */
 void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t head,
                     uint32_t position, void *cache, const float *vector);
 
 /* projected = attention(input) for the session's next position, which it adds to the KV cache */
 void flin_attention(flashinfer_session *session, uint32_t layer, const float *input);
 
-/* audit.c ------------------------------------------------------------------------------------------------------- */
+/* audit.c -------------------------------------------------------------------------------------- */
 
-/* If it is the layer's turn, count what its predictor, which just named `predicted` neurons, has missed.
-   x: flin_input() for up rows. */
+/* If it is the layer's turn, count what its predictor, which just named `predicted` neurons, has
+   missed. x: flin_input() for up rows. */
 int flin_audit(flashinfer_session *session, uint32_t layer, const void *x, uint32_t predicted,
                flashinfer_error *error);
 
-/* ffn.c --------------------------------------------------------------------------------------------------------- */
+/* ffn.c ---------------------------------------------------------------------------------------- */
 
 /* projected = FFN(input) over exactly the predicted neurons */
 int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
              flashinfer_error *error);
 
-/* neurons.c ----------------------------------------------------------------------------------------------------- */
+/* neurons.c ------------------------------------------------------------------------------------ */
 
 /* Bundles at hand: neuron ids[i] has its payload at rows[i]. */
 typedef struct flin_neurons {
@@ -321,18 +330,19 @@ typedef struct flin_neurons {
     uint32_t payload_skip; /* bytes of the bundle that rows leave out */
 } flin_neurons;
 
-/* activations[i] = relu(up . x + bias) for the i in list (count); with verify != 0 checksums first, returning how many
-   are damaged. x: flin_input() of the FFN's input for up rows. */
+/* activations[i] = relu(up . x + bias) for the i in list (count); with verify != 0 checksums
+   first, returning how many are damaged. x: flin_input() of the FFN's input for up rows. */
 uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
                                const uint32_t *list, uint32_t count, const void *x, int verify);
 
-/* The same for neurons at hand while model->batch, prepared, is handed over and pushed on. Returns the nanoseconds in which
-   reads were handed over after a thread had found nothing left to compute. */
+/* The same for neurons at hand while model->batch, prepared, is handed over and pushed on.
+   Returns the nanoseconds in which reads were handed over after a thread had found nothing left
+   to compute. */
 uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
                                        const uint32_t *list, uint32_t count, const void *x);
 
-/* The same where nothing is to be read, while the cache is told that ids[0 .. count) are wanted. Returns the nanoseconds
-   that took if no other thread computed beside it. */
+/* The same where nothing is to be read, while the cache is told that ids[0 .. count) are wanted.
+   Returns the nanoseconds that took if no other thread computed beside it. */
 uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons *neurons,
                                      const uint32_t *list, uint32_t count, const void *x);
 
@@ -340,14 +350,15 @@ uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons
 uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,
                              const uint32_t *list, uint32_t count);
 
-/* y (width) += sum over i < count of activations[i] * down row, in order of i; returns how many fired. */
+/* y (width) += sum over i < count of activations[i] * down row, in order of i; returns how many
+   fired. */
 uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
                           float *y);
 
 /* Does one neuron's payload match its checksums? */
 int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neurons, uint32_t index);
 
-/* rows.c -------------------------------------------------------------------------------------------------------- */
+/* rows.c --------------------------------------------------------------------------------------- */
 
 /* Where a neuron's bundle begins in the file. */
 uint64_t flin_bundle_begin(const flashinfer_model *model, uint32_t layer, uint32_t neuron);
@@ -363,7 +374,7 @@ int flin_rows_read(flashinfer_model *model, uint32_t layer, uint32_t part, uint3
 /* Does every neuron have a row of its own? The file may say anything. */
 int flin_rows_check(const flashinfer_model *model, flashinfer_error *error);
 
-/* stream.c ------------------------------------------------------------------------------------------------------ */
+/* stream.c ------------------------------------------------------------------------------------- */
 
 /* Bytes of a stream buffer that one bundle takes. */
 uint32_t flin_stream_unit(const flashinfer_model *model);
@@ -383,7 +394,8 @@ typedef int (*flin_neurons_task)(flashinfer_session *session, const flin_neurons
 int flin_stream_each(flashinfer_session *session, uint32_t layer, flin_neurons_task task,
                      void *context, flashinfer_error *error);
 
-/* Of the neurons that fire: how many the predictor just named and how many it did not, and what they add. */
+/* Of the neurons that fire: how many the predictor just named and how many it did not, and what
+   they add. */
 typedef struct flin_audit_sums {
     uint32_t found_count;
     uint32_t missed_count;
@@ -399,7 +411,7 @@ int flin_stream_audit(flashinfer_session *session, uint32_t layer, const void *x
 int flin_stream_rows(flashinfer_model *model, uint32_t layer, uint32_t from, uint32_t to,
                      flashinfer_error *error);
 
-/* verify.c ------------------------------------------------------------------------------------------------------ */
+/* verify.c ------------------------------------------------------------------------------------- */
 
 /* Bytes scratch.verify needs: a run of bundles with their checksums. */
 uint32_t flin_verify_bytes(const flin_shape *shape);

@@ -1,7 +1,7 @@
 /*
- * neurons.c - arithmetic over lists of neurons whose bundles are at hand. Every activation is computed on its own, and
- * the sum runs over the list in its order with the threads sharing the columns, so neither arrival order nor thread
- * count can change a bit of the result.
+ * neurons.c - arithmetic over lists of neurons whose bundles are at hand. Every activation is
+ * computed on its own, and the sum runs over the list in its order with the threads sharing the
+ * columns, so neither arrival order nor thread count can change a bit of the result.
  */
 #include <stdatomic.h>
 

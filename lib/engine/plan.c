@@ -1,6 +1,6 @@
 /*
- * plan.c - options become a configuration, and a budget is divided: what must be there first, then up rows (exact
- * mode), then slots of the neuron cache until the budget is full.
+ * plan.c - options become a configuration, and a budget is divided: what must be there first, then
+ * up rows (exact mode), then slots of the neuron cache until the budget is full.
  */
 #include "engine/model.h"
 
@@ -200,8 +200,8 @@ static uint64_t bytes_of(const flashinfer_model *model, flin_share share)
     return slab_bytes(share.slots, model->slot_bytes) + rows_bytes_of(model, share);
 }
 
-/* Whole pages of what is planned, and the system's page tables of them: a control group charges these too, and large
-   pages keep them in reserve. */
+/* Whole pages of what is planned, and the system's page tables of them: a control group charges
+   these too, and large pages keep them in reserve. */
 static uint64_t with_page_tables(uint64_t bytes)
 {
     uint64_t page_bytes = flin_page_bytes(), entries = page_bytes / TABLE_ENTRY_BYTES;

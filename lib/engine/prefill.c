@@ -1,9 +1,10 @@
 /*
- * prefill.c - a chunk of a prompt through all layers: embedding, then for each layer norm -> attention -> norm -> FFN.
+ * prefill.c - a chunk of a prompt through all layers: embedding, then for each layer norm ->
+ * attention -> norm -> FFN.
  *
- * Every number is computed by one thread in one order, so it depends on neither budget nor threads. How many tokens a
- * chunk has depends on the model file: products with more tokens at once round no differently, but the FFN of a layer
- * is read once for each chunk.
+ * Every number is computed by one thread in one order, so it depends on neither budget nor threads.
+ * How many tokens a chunk has depends on the model file: products with more tokens at once round no
+ * differently, but the FFN of a layer is read once for each chunk.
  */
 #include "engine/prefill.h"
 
@@ -26,7 +27,7 @@ uint32_t flin_prefill_least(const flashinfer_model *model)
     return flin_uses_names(&model->config) ? LEAST_NAMED : LEAST_DENSE;
 }
 
-/* ---------------------------------------------------------------------------------------- buffers */
+/* -------------------------------------------------------------------------------------- buffers */
 
 static uint32_t chunk_tokens(const flashinfer_model *model)
 {
@@ -86,7 +87,7 @@ void flin_prefill_layout(flashinfer_model *model, flin_arena *arena)
     layout_threads(model, arena);
 }
 
-/* --------------------------------------------------------------------------------------- products */
+/* ------------------------------------------------------------------------------------- products */
 
 typedef struct pack_task {
     const flashinfer_model *model;
@@ -157,7 +158,7 @@ static void apply(flashinfer_session *session, const flin_linear *linear, uint32
     flin_prefill_product(session, &rows, linear->bias, count, y, weight->rows);
 }
 
-/* -------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------ attention */
 
 typedef struct heads_task {
     flashinfer_session *session;
@@ -250,7 +251,7 @@ static void attention(flashinfer_session *session, uint32_t layer, uint32_t coun
     apply(session, &weights->output, count, prefill->projected);
 }
 
-/* ---------------------------------------------------------------------------------------- a chunk */
+/* -------------------------------------------------------------------------------------- a chunk */
 
 typedef struct rows_task {
     const flashinfer_model *model;

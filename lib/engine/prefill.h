@@ -1,11 +1,14 @@
 /*
- * prefill.h - many tokens of a prompt through all layers at once: every weight is read once for all of them, from memory
- * or, the FFN, from flash in large reads while the neurons before are computed.
+ * prefill.h - many tokens of a prompt through all layers at once: every weight is read once for all
+ * of them, from memory or, the FFN, from flash in large reads while the neurons before are
+ * computed.
  *
  *   prefill.c            which tokens, the story of a chunk, attention
- *   prefill_ffn.c        the dense FFN of a chunk; neurons that fire for its last tokens go into the cache
+ *   prefill_ffn.c        the dense FFN of a chunk; neurons that fire for its last tokens go into
+ *                        the cache
  *
- * No predictor is asked: a prompt's tokens together fire nearly every neuron, so all are computed and none is missed.
+ * No predictor is asked: a prompt's tokens together fire nearly every neuron, so all are computed
+ * and none is missed.
  */
 #ifndef FLIN_ENGINE_PREFILL_H
 #define FLIN_ENGINE_PREFILL_H
@@ -47,12 +50,13 @@ uint32_t flin_prefill_least(const struct flashinfer_model *model);
 /* Place the buffers above in an arena (measuring or real). Needs shape, config, stream_rows. */
 void flin_prefill_layout(struct flashinfer_model *model, flin_arena *arena);
 
-/* The next `count` tokens, at most prefill.tokens; with want_logits != 0 the logits after the last one. The caller moves
-   the position. FLASHINFER_ECANCELED comes without a text. */
+/* The next `count` tokens, at most prefill.tokens; with want_logits != 0 the logits after the
+   last one. The caller moves the position. FLASHINFER_ECANCELED comes without a text. */
 int flin_prefill_chunk(struct flashinfer_session *session, const int32_t *tokens, uint32_t count,
                        int want_logits, struct flashinfer_error *error);
 
-/* prefill_ffn.c: projected = FFN(input) for all tokens of a chunk, after flin_prefill_pack() of the input. */
+/* prefill_ffn.c: projected = FFN(input) for all tokens of a chunk, after flin_prefill_pack() of
+   the input. */
 int flin_prefill_ffn(struct flashinfer_session *session, uint32_t layer, uint32_t count,
                      const float *input, struct flashinfer_error *error);
 

@@ -1,7 +1,8 @@
 /*
- * prefill_ffn.c - the FFN of a chunk of tokens, dense: runs of neurons, from memory when the whole layer is there, else
- * from the file while the run before is computed. Up is one product for all tokens; down adds, token by token and in
- * ascending order of neurons, the rows of those that fire, as single steps do: few do.
+ * prefill_ffn.c - the FFN of a chunk of tokens, dense: runs of neurons, from memory when the whole
+ * layer is there, else from the file while the run before is computed. Up is one product for all
+ * tokens; down adds, token by token and in ascending order of neurons, the rows of those that fire,
+ * as single steps do: few do.
  */
 #include <string.h>
 
@@ -18,7 +19,7 @@ typedef struct ffn_run {
     _Atomic uint64_t fired;
 } ffn_run;
 
-/* ------------------------------------------------------------------------------------------- down */
+/* ----------------------------------------------------------------------------------------- down */
 
 /* projected += down rows of what fires, for a share of the tokens */
 static void run_down(void *context, uint32_t index, uint32_t count)
@@ -47,7 +48,8 @@ static void run_down(void *context, uint32_t index, uint32_t count)
     }
 }
 
-/* Neurons [first, first + run->neurons) of the layer, whose rows prefill->up and ->down point to. */
+/* Neurons [first, first + run->neurons) of the layer, whose rows prefill->up and ->down point
+   to. */
 static int compute(ffn_run *run, uint32_t first)
 {
     flashinfer_model *model = run->session->model;
@@ -67,7 +69,7 @@ static int compute(ffn_run *run, uint32_t first)
     return atomic_load(&run->session->cancelled) != 0 ? FLASHINFER_ECANCELED : 0;
 }
 
-/* ----------------------------------------------------------------------------------------- memory */
+/* --------------------------------------------------------------------------------------- memory */
 
 /* Is every neuron of the layer in memory? */
 static int at_hand(const flashinfer_model *model, uint32_t layer)
@@ -108,7 +110,7 @@ static int run_at_hand(ffn_run *run)
     return code;
 }
 
-/* ------------------------------------------------------------------------------------------ flash */
+/* ---------------------------------------------------------------------------------------- flash */
 
 static int fires_late(const ffn_run *run, uint32_t index)
 {
@@ -144,8 +146,8 @@ static void run_copy(void *context, uint32_t index, uint32_t count)
     }
 }
 
-/* Neurons that fire for the last tokens go from the buffer into the cache, and others too while slots are empty: when
-   all have one, the next prompt reads nothing. */
+/* Neurons that fire for the last tokens go from the buffer into the cache, and others too while
+   slots are empty: when all have one, the next prompt reads nothing. */
 static void keep(const ffn_run *run, const flin_neurons *neurons)
 {
     flashinfer_model *model = run->session->model;

@@ -1,6 +1,7 @@
 /*
- * rows.c - where bundles lie in the file: row after row, a row for each neuron, in neuron order or in one learned when
- * the model was packed. Neurons are computed in neuron order always, so this order moves no bit of the result.
+ * rows.c - where bundles lie in the file: row after row, a row for each neuron, in neuron order or
+ * in one learned when the model was packed. Neurons are computed in neuron order always, so this
+ * order moves no bit of the result.
  */
 #include <string.h>
 
@@ -65,7 +66,8 @@ static int row_damaged(const flashinfer_model *model, uint32_t layer, uint32_t n
         layer, neuron, (unsigned long long)begin);
 }
 
-/* Neurons [first, first + count) of a layer whose bundles lie one after the other: one part of each. */
+/* Neurons [first, first + count) of a layer whose bundles lie one after the other: one part of
+   each. */
 typedef struct run {
     flashinfer_model *model;
     const flin_part *part;

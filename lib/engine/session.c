@@ -1,5 +1,6 @@
 /*
- * session.c - sequences: taking and giving back the places planned at open, rewinding, saving and loading their state.
+ * session.c - sequences: taking and giving back the places planned at open, rewinding, saving and
+ * loading their state.
  */
 #include <string.h>
 
@@ -45,8 +46,8 @@ int flin_session_rewind(flashinfer_session *session, uint32_t position, flashinf
     return 0;
 }
 
-/* Saved state: this header, the logits if there are any, then per layer the keys and the values of the positions so
-   far, then XXH3-64 of all of it. */
+/* Saved state: this header, the logits if there are any, then per layer the keys and the values
+   of the positions so far, then XXH3-64 of all of it. */
 typedef struct state_header {
     char magic[8];
     uint64_t model_sum; /* the sum over all checksums of the model file: names its contents */

@@ -1,6 +1,6 @@
 /*
- * step.c - one token's story: embedding, then for each layer norm -> attention -> norm -> FFN, then the logits. Prompts
- * go through prefill.c, many tokens at once.
+ * step.c - one token's story: embedding, then for each layer norm -> attention -> norm -> FFN, then
+ * the logits. Prompts go through prefill.c, many tokens at once.
  */
 #include <string.h>
 
@@ -148,13 +148,15 @@ int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *erro
     return code;
 }
 
-/* Callbacks that are told about single tokens or judge the predictor want every token on its own. */
+/* Callbacks that are told about single tokens or judge the predictor want every token on its
+   own. */
 static int wants_steps(const flin_config *config)
 {
     return config->trace != NULL || config->ffn_input != NULL || config->audit_interval != 0;
 }
 
-/* How many of the `left` tokens of a prompt are run at once: as few chunks as there can be, of about the same size. */
+/* How many of the `left` tokens of a prompt are run at once: as few chunks as there can be, of
+   about the same size. */
 static uint32_t chunk_of(const flashinfer_model *model, size_t left)
 {
     size_t most = model->prefill.tokens, chunks = (left + most - 1) / most;

@@ -1,7 +1,8 @@
 /*
- * stream.c - a layer's bundles one after the other through two buffers, one computed while the other fills: the dense
- * baseline (all), exact mode's neurons beyond its resident up rows, prompts, and the audit. Neuron by neuron, which is also the
- * file's order unless another was learned: then each bundle is a read of its own.
+ * stream.c - a layer's bundles one after the other through two buffers, one computed while the
+ * other fills: the dense baseline (all), exact mode's neurons beyond its resident up rows, prompts,
+ * and the audit. Neuron by neuron, which is also the file's order unless another was learned: then
+ * each bundle is a read of its own.
  */
 #include <assert.h>
 #include <string.h>
@@ -153,7 +154,8 @@ static int finish_chunk(flashinfer_model *model, const chunk *at, flashinfer_err
 typedef int (*chunk_task)(flashinfer_session *session, flashinfer_model *model, const chunk *at,
                           void *context, flashinfer_error *error);
 
-/* Neurons [first, end) of a layer, chunk by chunk, through task. session may be NULL (while opening). */
+/* Neurons [first, end) of a layer, chunk by chunk, through task. session may be NULL (while
+   opening). */
 static int run_chunks(flashinfer_session *session, flashinfer_model *model, uint32_t layer,
                       uint32_t first, uint32_t end, chunk_task task, void *context,
                       flashinfer_error *error)

@@ -1,6 +1,6 @@
 /*
- * verify.c - every checksum of the file, in file order, in pieces of one buffer: a damaged copy is found before it is
- * relied on.
+ * verify.c - every checksum of the file, in file order, in pieces of one buffer: a damaged copy is
+ * found before it is relied on.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,11 +1,13 @@
 /*
- * apart.h - Q4_0 rows in memory with scales apart from weights. In GGUF's blocks 16 bytes of weights begin every 18 bytes, so
- * vectors have to be put together out of four loads; apart they are one load, and half as much arithmetic.
+ * apart.h - Q4_0 rows in memory with scales apart from weights. In GGUF's blocks 16 bytes of
+ * weights begin every 18 bytes, so vectors have to be put together out of four loads; apart they
+ * are one load, and half as much arithmetic.
  *
- * Owns: the layout, turning rows into it. Refuses: products, files (which have blocks), deciding which rows.
+ * Owns: the layout, turning rows into it. Refuses: products, files (which have blocks), deciding
+ * which rows.
  *
- * A row is as long as it was: spans of FLIN_APART_BLOCKS blocks, the last of what is left; in each the scales of all its
- * blocks, then 16 bytes of weights of each.
+ * A row is as long as it was: spans of FLIN_APART_BLOCKS blocks, the last of what is left; in each
+ * the scales of all its blocks, then 16 bytes of weights of each.
  */
 #ifndef FLIN_KERNELS_APART_H
 #define FLIN_KERNELS_APART_H

@@ -3,9 +3,10 @@
  *
  * Owns: the order of positions, and when memory is asked for keys and values. Refuses: arithmetic.
  *
- * Keys and values of a head are two streams of short rows, one after the other: too few for the hardware to keep the memory
- * busy. So positions are gone through in blocks of about the same size, each as four runs side by side, and rows are asked
- * for well ahead, from a block's keys on to its values. The order depends on the number of positions alone.
+ * Keys and values of a head are two streams of short rows, one after the other: too few for the
+ * hardware to keep the memory busy. So positions are gone through in blocks of about the same size,
+ * each as four runs side by side, and rows are asked for well ahead, from a block's keys on to its
+ * values. The order depends on the number of positions alone.
  */
 #ifndef FLIN_KERNELS_ATTEND_H
 #define FLIN_KERNELS_ATTEND_H
@@ -17,7 +18,8 @@
 #define FLIN_ATTEND_SIDES 4u
 #define FLIN_ATTEND_KEYS 8u    /* of one call */
 #define FLIN_ATTEND_VALUES 16u /* of one call */
-/* Rows asked for ahead; measured: 16 to 96 differ little, two or eight runs and the second cache are slower. */
+/* Rows asked for ahead; measured: 16 to 96 differ little, two or eight runs and the second cache
+   are slower. */
 #define FLIN_ATTEND_AHEAD 32u
 /* Bytes of a row; longer ones are faster by what dot products and sums ask for themselves. */
 #define FLIN_ATTEND_SHORT 256u
@@ -28,8 +30,8 @@ typedef struct flin_softmax {
     float total;
 } flin_softmax;
 
-/* What an overlay brings along; soften: scores (count) become exp(score - largest), out what it was by the scale it
-   has now. */
+/* What an overlay brings along; soften: scores (count) become exp(score - largest), out what it
+   was by the scale it has now. */
 typedef struct flin_attend_by {
     flin_view_dot *dot;
     flin_view_add *add;
@@ -42,8 +44,8 @@ typedef struct flin_head {
     uint32_t dim;
 } flin_head;
 
-/* Rows of positions [first, first + count) in the order they are taken in: the first of every run, the second of every
-   run, and so on. */
+/* Rows of positions [first, first + count) in the order they are taken in: the first of every
+   run, the second of every run, and so on. */
 static inline void flin_attend_order(const flin_head *h, const uint8_t *rows, uint32_t first,
                                      uint32_t count, const void **order)
 {
@@ -63,8 +65,8 @@ static inline void flin_attend_ask(const flin_head *h, const void *const *order,
             __builtin_prefetch((const uint8_t *)order[p] + byte);
 }
 
-/* Positions [first, first + count): at most FLIN_ATTEND_POSITIONS. Rows are handed to the overlay a few at a time if they
-   are asked for here. */
+/* Positions [first, first + count): at most FLIN_ATTEND_POSITIONS. Rows are handed to the
+   overlay a few at a time if they are asked for here. */
 static inline void flin_attend_block(const flin_attend_by *by, const flin_head *h, const void *q,
                                      uint32_t first, uint32_t count, flin_softmax *at,
                                      float *scores, float *out)

@@ -6,8 +6,8 @@
  *
  * Sums: a dot product keeps one vector a row, element c in lane c % 8; it is folded as a tree, the
  * same for every row. add_rows is one fused multiply-add per element and row. Types differ only in
- * load8() and load_tail(): their type argument is a constant wherever they are inlined. Beside it stand
- * avx2_blocks.c (quantised rows), avx2_attend.c, avx2_vectors.c (norms and the like).
+ * load8() and load_tail(): their type argument is a constant wherever they are inlined. Beside it
+ * stand avx2_blocks.c (quantised rows), avx2_attend.c, avx2_vectors.c (norms and the like).
  */
 #include "kernels/avx2.h"
 
@@ -146,8 +146,8 @@ void flin_avx2_dot_bf16(const flin_view *rows, uint32_t cols, const void *x, flo
 
 /* ------------------------------------------------------------------------------------------ add */
 
-/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them, NULL if nothing is to be
-   asked for. */
+/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them, NULL
+   if nothing is to be asked for. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
                       uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
@@ -219,7 +219,7 @@ void flin_avx2_add_bf16(const flin_view *rows, const float *a, uint32_t begin, u
     add_all(rows, a, begin, end, y, FLIN_BF16);
 }
 
-/* ----------------------------------------------------------------------------------- conversions */
+/* ---------------------------------------------------------------------------------- conversions */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {

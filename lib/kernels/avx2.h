@@ -1,7 +1,9 @@
 /*
- * avx2.h - what the files of this overlay share: folds, masks, the exponential, each other's functions.
+ * avx2.h - what the files of this overlay share: folds, masks, the exponential, each other's
+ * functions.
  *
- * Owns: the one order in which 8 lanes become a sum. Refuses: being included by anything but avx2*.c.
+ * Owns: the one order in which 8 lanes become a sum. Refuses: being included by anything but
+ * avx2*.c.
  */
 #ifndef FLIN_KERNELS_AVX2_H
 #define FLIN_KERNELS_AVX2_H
@@ -61,9 +63,9 @@ INLINE __m256 power_of_two(__m256i n)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 
-/* exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least relative error
-   (5e-9), times 2^n in two steps, since 2^n alone may be no float. NaN stays NaN; the bounds lie where the result is 0
-   or Inf. */
+/* exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least relative
+   error (5e-9), times 2^n in two steps, since 2^n alone may be no float. NaN stays NaN; the
+   bounds lie where the result is 0 or Inf. */
 INLINE __m256 exp8(__m256 x)
 {
     const __m256 floored = _mm256_max_ps(_mm256_set1_ps(-105.0f), x); /* x if it is NaN */

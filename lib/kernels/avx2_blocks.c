@@ -1,11 +1,13 @@
 /*
- * avx2_blocks.c - quantised blocks with AVX2, FMA and F16C: levels, products and sums of rows, conversions.
+ * avx2_blocks.c - quantised blocks with AVX2, FMA and F16C: levels, products and sums of rows,
+ * conversions.
  *
  * Owns: the layout of levels in this overlay. Refuses: Q4_0 from floats, which only packing does.
  *
- * Dot products go by groups of two blocks. Of Q4_0 lane 4 k + j has elements 4 j to 4 j + 3 and 16 + 4 j on of block k;
- * of Q8_0 one block after the other fills the eight lanes. Each lane is an exact integer sum, then one fused multiply-add
- * by both scales to one vector a row, which is folded at the end.
+ * Dot products go by groups of two blocks. Of Q4_0 lane 4 k + j has elements 4 j to 4 j + 3 and 16
+ * + 4 j on of block k; of Q8_0 one block after the other fills the eight lanes. Each lane is an
+ * exact integer sum, then one fused multiply-add by both scales to one vector a row, which is
+ * folded at the end.
  */
 #include <math.h>
 #include <string.h>
@@ -16,7 +18,7 @@
 #define GROUP 2u        /* blocks */
 #define LEAST 0x1p-100f /* as in ref_blocks.c */
 
-/* ---------------------------------------------------------------------------------------- levels */
+/* --------------------------------------------------------------------------------------- levels */
 
 /* A group's levels, 256 * high + low. Blocks beyond the last are zeros. */
 typedef struct levels {
@@ -109,7 +111,7 @@ void flin_avx2_quantise(const float *x, uint32_t cols, void *to)
     }
 }
 
-/* ------------------------------------------------------------------------------------------ rows */
+/* ----------------------------------------------------------------------------------------- rows */
 
 INLINE uint32_t block_bytes(type_t type)
 {
@@ -137,7 +139,7 @@ INLINE void ask(const void *row, uint64_t at, type_t type)
     if (type == FLIN_Q8_0) _mm_prefetch(soon + 64, _MM_HINT_T0);
 }
 
-/* -------------------------------------------------------------------------------------- products */
+/* ------------------------------------------------------------------------------------- products */
 
 /* Block k of a group of `count` blocks; another that may be read instead of one beyond it. */
 INLINE const uint8_t *block_of(const uint8_t *group, uint32_t k, uint32_t count, type_t type)
@@ -234,8 +236,8 @@ INLINE void multiply8(const void *const row[8], uint64_t at, uint32_t count, con
     }
 }
 
-/* Eight rows side by side share the loads of levels; so many streams are what keeps the memory busy.
-   next: the eight rows after them, NULL if nothing is to be asked for. */
+/* Eight rows side by side share the loads of levels; so many streams are what keeps the memory
+   busy. next: the eight rows after them, NULL if nothing is to be asked for. */
 INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t cols,
                    const levels *x, type_t type)
 {
@@ -287,7 +289,7 @@ void flin_avx2_dot_q4_0(const flin_view *rows, uint32_t cols, const void *x, flo
     dot_all(rows, cols, x, y, FLIN_Q4_0);
 }
 
-/* ---------------------------------------------------------------------------------- sums of rows */
+/* --------------------------------------------------------------------------------- sums of rows */
 
 INLINE __m128i eight(const uint8_t *bytes)
 {
@@ -315,7 +317,8 @@ INLINE void load32(const uint8_t *block, __m256 to[4], type_t type)
     }
 }
 
-/* Two blocks at most of up to ADDED rows, one row after the other; scale: (count, 4), from `first` on */
+/* Two blocks at most of up to ADDED rows, one row after the other; scale: (count, 4), from
+   `first` on */
 INLINE void add_blocks(const void *const *row, float (*scale)[4], uint32_t first, uint32_t count,
                        uint32_t c, uint32_t blocks, float *y, type_t type)
 {
@@ -356,7 +359,8 @@ INLINE void scales4(const uint8_t *block, float a, float scale[4], type_t type)
                   _mm_mul_ps(_mm_set1_ps(a), _mm_cvtph_ps(_mm_cvtsi64_si128((long long)all))));
 }
 
-/* Up to ADDED rows in one pass over y; next: as many rows after them, NULL if nothing is to be asked for. */
+/* Up to ADDED rows in one pass over y; next: as many rows after them, NULL if nothing is to be
+   asked for. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
                       uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
@@ -411,7 +415,7 @@ void flin_avx2_add_q4_0(const flin_view *rows, const float *a, uint32_t begin, u
     add_all(rows, a, begin, end, y, FLIN_Q4_0);
 }
 
-/* ----------------------------------------------------------------------------------- conversions */
+/* ---------------------------------------------------------------------------------- conversions */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {
@@ -437,7 +441,8 @@ void flin_avx2_to_float_q4_0(const void *row, uint32_t cols, float *to)
     to_float(row, cols, to, FLIN_Q4_0);
 }
 
-/* To the nearest integer, halves away from zero: what is cut off decides, because adding a half first would round. */
+/* To the nearest integer, halves away from zero: what is cut off decides, because adding a half
+   first would round. */
 INLINE __m256i rounded(__m256 x)
 {
     const __m256 sign = _mm256_set1_ps(-0.0f);

@@ -7,7 +7,7 @@
 
 #include "kernels/avx2.h"
 
-/* ----------------------------------------------------------------------------------------- norms */
+/* ---------------------------------------------------------------------------------------- norms */
 
 INLINE float sum_of(const float *x, uint32_t n)
 {
@@ -56,7 +56,7 @@ void flin_avx2_rms_norm(const float *x, const float *weight, uint32_t n, float e
             _mm256_mul_ps(_mm256_mul_ps(load_floats(x, c, n), scale), load_floats(weight, c, n)));
 }
 
-/* ----------------------------------------------------------------------------------- activations */
+/* ---------------------------------------------------------------------------------- activations */
 
 INLINE __m256 activated(__m256 x, enum flin_activation kind)
 {
@@ -97,7 +97,7 @@ void flin_avx2_silu(const float *x, const float *up, uint32_t n, float *y)
     activate(x, up, n, y, FLIN_SILU);
 }
 
-/* ---------------------------------------------------------------------------------------- rotary */
+/* --------------------------------------------------------------------------------------- rotary */
 
 INLINE void rotate_halves(float *x, uint32_t half, const float *cosines, const float *sines)
 {

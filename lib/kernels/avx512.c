@@ -7,9 +7,9 @@
  * Sums: a dot product keeps two vectors a row, element c in lane c % 32 of the pair; they are
  * added, halved three times and so folded, the same for every row. add_rows is one fused
  * multiply-add per element and row. Types differ only in load16() and load_tail(): their type
- * argument is a constant wherever they are inlined. Beside it stand avx512_blocks.c (quantised rows),
- * avx512_attend.c, avx512_vectors.c (norms and the like). BF16's own dot product is not used: it drops
- * denormals and wants x in bfloat16.
+ * argument is a constant wherever they are inlined. Beside it stand avx512_blocks.c (quantised
+ * rows), avx512_attend.c, avx512_vectors.c (norms and the like). BF16's own dot product is not
+ * used: it drops denormals and wants x in bfloat16.
  */
 #include "kernels/avx512.h"
 
@@ -148,8 +148,8 @@ void flin_avx512_dot_bf16(const flin_view *rows, uint32_t cols, const void *x, f
 
 /* ------------------------------------------------------------------------------------------ add */
 
-/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them, NULL if nothing is to be
-   asked for. */
+/* Up to ADDED rows in one pass over y, one after the other; next: as many rows after them, NULL
+   if nothing is to be asked for. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
                       uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
@@ -217,7 +217,7 @@ void flin_avx512_add_bf16(const flin_view *rows, const float *a, uint32_t begin,
     add_all(rows, a, begin, end, y, FLIN_BF16);
 }
 
-/* ----------------------------------------------------------------------------------- conversions */
+/* ---------------------------------------------------------------------------------- conversions */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {

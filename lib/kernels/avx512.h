@@ -1,7 +1,9 @@
 /*
- * avx512.h - what the files of this overlay share: folds, masks, the exponential, each other's functions.
+ * avx512.h - what the files of this overlay share: folds, masks, the exponential, each other's
+ * functions.
  *
- * Owns: the one order in which 16 lanes become a sum. Refuses: being included by anything but avx512*.c.
+ * Owns: the one order in which 16 lanes become a sum. Refuses: being included by anything but
+ * avx512*.c.
  */
 #ifndef FLIN_KERNELS_AVX512_H
 #define FLIN_KERNELS_AVX512_H

@@ -1,6 +1,6 @@
 /*
- * avx512_apart.h - dot products of Q4_0 rows whose scales lie apart (apart.h) with levels, after avx512_blocks_dot.h and
- * product_q4_0(): the same sums as of blocks, bit for bit.
+ * avx512_apart.h - dot products of Q4_0 rows whose scales lie apart (apart.h) with levels, after
+ * avx512_blocks_dot.h and product_q4_0(): the same sums as of blocks, bit for bit.
  *
  * Owns: loads. Refuses: the order of sums and the layout of levels, which are those of blocks.
  */

@@ -1,8 +1,9 @@
 /*
- * avx512_blocks.c - quantised blocks with AVX-512 F, BW, DQ and VL: levels, sums of rows, conversions.
+ * avx512_blocks.c - quantised blocks with AVX-512 F, BW, DQ and VL: levels, sums of rows,
+ * conversions.
  *
- * Owns: writing levels, as avx512_levels.h lays them out. Refuses: dot products, which two files have by instruction
- * set; Q4_0 from floats, which only packing does.
+ * Owns: writing levels, as avx512_levels.h lays them out. Refuses: dot products, which two files
+ * have by instruction set; Q4_0 from floats, which only packing does.
  */
 #include <math.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 
 #define LEAST 0x1p-100f /* as in ref_blocks.c */
 
-/* ---------------------------------------------------------------------------------------- levels */
+/* --------------------------------------------------------------------------------------- levels */
 
 /* The largest magnitude of 32 floats, as ordered bits: NaN is above Inf. */
 INLINE float largest_of(__m512 a, __m512 b)
@@ -70,7 +71,7 @@ void flin_avx512_quantise(const float *x, uint32_t cols, void *levels)
     }
 }
 
-/* ------------------------------------------------------------------------------------------ rows */
+/* ----------------------------------------------------------------------------------------- rows */
 
 INLINE uint32_t block_bytes(type_t type)
 {
@@ -90,8 +91,9 @@ INLINE float scale_of(const uint8_t *block)
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
 }
 
-/* A block's elements before their scale, exactly. Of Q4_0 the low halves are looked up, by their low four bits as they
-   come; the high ones, 16 times as large, become the last bits of floats around 2^19: two units share the work. */
+/* A block's elements before their scale, exactly. Of Q4_0 the low halves are looked up, by their
+   low four bits as they come; the high ones, 16 times as large, become the last bits of floats
+   around 2^19: two units share the work. */
 INLINE void load32(const uint8_t *weights, __m512 *first, __m512 *second, type_t type)
 {
     const __m128i *bytes = (const __m128i *)(const void *)weights;
@@ -159,7 +161,8 @@ INLINE void scales4(const uint8_t *block, float a, float scale[4], type_t type)
                   _mm_mul_ps(_mm_set1_ps(a), _mm_cvtph_ps(_mm_cvtsi64_si128((long long)all))));
 }
 
-/* Up to ADDED rows in one pass over y; next: as many rows after them, NULL if nothing is to be asked for. */
+/* Up to ADDED rows in one pass over y; next: as many rows after them, NULL if nothing is to be
+   asked for. */
 INLINE void add_group(const void *const *row, const void *const *next, const float *a,
                       uint32_t count, uint32_t begin, uint32_t end, float *y, type_t type)
 {
@@ -213,7 +216,7 @@ void flin_avx512_add_q4_0(const flin_view *rows, const float *a, uint32_t begin,
     add_all(rows, a, begin, end, y, FLIN_Q4_0);
 }
 
-/* ----------------------------------------------------------------------------------- conversions */
+/* ---------------------------------------------------------------------------------- conversions */
 
 INLINE void to_float(const void *row, uint32_t cols, float *to, type_t type)
 {
@@ -252,7 +255,8 @@ void flin_avx512_to_float_apart(const void *row, uint32_t cols, uint32_t begin, 
     }
 }
 
-/* To the nearest integer, halves away from zero: what is cut off decides, because adding a half first would round. */
+/* To the nearest integer, halves away from zero: what is cut off decides, because adding a half
+   first would round. */
 INLINE __m512i rounded(__m512 x)
 {
     const __m512i sign = _mm512_set1_epi32((int)0x80000000u);
@@ -286,7 +290,7 @@ void flin_avx512_from_float_q8_0(const float *x, uint32_t cols, void *row)
     }
 }
 
-/* -------------------------------------------------------------------------------------- choosing */
+/* ------------------------------------------------------------------------------------- choosing */
 
 void flin_avx512_dot_q8_0(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {

@@ -1,7 +1,8 @@
 /*
  * avx512_blocks_bw.c - dot products of quantised rows on CPUs with AVX-512 BW and no VNNI.
  *
- * Owns: a group's product out of 16-bit sums that cannot overflow. Refuses: loops (avx512_blocks_dot.h).
+ * Owns: a group's product out of 16-bit sums that cannot overflow. Refuses: loops
+ * (avx512_blocks_dot.h).
  */
 #include "kernels/avx512_blocks_dot.h"
 

@@ -1,11 +1,12 @@
 /*
- * avx512_blocks_dot.h - dot products of quantised rows with levels: all but the product of a group, which
- * avx512_blocks_bw.c and avx512_blocks_vnni.c define before they include this.
+ * avx512_blocks_dot.h - dot products of quantised rows with levels: all but the product of a group,
+ * which avx512_blocks_bw.c and avx512_blocks_vnni.c define before they include this.
  *
  * Owns: the order of sums. Refuses: knowing which instruction multiplies.
  *
- * A group is four blocks. Lane 4 k + j has elements 4 j to 4 j + 3 and 16 + 4 j to 16 + 4 j + 3 of block k: an exact
- * integer sum, then one fused multiply-add by both scales to one vector a row, which is folded at the end.
+ * A group is four blocks. Lane 4 k + j has elements 4 j to 4 j + 3 and 16 + 4 j to 16 + 4 j + 3 of
+ * block k: an exact integer sum, then one fused multiply-add by both scales to one vector a row,
+ * which is folded at the end.
  */
 #ifndef FLIN_KERNELS_AVX512_BLOCKS_DOT_H
 #define FLIN_KERNELS_AVX512_BLOCKS_DOT_H
@@ -73,7 +74,8 @@ INLINE weights load_weights(const uint8_t *group, uint32_t count, type_t type)
                      _mm512_xor_si512(four(a + 16, b + 16, c + 16, d + 16), offset)};
 }
 
-/* Gathered by the integer units, which have nothing else to do here. Blocks beyond the last count 0. */
+/* Gathered by the integer units, which have nothing else to do here. Blocks beyond the last
+   count 0. */
 INLINE __m128 load_scales(const uint8_t *group, uint32_t count, type_t type)
 {
     uint64_t all = 0;
@@ -136,8 +138,9 @@ INLINE void ask8(const void *const row[8], uint64_t at, type_t type)
     }
 }
 
-/* Eight rows side by side share the loads of levels; so many streams are what keeps the memory busy.
-   next: the eight rows after them, NULL if nothing is to be asked for; most: bytes to ask ahead. */
+/* Eight rows side by side share the loads of levels; so many streams are what keeps the memory
+   busy. next: the eight rows after them, NULL if nothing is to be asked for; most: bytes to ask
+   ahead. */
 INLINE __m256 dot8(const void *const row[8], const void *const *next, uint64_t most, uint32_t cols,
                    const flin_avx512_levels *x, type_t type)
 {

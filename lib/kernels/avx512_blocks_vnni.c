@@ -1,7 +1,9 @@
 /*
- * avx512_blocks_vnni.c - dot products of quantised rows on CPUs with AVX-512 VNNI; built with that flag, alone.
+ * avx512_blocks_vnni.c - dot products of quantised rows on CPUs with AVX-512 VNNI; built with that
+ * flag, alone.
  *
- * Owns: a group's product, the integer that avx512_blocks_bw.c comes to as well. Refuses: loops (avx512_blocks_dot.h).
+ * Owns: a group's product, the integer that avx512_blocks_bw.c comes to as well. Refuses: loops
+ * (avx512_blocks_dot.h).
  */
 #include "kernels/avx512_blocks_dot.h"
 

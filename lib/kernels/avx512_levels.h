@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-/* A group's levels, 256 * high + low: lane 4 k + j of 32 bits has bytes 4 j to 4 j + 3 of block k. Blocks beyond the
-   last are zeros. */
+/* A group's levels, 256 * high + low: lane 4 k + j of 32 bits has bytes 4 j to 4 j + 3 of block
+   k. Blocks beyond the last are zeros. */
 typedef struct flin_avx512_levels {
     int8_t high[2][64]; /* elements 0 to 15 of each block, 16 to 31 of each */
     int8_t low[2][64];

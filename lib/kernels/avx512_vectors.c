@@ -7,7 +7,7 @@
 
 #include "kernels/avx512.h"
 
-/* ----------------------------------------------------------------------------------------- norms */
+/* ---------------------------------------------------------------------------------------- norms */
 
 INLINE float sum_of(const float *x, uint32_t n)
 {
@@ -62,7 +62,7 @@ void flin_avx512_rms_norm(const float *x, const float *weight, uint32_t n, float
     }
 }
 
-/* ----------------------------------------------------------------------------------- activations */
+/* ---------------------------------------------------------------------------------- activations */
 
 INLINE __m512 activated(__m512 x, enum flin_activation kind)
 {
@@ -104,7 +104,7 @@ void flin_avx512_silu(const float *x, const float *up, uint32_t n, float *y)
     activate(x, up, n, y, FLIN_SILU);
 }
 
-/* ---------------------------------------------------------------------------------------- rotary */
+/* --------------------------------------------------------------------------------------- rotary */
 
 INLINE void rotate_halves(float *x, uint32_t half, const float *cosines, const float *sines)
 {

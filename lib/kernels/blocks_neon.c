@@ -1,7 +1,9 @@
 /*
- * blocks_neon.c - Q8_0 and Q4_0 in NEON: rows from and to floats, rows added, and products on CPUs without dotprod.
+ * blocks_neon.c - Q8_0 and Q4_0 in NEON: rows from and to floats, rows added, and products on CPUs
+ * without dotprod.
  *
- * Owns: blocks in vectors of 8 elements. Refuses: what blocks mean (ref_blocks.c), how products are summed (blocks_neon.h).
+ * Owns: blocks in vectors of 8 elements. Refuses: what blocks mean (ref_blocks.c), how products are
+ * summed (blocks_neon.h).
  */
 #include "kernels/blocks_neon.h"
 

@@ -1,9 +1,10 @@
 /*
- * blocks_neon.h - products with quantised rows in NEON, for two files: compiled with the dotprod extension (four products
- * of bytes added at once) and without it.
+ * blocks_neon.h - products with quantised rows in NEON, for two files: compiled with the dotprod
+ * extension (four products of bytes added at once) and without it.
  *
- * Owns: the levels of x, the order of sums: four rows side by side, one a lane. A block's product is an exact integer
- * sum; it is multiplied by both scales and added block after block. Refuses: tables.
+ * Owns: the levels of x, the order of sums: four rows side by side, one a lane. A block's product
+ * is an exact integer sum; it is multiplied by both scales and added block after block. Refuses:
+ * tables.
  */
 #ifndef FLIN_KERNELS_BLOCKS_NEON_H
 #define FLIN_KERNELS_BLOCKS_NEON_H
@@ -21,7 +22,7 @@ typedef int16x8x4_t levels_of_block;
 
 #ifdef __ARM_FEATURE_DOTPROD
 
-/* ----------------------------------------------------------------------- levels as two bytes each */
+/* --------------------------------------------------------------------- levels as two bytes each */
 
 /* A level is 256 * high + low. */
 typedef struct block_input {
@@ -151,7 +152,7 @@ INLINE int32x4_t multiply_four(const uint8_t *const block[4], const block_input 
 
 #endif
 
-/* -------------------------------------------------------------------------------------- quantise */
+/* ------------------------------------------------------------------------------------- quantise */
 
 /* Behind the blocks lie their scales. */
 INLINE uint64_t scales_at(uint32_t cols)
@@ -194,7 +195,7 @@ INLINE void quantise(const float *x, uint32_t cols, void *levels)
     }
 }
 
-/* -------------------------------------------------------------------------------------- products */
+/* ------------------------------------------------------------------------------------- products */
 
 INLINE float32x4_t scales_of(const uint8_t *const block[4])
 {
@@ -263,7 +264,7 @@ INLINE void dot_rows_blocks(const void *const *rows, uint32_t count, uint32_t co
     dot_blocks(&view, cols, levels, y, type);
 }
 
-/* ------------------------------------------------------------------------------------- attention */
+/* ------------------------------------------------------------------------------------ attention */
 
 /* scratch: scores, then levels of q */
 INLINE void attend_blocks(const float *q, const void *keys, const void *values, uint32_t count,

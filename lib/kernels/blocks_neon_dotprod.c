@@ -1,5 +1,6 @@
 /*
- * blocks_neon_dotprod.c - products with Q8_0 and Q4_0 rows, built for CPUs with the dotprod extension.
+ * blocks_neon_dotprod.c - products with Q8_0 and Q4_0 rows, built for CPUs with the dotprod
+ * extension.
  *
  * Owns: their names. Refuses: everything else (blocks_neon.h); being called without
  * flin_kernels_choose() having asked the CPU.

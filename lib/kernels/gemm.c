@@ -1,8 +1,10 @@
 /*
- * gemm.c - packing and blocking for products with many tokens, and the tile in plain C. gemm.h has the rules.
+ * gemm.c - packing and blocking for products with many tokens, and the tile in plain C. gemm.h has
+ * the rules.
  *
- * Owns: the layout of packed sides: depth block after depth block, in each panel after panel, in each element after
- * element of all the panel's rows or tokens. Refuses: instruction sets, knowing what a layer is.
+ * Owns: the layout of packed sides: depth block after depth block, in each panel after panel, in
+ * each element after element of all the panel's rows or tokens. Refuses: instruction sets, knowing
+ * what a layer is.
  */
 #include "kernels/gemm.h"
 
@@ -31,8 +33,8 @@ static uint32_t depth_at(uint32_t cols, uint32_t first)
     return cols - first < DEPTH ? cols - first : DEPTH;
 }
 
-/* Four rows become four columns of a panel: to[k * width + i] = rows[i][k]. In vectors, because one store for each
-   element costs a third of what multiplying with hundreds of tokens does. */
+/* Four rows become four columns of a panel: to[k * width + i] = rows[i][k]. In vectors, because
+   one store for each element costs a third of what multiplying with hundreds of tokens does. */
 typedef float four __attribute__((vector_size(16)));
 
 static four load4(const float *from)

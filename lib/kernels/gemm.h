@@ -1,10 +1,11 @@
 /*
  * gemm.h - products of a weight matrix with many tokens at once, for prompts.
  *
- * Owns: packing both sides into panels, blocks that stay in a core's caches, the order of a sum: element after element
- * in blocks of FLIN_GEMM_DEPTH, whoever computes it and whatever stands beside it. Refuses: threads, memory. The inner
- * loop over two panels is a tile: BLIS's micro-kernel, ours for AVX-512 or NEON, or plain C. BLIS's own GEMM is not used: it
- * takes memory and threads of its own, which a budget cannot count (docs/architecture.md).
+ * Owns: packing both sides into panels, blocks that stay in a core's caches, the order of a sum:
+ * element after element in blocks of FLIN_GEMM_DEPTH, whoever computes it and whatever stands
+ * beside it. Refuses: threads, memory. The inner loop over two panels is a tile: BLIS's
+ * micro-kernel, ours for AVX-512 or NEON, or plain C. BLIS's own GEMM is not used: it takes memory
+ * and threads of its own, which a budget cannot count (docs/architecture.md).
  */
 #ifndef FLIN_KERNELS_GEMM_H
 #define FLIN_KERNELS_GEMM_H
@@ -47,18 +48,19 @@ flin_tile flin_tile_choose(const flin_kernels *kernels);
 uint64_t flin_gemm_x_floats(const flin_tile *tile, uint32_t tokens, uint32_t cols);
 uint64_t flin_gemm_w_floats(const flin_tile *tile, uint32_t rows);
 
-/* Pack panels [begin, end) of an input; there are ceil(tokens / tile->tokens). x: token t at t * stride. */
+/* Pack panels [begin, end) of an input; there are ceil(tokens / tile->tokens). x: token t at t *
+   stride. */
 void flin_gemm_pack(const flin_tile *tile, const float *x, uint64_t stride, uint32_t tokens,
                     uint32_t cols, uint32_t begin, uint32_t end, float *packed);
 
-/* y[t * stride + r] = sum_c w[r][c] * x[t][c] (+ bias[r]) for rows [begin, end), at most FLIN_GEMM_ROWS_MAX.
-   packed: the whole input; scratch: flin_gemm_w_floats() */
+/* y[t * stride + r] = sum_c w[r][c] * x[t][c] (+ bias[r]) for rows [begin, end), at most
+   FLIN_GEMM_ROWS_MAX. packed: the whole input; scratch: flin_gemm_w_floats() */
 void flin_gemm_run(const flin_tile *tile, const flin_kernels *kernels, const flin_gemm_rows *w,
                    uint32_t begin, uint32_t end, const float *packed, uint32_t tokens,
                    const float *bias, float *y, uint64_t stride, float *scratch);
 
-/* Each is there only where the build compiles it (FLIN_HAVE_AVX512, FLIN_HAVE_NEON, FLIN_HAVE_BLIS); gemm_blis.c
-   answers 0 where BLIS must not be asked. */
+/* Each is there only where the build compiles it (FLIN_HAVE_AVX512, FLIN_HAVE_NEON,
+   FLIN_HAVE_BLIS); gemm_blis.c answers 0 where BLIS must not be asked. */
 extern const flin_tile flin_tile_ref;
 extern const flin_tile flin_tile_avx512;
 extern const flin_tile flin_tile_neon;

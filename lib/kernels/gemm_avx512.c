@@ -1,8 +1,9 @@
 /*
- * gemm_avx512.c - the tile of a product with many tokens in AVX-512: 32 rows and 12 tokens in 24 registers.
+ * gemm_avx512.c - the tile of a product with many tokens in AVX-512: 32 rows and 12 tokens in 24
+ * registers.
  *
- * Owns: one pass over two packed panels. Refuses: packing and blocks (gemm.c). BLIS 0.9 takes CPUs it does not know by
- * name for ones with AVX2 only, which is half as fast (docs/performance.md).
+ * Owns: one pass over two packed panels. Refuses: packing and blocks (gemm.c). BLIS 0.9 takes CPUs
+ * it does not know by name for ones with AVX2 only, which is half as fast (docs/performance.md).
  */
 #include "kernels/gemm.h"
 

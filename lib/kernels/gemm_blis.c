@@ -1,8 +1,8 @@
 /*
  * gemm_blis.c - BLIS's micro-kernel for this CPU as a tile.
  *
- * Owns: asking BLIS. Refuses: BLIS's GEMM, its memory pools and threads; BLIS where it would end the process: it aborts
- * when the environment names an architecture it does not have.
+ * Owns: asking BLIS. Refuses: BLIS's GEMM, its memory pools and threads; BLIS where it would end
+ * the process: it aborts when the environment names an architecture it does not have.
  */
 #define _POSIX_C_SOURCE 200809L /* blis.h asks for barriers of threads */
 #include "kernels/gemm.h"

@@ -1,5 +1,6 @@
 /*
- * gemm_neon.c - the tile of a product with many tokens in NEON: 8 rows and 12 tokens in 24 registers.
+ * gemm_neon.c - the tile of a product with many tokens in NEON: 8 rows and 12 tokens in 24
+ * registers.
  *
  * Owns: one pass over two packed panels. Refuses: packing and blocks (gemm.c).
  */

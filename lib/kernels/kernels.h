@@ -18,8 +18,8 @@
 
 #include <stdint.h>
 
-/* Storage types of matrices and of keys and values. The last two are GGUF's blocks (docs/format.md): FLIN_BLOCK elements
-   share a scale, so rows are a multiple of it long. */
+/* Storage types of matrices and of keys and values. The last two are GGUF's blocks
+   (docs/format.md): FLIN_BLOCK elements share a scale, so rows are a multiple of it long. */
 enum flin_type {
     FLIN_F32 = 0,
     FLIN_F16 = 1,
@@ -58,9 +58,10 @@ static inline uint64_t flin_type_bytes(enum flin_type type, uint64_t elements)
     }
 }
 
-/* Dot products with quantised rows take levels instead of floats: each block of x as integers of magnitude up to
-   FLIN_LEVEL_MAX and a scale, so that a block's product is an exact integer sum and what rounding loses is a
-   hundredth of what float16 weights lose. Where they lie is the business of the table that makes and reads them. */
+/* Dot products with quantised rows take levels instead of floats: each block of x as integers of
+   magnitude up to FLIN_LEVEL_MAX and a scale, so that a block's product is an exact integer sum
+   and what rounding loses is a hundredth of what float16 weights lose. Where they lie is the
+   business of the table that makes and reads them. */
 #define FLIN_LEVEL_MAX 32639 /* 127 * 257: high and low bytes that are both int8 */
 
 static inline uint64_t flin_levels_bytes(uint64_t cols)
@@ -96,8 +97,8 @@ struct flin_sketch;
 typedef struct flin_kernels {
     const char *name; /* "ref", "avx2", "avx512", "neon" */
 
-    /* levels: flin_levels_bytes(cols), 64-byte aligned; cols: whole blocks. A block with an Inf or a NaN makes every
-       product with it NaN. */
+    /* levels: flin_levels_bytes(cols), 64-byte aligned; cols: whole blocks. A block with an Inf
+       or a NaN makes every product with it NaN. */
     void (*quantise)(const float *x, uint32_t cols, void *levels);
 
     /* y[r] = sum_c w[r][c] * x[c] (+ bias[r])
@@ -119,11 +120,12 @@ typedef struct flin_kernels {
     /* to[c] = row[c]: one row of a matrix as floats (embeddings), exactly */
     void (*to_float[FLIN_TYPES_IN_MEMORY])(const void *row, uint32_t cols, float *to);
 
-    /* Elements [begin, end), whole blocks, of a row of FLIN_Q4_0_APART; NULL: this table is not faster with such rows, and
-       has no matvec of them. */
+    /* Elements [begin, end), whole blocks, of a row of FLIN_Q4_0_APART; NULL: this table is not
+       faster with such rows, and has no matvec of them. */
     void (*apart_to_float)(const void *row, uint32_t cols, uint32_t begin, uint32_t end, float *to);
 
-    /* row = x rounded to the type: floats to nearest even, blocks as ggml defines them; the same bits in every table */
+    /* row = x rounded to the type: floats to nearest even, blocks as ggml defines them; the same
+       bits in every table */
     void (*from_float[FLIN_TYPES_IN_MEMORY])(const float *x, uint32_t cols, void *row);
 
     /* y = (x - mean) / sqrt(var + eps) * weight + bias      all (n); y may be x */
@@ -133,25 +135,27 @@ typedef struct flin_kernels {
     /* y = x / sqrt(mean(x^2) + eps) * weight      all (n); y may be x */
     void (*rms_norm)(const float *x, const float *weight, uint32_t n, float eps, float *y);
 
-    /* y[i] = f(x[i]), times up[i] unless up is NULL (gated FFNs; x is the gate)      all (n); y may be x or up */
+    /* y[i] = f(x[i]), times up[i] unless up is NULL (gated FFNs; x is the gate)      all (n); y
+       may be x or up */
     void (*activate[FLIN_ACTIVATION_COUNT])(const float *x, const float *up, uint32_t n, float *y);
 
-    /* Turn the first `rotated` (even) elements of each head by angles: pair k by cosines[k], sines[k].
-       x: (heads, head_dim); cosines, sines: (rotated / 2), one position's */
+    /* Turn the first `rotated` (even) elements of each head by angles: pair k by cosines[k],
+       sines[k]. x: (heads, head_dim); cosines, sines: (rotated / 2), one position's */
     void (*rotate)(float *x, uint32_t heads, uint32_t head_dim, uint32_t rotated,
                    const float *cosines, const float *sines, enum flin_pairs pairs);
 
-    /* One head of attention for one query over `count` cached positions (paper: attention stays in
-       DRAM). q: (head_dim) already scaled; keys, values: position p of this head at element p *
-       stride; type of both is the table index: F32, F16 or Q8_0, others are NULL; scratch: flin_attend_bytes(), 64-byte
-       aligned; out: (head_dim). The softmax runs along: FLIN_ATTEND_POSITIONS at a time, the largest score so far
-       subtracted. No position, or scores without a finite maximum, are not an error: zeros, or NaN. */
+    /* One head of attention for one query over `count` cached positions (paper: attention stays
+       in DRAM). q: (head_dim) already scaled; keys, values: position p of this head at element p
+       * stride; type of both is the table index: F32, F16 or Q8_0, others are NULL; scratch:
+       flin_attend_bytes(), 64-byte aligned; out: (head_dim). The softmax runs along:
+       FLIN_ATTEND_POSITIONS at a time, the largest score so far subtracted. No position, or
+       scores without a finite maximum, are not an error: zeros, or NaN. */
     void (*attend[FLIN_TYPES_IN_MEMORY])(const float *q, const void *keys, const void *values,
                                          uint32_t count, uint32_t stride, uint32_t head_dim,
                                          void *scratch, float *out);
 
-    /* levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0) = x (cols) quantised; returns their scale. Values that are
-       not finite count as 0. The same bits in every table. */
+    /* levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0) = x (cols) quantised; returns
+       their scale. Values that are not finite count as 0. The same bits in every table. */
     float (*sketch_input)(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 
     /* Predicted neurons of rows [begin, end) as bits: mask[i / 64] bit i % 64; begin and end
@@ -182,8 +186,8 @@ const flin_kernels *flin_kernels_choose(uint32_t wanted);
 
 extern const flin_kernels flin_kernels_ref;
 
-/* Each exists only where the build compiles it and so defines FLIN_HAVE_AVX2, FLIN_HAVE_AVX512, FLIN_HAVE_NEON; the last
-   takes CPUs with the dotprod extension. */
+/* Each exists only where the build compiles it and so defines FLIN_HAVE_AVX2, FLIN_HAVE_AVX512,
+   FLIN_HAVE_NEON; the last takes CPUs with the dotprod extension. */
 extern const flin_kernels flin_kernels_avx2;
 extern const flin_kernels flin_kernels_avx512;
 extern const flin_kernels flin_kernels_neon;
@@ -203,8 +207,9 @@ float flin_sketch_input(const struct flin_sketch *sketch, const float *x, int8_t
 float flin_sketch_input_avx2(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 float flin_sketch_input_avx512(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 
-/* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The last
-   takes VNNI and VBMI where the CPU has them, as _vbmi does always, _vnni the first, and _bw neither. */
+/* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The
+   last takes VNNI and VBMI where the CPU has them, as _vbmi does always, _vnni the first, and
+   _bw neither. */
 void flin_sketch_mask_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                            uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_avx512_bw(const struct flin_sketch *sketch, const int8_t *levels, float scale,

@@ -1,9 +1,10 @@
 /*
- * neon.c - kernels for aarch64, whose every CPU has NEON: 4 floats a vector, two vectors at a time, copied tails.
+ * neon.c - kernels for aarch64, whose every CPU has NEON: 4 floats a vector, two vectors at a time,
+ * copied tails.
  *
  * Owns: rows of floats, float16 and bfloat16, and all that is no matrix. Refuses: quantised rows
- * (blocks_neon.c). Written without a CPU to measure on: no row is asked for ahead, because what that
- * gives or costs depends on the CPU.
+ * (blocks_neon.c). Written without a CPU to measure on: no row is asked for ahead, because what
+ * that gives or costs depends on the CPU.
  *
  * Sums: a dot product keeps two vectors a row, element c in lane c % 8 of the pair; they are added
  * and folded as a tree, the same for every row. add_rows is one fused multiply-add per element and
@@ -94,8 +95,8 @@ INLINE eight multiply_add(eight sum, eight a, eight b)
         {vfmaq_f32(sum.val[0], a.val[0], b.val[0]), vfmaq_f32(sum.val[1], a.val[1], b.val[1])}};
 }
 
-/* Eight rows side by side share the loads of x, and their sums, which take 16 of 32 registers, do not wait for each
-   other. */
+/* Eight rows side by side share the loads of x, and their sums, which take 16 of 32 registers,
+   do not wait for each other. */
 INLINE void dot8(const uint8_t *const row[8], uint32_t cols, const float *x, type_t type,
                  float32x4_t y[2])
 {
@@ -306,7 +307,7 @@ static void rms_norm(const float *x, const float *weight, uint32_t n, float eps,
     }
 }
 
-/* ---------------------------------------------------------------------- activations and rotation */
+/* --------------------------------------------------------------------- activations and rotation */
 
 /* exp(x) for x <= 0 to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r of least
    relative error (5e-9), times 2^n. NaN stays NaN; results below the normal range of float are 0.

@@ -1,6 +1,6 @@
 /*
- * ref.c - kernels in plain C, with ref_blocks.c and ref_more.c all of them: the meaning the overlays are tested against,
- * and all there is on a CPU without one.
+ * ref.c - kernels in plain C, with ref_blocks.c and ref_more.c all of them: the meaning the
+ * overlays are tested against, and all there is on a CPU without one.
  *
  * Owns: clarity. Refuses: intrinsics, assumptions about alignment beyond what kernels.h promises.
  *
@@ -186,8 +186,8 @@ typedef struct softmax {
     float total;
 } softmax;
 
-/* Scores (count) become exp(score - largest), out what it was by the scale it has now. A NaN score makes the total NaN, and
-   so does +Inf. */
+/* Scores (count) become exp(score - largest), out what it was by the scale it has now. A NaN
+   score makes the total NaN, and so does +Inf. */
 static void soften(softmax *at, float *scores, uint32_t count, float *out, uint32_t head_dim)
 {
     float largest = at->largest, scale;

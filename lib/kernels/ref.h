@@ -1,5 +1,6 @@
 /*
- * ref.h - kernels in plain C that tables name before they have something better: all of ref_blocks.c and ref_more.c.
+ * ref.h - kernels in plain C that tables name before they have something better: all of
+ * ref_blocks.c and ref_more.c.
  *
  * Owns: nothing. Refuses: being called past a table.
  */

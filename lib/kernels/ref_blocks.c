@@ -1,10 +1,12 @@
 /*
- * ref_blocks.c - GGUF's quantised blocks in plain C: Q8_0 and Q4_0 from and to floats, products with them.
+ * ref_blocks.c - GGUF's quantised blocks in plain C: Q8_0 and Q4_0 from and to floats, products
+ * with them.
  *
- * Owns: what the blocks mean, bit by bit (docs/format.md), and the levels that dot products take. Refuses: speed.
+ * Owns: what the blocks mean, bit by bit (docs/format.md), and the levels that dot products take.
+ * Refuses: speed.
  *
- * A dot product goes block after block: an integer sum, exact, times both scales, added to one of LANES partial sums,
- * which are folded as in ref.c.
+ * A dot product goes block after block: an integer sum, exact, times both scales, added to one of
+ * LANES partial sums, which are folded as in ref.c.
  */
 #include <math.h>
 #include <stddef.h>
@@ -16,7 +18,7 @@
 #define BLOCK FLIN_BLOCK
 #define LEAST 0x1p-100f /* blocks of x below it count as zeros, so that no reciprocal overflows */
 
-/* ---------------------------------------------------------------------------------------- blocks */
+/* --------------------------------------------------------------------------------------- blocks */
 
 static float scale_of(const uint8_t *block)
 {
@@ -46,7 +48,8 @@ static inline int element_q4_0(const uint8_t *block, uint32_t i)
     return (i < 16 ? byte & 15 : byte >> 4) - 8;
 }
 
-/* The reciprocal of a block's scale; 0 where there is none: such a scale is 0 or a NaN as a float16. */
+/* The reciprocal of a block's scale; 0 where there is none: such a scale is 0 or a NaN as a
+   float16. */
 static float inverse_of(float scale)
 {
     float inverse = scale != 0 ? 1.0f / scale : 0.0f;
@@ -121,7 +124,7 @@ void flin_ref_to_float_q4_0(const void *row, uint32_t cols, float *to)
             to[c + i] = scale_of(block) * (float)element_q4_0(block, i);
 }
 
-/* ---------------------------------------------------------------------------------------- levels */
+/* --------------------------------------------------------------------------------------- levels */
 
 /* Levels lie first: int16 (cols); then float (cols / BLOCK), the scales. */
 static const float *scales_of(const void *levels, uint32_t cols)
@@ -156,7 +159,7 @@ void flin_ref_quantise(const float *x, uint32_t cols, void *levels)
     for (uint32_t c = 0; c < cols; c += BLOCK) scales[c / BLOCK] = quantise_block(x + c, level + c);
 }
 
-/* -------------------------------------------------------------------------------------- products */
+/* ------------------------------------------------------------------------------------- products */
 
 static float fold(const float lane[LANES])
 {

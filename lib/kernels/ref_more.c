@@ -1,6 +1,6 @@
 /*
- * ref_more.c - in plain C what architectures beside OPT compute with: root mean square norms, gated and squared
- * activations, rotary positions.
+ * ref_more.c - in plain C what architectures beside OPT compute with: root mean square norms, gated
+ * and squared activations, rotary positions.
  *
  * Owns: clarity. Refuses: tables of angles, which a model makes once.
  */

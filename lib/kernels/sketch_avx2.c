@@ -1,9 +1,9 @@
 /*
  * sketch_avx2.c - tile sums of the sketch with AVX2.
  *
- * Owns: sums of a tile of every side, a row per 32-bit lane, eight rows a register. Refuses: everything else;
- * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
- * bit for bit.
+ * Owns: sums of a tile of every side, a row per 32-bit lane, eight rows a register. Refuses:
+ * everything else; predictor/sketch.c has layout and driver. The sums are of integers, so they
+ * equal the reference bit for bit.
  */
 #include <immintrin.h>
 

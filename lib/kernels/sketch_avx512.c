@@ -1,8 +1,10 @@
 /*
- * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI and VBMI where the CPU has them.
+ * sketch_avx512.c - tile sums of the sketch with AVX-512 BW, and with VNNI and VBMI where the CPU
+ * has them.
  *
- * Owns: sums of a tile of every side, a row per 32-bit lane. Refuses: everything else; predictor/sketch.c has
- * layout and driver. The sums are of integers, so they equal the reference bit for bit.
+ * Owns: sums of a tile of every side, a row per 32-bit lane. Refuses: everything else;
+ * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
+ * bit for bit.
  */
 #include <immintrin.h>
 
@@ -120,7 +122,8 @@ VNNI INLINE void sum_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t b
     for (uint32_t side = 0; side < SIDES; side++) _mm512_storeu_si512(sums[side], total[side]);
 }
 
-/* VBMI looks up by the low six bits of an index and drops the others: a table that repeats needs no mask. */
+/* VBMI looks up by the low six bits of an index and drops the others: a table that repeats needs
+   no mask. */
 VBMI INLINE __m512i look_up(__m512i table, __m512i bytes, int shift)
 {
     return _mm512_permutexvar_epi8(shifted(bytes, shift), table);

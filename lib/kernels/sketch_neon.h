@@ -1,9 +1,10 @@
 /*
- * sketch_neon.h - tile sums of the sketch in NEON, for two files: compiled with the dotprod extension and without it.
+ * sketch_neon.h - tile sums of the sketch in NEON, for two files: compiled with the dotprod
+ * extension and without it.
  *
- * Owns: sums of a tile of every side, a row per 32-bit lane, four rows a register. Refuses: everything else;
- * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
- * bit for bit.
+ * Owns: sums of a tile of every side, a row per 32-bit lane, four rows a register. Refuses:
+ * everything else; predictor/sketch.c has layout and driver. The sums are of integers, so they
+ * equal the reference bit for bit.
  */
 #ifndef FLIN_KERNELS_SKETCH_NEON_H
 #define FLIN_KERNELS_SKETCH_NEON_H
@@ -19,8 +20,8 @@
 #define SIDES FLIN_SKETCH_SIDES
 #define INLINE static inline __attribute__((always_inline))
 
-/* The bits of a byte from `shift` on, as an index into a table that repeats: at most 15, and bits that
-   are the next group's do no harm. */
+/* The bits of a byte from `shift` on, as an index into a table that repeats: at most 15, and
+   bits that are the next group's do no harm. */
 INLINE uint8x16_t field(uint8x16_t bytes, int shift)
 {
     const uint8x16_t moved = vshlq_u8(bytes, vdupq_n_s8((int8_t)-shift));
@@ -67,8 +68,8 @@ INLINE int32x4_t dot_of(int bits, const int8x16_t *level, const int8x16_t *input
 
 #else
 
-/* Products of two rows each side, pairs of them added: 2 * 78 * 127 at 4 bits. Up to 3 bits, where levels reach 36, the
-   products of two groups are added first. */
+/* Products of two rows each side, pairs of them added: 2 * 78 * 127 at 4 bits. Up to 3 bits,
+   where levels reach 36, the products of two groups are added first. */
 INLINE int32x4_t dot_of(int bits, const int8x16_t *level, const int8x16_t *input, int32x4_t dot)
 {
 #pragma GCC unroll 4

@@ -1,7 +1,8 @@
 /*
  * sketch_neon_dotprod.c - the sketch, built for CPUs with the dotprod extension.
  *
- * Owns: names. Refuses: everything else (sketch_neon.h); being called without flin_kernels_choose() having asked the CPU.
+ * Owns: names. Refuses: everything else (sketch_neon.h); being called without flin_kernels_choose()
+ * having asked the CPU.
  */
 #include "kernels/sketch_neon.h"
 

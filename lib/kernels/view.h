@@ -1,7 +1,8 @@
 /*
  * view.h - rows that an overlay works on, wherever they lie.
  *
- * Owns: the one view that matvec, dot_rows, add_rows and attend share inside an overlay. Refuses: arithmetic.
+ * Owns: the one view that matvec, dot_rows, add_rows and attend share inside an overlay. Refuses:
+ * arithmetic.
  */
 #ifndef FLIN_KERNELS_VIEW_H
 #define FLIN_KERNELS_VIEW_H
@@ -27,8 +28,8 @@ static inline const void *flin_row_at(const flin_view *rows, uint32_t i)
     return rows->scattered != NULL ? rows->scattered[at] : rows->first + at * rows->step_bytes;
 }
 
-/* Rows are taken FLIN_VIEW_SIDE at a time. Where they lie one after another, each side has its own run of them: one
-   stream from end to end, however short rows are. */
+/* Rows are taken FLIN_VIEW_SIDE at a time. Where they lie one after another, each side has its
+   own run of them: one stream from end to end, however short rows are. */
 #define FLIN_VIEW_SIDE 8u
 
 static inline uint32_t flin_view_rounds(const flin_view *rows)
@@ -43,7 +44,8 @@ static inline uint32_t flin_view_index(const flin_view *rows, uint32_t round, ui
     return side * flin_view_rounds(rows) + round;
 }
 
-/* The rows of a round and of the one after it; the last row fills up, which costs no memory traffic. */
+/* The rows of a round and of the one after it; the last row fills up, which costs no memory
+   traffic. */
 static inline void flin_view_gather(const flin_view *rows, uint32_t round,
                                     const void *row[FLIN_VIEW_SIDE],
                                     const void *next[FLIN_VIEW_SIDE])
@@ -88,8 +90,8 @@ static inline void flin_view_scattered(flin_view_dot *dot, const void *const *ro
     dot(&view, cols, x, y);
 }
 
-/* avx512_blocks_bw.c and avx512_blocks_vnni.c: the same sums, bit for bit; the overlay's table takes the last where the
-   CPU has it. */
+/* avx512_blocks_bw.c and avx512_blocks_vnni.c: the same sums, bit for bit; the overlay's table
+   takes the last where the CPU has it. */
 flin_view_dot flin_avx512_dot_q8_0_bw, flin_avx512_dot_q4_0_bw, flin_avx512_dot_apart_bw;
 flin_view_dot flin_avx512_dot_q8_0_vnni, flin_avx512_dot_q4_0_vnni, flin_avx512_dot_apart_vnni;
 

@@ -1,6 +1,7 @@
 /*
- * gguf.c - parses a GGUF header. One parser runs twice over the header bytes: first to find where the header ends
- * and how many entries it has, then to fill the tables. Every length is checked against the file before it is used.
+ * gguf.c - parses a GGUF header. One parser runs twice over the header bytes: first to find where
+ * the header ends and how many entries it has, then to fill the tables. Every length is checked
+ * against the file before it is used.
  */
 #include "model/gguf.h"
 
@@ -12,7 +13,8 @@
 #define NAME_BYTES_MAX 65535u
 #define EMPTY UINT32_MAX
 
-/* Reads little-endian values out of the bytes at hand. `starved` means: fine so far, but more bytes are needed. */
+/* Reads little-endian values out of the bytes at hand. `starved` means: fine so far, but more
+   bytes are needed. */
 typedef struct cursor {
     const uint8_t *start;
     uint64_t position;
@@ -488,7 +490,8 @@ static int read_sums(flin_gguf *gguf, flin_storage *storage, int verify, flashin
             if (index < gguf->tensor_count) flin_hash_add(&stream, &batch[i], 8);
         }
     }
-    /* the sums tensor comes last in the table, so its own sum is the last element and covers all others */
+    /* the sums tensor comes last in the table, so its own sum is the last element and covers all
+       others */
     if (sums != &gguf->tensors[gguf->tensor_count - 1])
         return flin_fail(error, FLASHINFER_EFORMAT, "tensor %s is not the last of the file",
                          FLIN_SUMS_TENSOR);

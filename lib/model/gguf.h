@@ -1,9 +1,10 @@
 /*
- * gguf.h - reading a GGUF v3 file: header, metadata, tensor table, and the checksums the flash layout adds;
- * and, to take tensors from them, GGUF files of others.
+ * gguf.h - reading a GGUF v3 file: header, metadata, tensor table, and the checksums the flash
+ * layout adds; and, to take tensors from them, GGUF files of others.
  *
- * Owns: the header bytes and the tables made from them, in one arena. Refuses: knowing architectures.
- * Hostile counts and lengths are bounded by the file's own length before anything is allocated for them.
+ * Owns: the header bytes and the tables made from them, in one arena. Refuses: knowing
+ * architectures. Hostile counts and lengths are bounded by the file's own length before anything is
+ * allocated for them.
  */
 #ifndef FLIN_MODEL_GGUF_H
 #define FLIN_MODEL_GGUF_H
@@ -52,7 +53,8 @@ int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements);
 #define FLIN_GGUF_HEADER_BYTES_MAX (256u << 20)
 #define FLIN_GGUF_ENTRIES_MAX 65536u /* metadata entries, and tensors */
 
-/* What else is read in files of others: PowerInfer's files begin with "PWRI", and little-endian version 2 is version 3. */
+/* What else is read in files of others: PowerInfer's files begin with "PWRI", and little-endian
+   version 2 is version 3. */
 #define FLIN_GGUF_MAGIC_POWERINFER 0x49525750u
 #define FLIN_GGUF_VERSION_FOREIGN 2u
 
@@ -102,8 +104,9 @@ typedef struct flin_gguf {
 /* Read and check header and tables; with verify != 0 also the header's checksum. */
 int flin_gguf_open(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error);
 
-/* The same for a file that is not in flash layout: GGUF v2 or v3, PowerInfer's magic too. It has no checksums (sums
-   are 0), and tensors of types unknown here are listed with 0 bytes. All others lie within the file. */
+/* The same for a file that is not in flash layout: GGUF v2 or v3, PowerInfer's magic too. It has
+   no checksums (sums are 0), and tensors of types unknown here are listed with 0 bytes. All
+   others lie within the file. */
 int flin_gguf_open_foreign(flin_gguf *gguf, flin_storage *storage, flashinfer_error *error);
 void flin_gguf_close(flin_gguf *gguf);
 
@@ -111,8 +114,8 @@ const flin_gguf_value *flin_gguf_find(const flin_gguf *gguf, const char *key); /
 const flin_gguf_tensor *flin_gguf_find_tensor(const flin_gguf *gguf,
                                               const char *name); /* NULL: absent */
 
-/* Typed access. Absent or of another kind is FLASHINFER_EFORMAT naming the key; the _or forms take a default when
-   absent. Unsigned values of any width fit u64; negative ones are refused. */
+/* Typed access. Absent or of another kind is FLASHINFER_EFORMAT naming the key; the _or forms
+   take a default when absent. Unsigned values of any width fit u64; negative ones are refused. */
 int flin_gguf_u64(const flin_gguf *gguf, const char *key, uint64_t *value, flashinfer_error *error);
 int flin_gguf_u64_or(const flin_gguf *gguf, const char *key, uint64_t absent, uint64_t *value,
                      flashinfer_error *error);
@@ -126,11 +129,12 @@ int flin_gguf_string_or(const flin_gguf *gguf, const char *key, const char *abse
 uint64_t flin_gguf_element_u64(const flin_gguf_value *value, uint64_t index);
 double flin_gguf_element_f64(const flin_gguf_value *value, uint64_t index);
 
-/* Walk an array of strings: *cursor starts at value->data and is moved past the string returned. The array was
-   bounds-checked at open. */
+/* Walk an array of strings: *cursor starts at value->data and is moved past the string returned.
+   The array was bounds-checked at open. */
 flin_string flin_gguf_next_string(const uint8_t **cursor);
 
-/* A value as readable text for listings, cut to fit and zero-terminated; long arrays show their first elements. */
+/* A value as readable text for listings, cut to fit and zero-terminated; long arrays show their
+   first elements. */
 void flin_gguf_text(const flin_gguf_value *value, char *text, size_t capacity);
 
 #endif

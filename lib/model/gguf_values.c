@@ -1,5 +1,6 @@
 /*
- * gguf_values.c - typed look-ups in a parsed GGUF header. Numbers in the file are unaligned, so they are copied out.
+ * gguf_values.c - typed look-ups in a parsed GGUF header. Numbers in the file are unaligned, so
+ * they are copied out.
  */
 #include <stdarg.h>
 #include <stdio.h>

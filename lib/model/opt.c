@@ -1,6 +1,6 @@
 /*
- * opt.c - the OPT family (Zhang et al. 2022): learned positions, biases, ReLU, tied head; pre-norm, or post-norm with
- * narrower token embeddings in the 350m model.
+ * opt.c - the OPT family (Zhang et al. 2022): learned positions, biases, ReLU, tied head; pre-norm,
+ * or post-norm with narrower token embeddings in the 350m model.
  */
 #include "model/shape.h"
 

@@ -1,5 +1,6 @@
 /*
- * shape.c - architecture look-up and the keys every architecture shares: flashinfer.* (docs/format.md).
+ * shape.c - architecture look-up and the keys every architecture shares: flashinfer.*
+ * (docs/format.md).
  */
 #include "model/shape.h"
 

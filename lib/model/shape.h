@@ -1,5 +1,6 @@
 /*
- * shape.h - what the engine needs to know about a model: its dimensions, its variants, the inner layout of a bundle.
+ * shape.h - what the engine needs to know about a model: its dimensions, its variants, the inner
+ * layout of a bundle.
  *
  * Owns: reading them from metadata, one descriptor per architecture. Refuses: weights.
  */
@@ -47,15 +48,16 @@ typedef struct flin_architecture {
 
 extern const flin_architecture flin_architecture_opt;
 
-/* Find the architecture, read its shape and the bundle layout; every number is checked for sense. */
+/* Find the architecture, read its shape and the bundle layout; every number is checked for
+   sense. */
 int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error);
 
 /* A metadata number of at most 32 bits within [least, most]. */
 int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, uint32_t most,
                       uint32_t *number, flashinfer_error *error);
 
-/* The kernel type of a GGUF tensor type, of rows `cols` long; FLASHINFER_EUNSUPPORTED naming `what` if there is none,
-   FLASHINFER_EFORMAT if they are no whole number of blocks. */
+/* The kernel type of a GGUF tensor type, of rows `cols` long; FLASHINFER_EUNSUPPORTED naming
+   `what` if there is none, FLASHINFER_EFORMAT if they are no whole number of blocks. */
 int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error);
 

@@ -1,5 +1,6 @@
 /*
- * weights.c - names, types and shapes of the tensors that stay in memory; docs/format.md lists them.
+ * weights.c - names, types and shapes of the tensors that stay in memory; docs/format.md lists
+ * them.
  */
 #include "model/weights.h"
 

@@ -1,7 +1,9 @@
 /*
- * weights.h - the resident weights: embeddings, attention, norms, biases, predictors, checksums of bundles.
+ * weights.h - the resident weights: embeddings, attention, norms, biases, predictors, checksums of
+ * bundles.
  *
- * Owns: where each lies in memory and in the file, and loading them. Refuses: bundles, which belong to the cache.
+ * Owns: where each lies in memory and in the file, and loading them. Refuses: bundles, which belong
+ * to the cache.
  */
 #ifndef FLIN_MODEL_WEIGHTS_H
 #define FLIN_MODEL_WEIGHTS_H
@@ -68,8 +70,8 @@ typedef struct flin_weights {
     uint32_t rank_max; /* of low-rank predictors; 0: there are none */
 } flin_weights;
 
-/* The kind of predictor a file carries: FLASHINFER_PREDICTOR_SKETCH, _LOWRANK, _MIXED, or 0: none. A layer that has
-   both counts as a sketch. */
+/* The kind of predictor a file carries: FLASHINFER_PREDICTOR_SKETCH, _LOWRANK, _MIXED, or 0:
+   none. A layer that has both counts as a sketch. */
 uint32_t flin_weights_predictor(const flin_gguf *gguf, uint32_t layers);
 
 /* Does every layer have the tensors of this kind (SKETCH or LOWRANK)? */
@@ -82,8 +84,8 @@ typedef struct flin_predictor_choice {
     uint32_t reserved;
 } flin_predictor_choice;
 
-/* Find every tensor, check its type and shape, give it a place. Runs on a measuring arena for the plan (weights then
-   describe nothing but sizes) and on the real one. */
+/* Find every tensor, check its type and shape, give it a place. Runs on a measuring arena for
+   the plan (weights then describe nothing but sizes) and on the real one. */
 int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_gguf *gguf,
                         const flin_shape *shape, const flin_predictor_choice *predictors,
                         flashinfer_error *error);
@@ -91,13 +93,13 @@ int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_ggu
 /* Called after every tensor with the bytes loaded so far; not 0 cancels. */
 typedef int (*flin_load_progress)(uint64_t done_bytes, uint64_t total_bytes, void *user);
 
-/* Read every tensor to its place; with verify != 0 compare its checksum. predictors: the storage of the predictor file,
-   or the model's own. */
+/* Read every tensor to its place; with verify != 0 compare its checksum. predictors: the storage
+   of the predictor file, or the model's own. */
 int flin_weights_load(flin_weights *weights, flin_storage *storage, flin_storage *predictors,
                       int verify, flashinfer_error *error, flin_load_progress progress, void *user);
 
-/* XXH3-64 of the checksums of all up rows and of their biases, neuron by neuron: what a predictor file says it was
-   made for. The weights must be loaded. */
+/* XXH3-64 of the checksums of all up rows and of their biases, neuron by neuron: what a
+   predictor file says it was made for. The weights must be loaded. */
 uint64_t flin_weights_identity(const flin_weights *weights, const flin_shape *shape);
 
 #endif

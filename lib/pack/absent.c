@@ -1,5 +1,6 @@
 /*
- * absent.c - stands in for packing and for learning orders in builds made without them, so that the ABI stays whole.
+ * absent.c - stands in for packing and for learning orders in builds made without them, so that the
+ * ABI stays whole.
  */
 #include "pack/order.h"
 #include "pack/pack.h"

@@ -22,7 +22,7 @@ struct flashinfer_order {
     uint64_t **asked; /* (layers) (TOKENS_MAX, words) a bit per neuron; NULL: nothing recorded */
 };
 
-/* ------------------------------------------------------------------------------------- recording */
+/* ------------------------------------------------------------------------------------ recording */
 
 int flin_order_create(uint32_t layers, uint32_t neurons, flashinfer_order **order,
                       flashinfer_error *error)

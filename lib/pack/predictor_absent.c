@@ -1,6 +1,6 @@
 /*
- * predictor_absent.c - stands in for making predictors in builds made without it, so that the ABI stays whole. Models
- * run by the predictors in their files and by predictor files all the same.
+ * predictor_absent.c - stands in for making predictors in builds made without it, so that the ABI
+ * stays whole. Models run by the predictors in their files and by predictor files all the same.
  */
 #include "pack/predictor_make.h"
 

@@ -1,5 +1,6 @@
 /*
- * predictor_file.c - a predictor as a GGUF file of its own, and taken from the model that runs by it.
+ * predictor_file.c - a predictor as a GGUF file of its own, and taken from the model that runs by
+ * it.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,10 @@
 /*
- * predictor_import.c - takes the low-rank factors out of a PowerInfer GGUF: blk.N.fc1.weight and blk.N.fc2.weight.
+ * predictor_import.c - takes the low-rank factors out of a PowerInfer GGUF: blk.N.fc1.weight and
+ * blk.N.fc2.weight.
  *
- * There a neuron counts as active if fc2 . relu(fc1 . x) is at least a threshold, here if it is above one; so the
- * threshold kept is the largest float below theirs. Every shape is checked before the first number is read.
+ * There a neuron counts as active if fc2 . relu(fc1 . x) is at least a threshold, here if it is
+ * above one; so the threshold kept is the largest float below theirs. Every shape is checked before
+ * the first number is read.
  */
 #include <math.h>
 #include <stdio.h>
@@ -29,7 +31,7 @@ typedef struct source {
     uint32_t reserved;
 } source;
 
-/* -------------------------------------------------------------------------------------- the file */
+/* ------------------------------------------------------------------------------------- the file */
 
 /* Files of ours have what is looked for here, or nearly so: say what they are for. */
 static int refuse_own(const source *from, flashinfer_error *error)
@@ -47,8 +49,8 @@ static int refuse_own(const source *from, flashinfer_error *error)
     return 0;
 }
 
-/* What has to be added for `score >= threshold` to be `score + bias > 0`: two floats add up to 0 only if they are
-   opposites. */
+/* What has to be added for `score >= threshold` to be `score + bias > 0`: two floats add up to 0
+   only if they are opposites. */
 static int read_threshold(source *from, flashinfer_error *error)
 {
     const flin_gguf_value *value = flin_gguf_find(&from->gguf, THRESHOLD_KEY);

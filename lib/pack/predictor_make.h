@@ -1,7 +1,9 @@
 /*
- * predictor_make.h - making predictors, looking at what they say, and the small files they travel in.
+ * predictor_make.h - making predictors, looking at what they say, and the small files they travel
+ * in.
  *
- * Owns: a predictor's memory, one layer at a time. Refuses: running models, fitting factors, choosing thresholds.
+ * Owns: a predictor's memory, one layer at a time. Refuses: running models, fitting factors,
+ * choosing thresholds.
  */
 #ifndef FLIN_PACK_PREDICTOR_MAKE_H
 #define FLIN_PACK_PREDICTOR_MAKE_H
@@ -55,7 +57,8 @@ int flin_predictor_import(flashinfer_predictor *predictor, const char *path,
 int flin_predictor_copy_layer(flashinfer_predictor *predictor, uint32_t layer,
                               flashinfer_error *error);
 
-/* Memory for a layer of this kind and size, taking the place of what it had; predictor.* is set but for contents. */
+/* Memory for a layer of this kind and size, taking the place of what it had; predictor.* is set
+   but for contents. */
 int flin_made_sketch(flashinfer_predictor *predictor, uint32_t layer, uint32_t bits,
                      flashinfer_error *error);
 int flin_made_lowrank(flashinfer_predictor *predictor, uint32_t layer, uint32_t rank,

@@ -1,6 +1,6 @@
 /*
- * lowrank.h - two thin factors whose product stands for the up (gate) matrix, or was trained to name the neurons
- * likely to fire (paper, section 3.1: rank 128, 1024 in the last layers).
+ * lowrank.h - two thin factors whose product stands for the up (gate) matrix, or was trained to
+ * name the neurons likely to fire (paper, section 3.1: rank 128, 1024 in the last layers).
  *
  * Owns: the score. Refuses: files, threads, finding the factors.
  *
@@ -32,7 +32,8 @@ typedef struct flin_lowrank {
 /* Bytes of both factors and the bias. */
 uint64_t flin_lowrank_bytes(const flin_lowrank *lowrank);
 
-/* Finite numbers everywhere? Else FLASHINFER_EFORMAT, naming layer and neuron (for `down` the layer). */
+/* Finite numbers everywhere? Else FLASHINFER_EFORMAT, naming layer and neuron (for `down` the
+   layer). */
 int flin_lowrank_check(const flin_lowrank *lowrank, const flin_kernels *kernels, int layer,
                        flashinfer_error *error);
 

@@ -1,5 +1,6 @@
 /*
- * predictor.c - runs a predictor over the compute threads, each over a share of the neurons, and lists the ids.
+ * predictor.c - runs a predictor over the compute threads, each over a share of the neurons, and
+ * lists the ids.
  */
 #include "predictor/predictor.h"
 

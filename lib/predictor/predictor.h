@@ -1,11 +1,14 @@
 /*
  * predictor.h - which neurons of a layer will fire, from the FFN input x (paper, section 3.1).
  *
- * Owns: turning x into ascending neuron ids. Refuses: reading bundles, caching them, computing with them.
+ * Owns: turning x into ascending neuron ids. Refuses: reading bundles, caching them, computing with
+ * them.
  *
- *   sketch  a low-bit copy of the up matrix names the neurons; some that do not fire, hopefully none that fires is left out
+ *   sketch  a low-bit copy of the up matrix names the neurons; some that do not fire, hopefully
+ *           none that fires is left out
  *   lowrank two thin factors do
- *   exact   up rows kept in memory are multiplied out, so the ids are the neurons that do fire, with their activations
+ *   exact   up rows kept in memory are multiplied out, so the ids are the neurons that do fire,
+ *           with their activations
  */
 #ifndef FLIN_PREDICTOR_PREDICTOR_H
 #define FLIN_PREDICTOR_PREDICTOR_H
@@ -60,8 +63,8 @@ flin_ahead flin_predictor_ahead(const flin_layer_predictor *layer);
 uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
                             const float *x, uint32_t *ids);
 
-/* Ids below rows->count that fire, ascending, and their activations: relu(up . x + bias). bias: (neurons); x: as matvec of
-   rows->type takes it. */
+/* Ids below rows->count that fire, ascending, and their activations: relu(up . x + bias). bias:
+   (neurons); x: as matvec of rows->type takes it. */
 uint32_t flin_predict_exact(flin_predictor *predictor, const flin_rows *rows, const float *bias,
                             const void *x, uint32_t *ids, float *activations);
 

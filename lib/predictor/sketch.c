@@ -156,7 +156,8 @@ static float score_of(int32_t sum, float row_scale, float scale)
     return (float)sum * (row_scale * scale);
 }
 
-/* Bits of the tile's rows that are predicted, without branches and variable shifts: a compiler vectorises this. */
+/* Bits of the tile's rows that are predicted, without branches and variable shifts: a compiler
+   vectorises this. */
 static uint32_t fired(const flin_sketch *sketch, const uint8_t *tile, uint32_t first,
                       uint32_t count, const int32_t *restrict sums, float scale)
 {
@@ -184,7 +185,8 @@ static uint64_t pairs_of(const int8_t *levels)
     return (bytes & even) + (bytes >> 8 & even);
 }
 
-/* start: (blocks), see flin_sketch_tile_sums. Every thread does this for every part: it must not take long. */
+/* start: (blocks), see flin_sketch_tile_sums. Every thread does this for every part: it must not
+   take long. */
 static void make_start(const flin_sketch *sketch, uint32_t blocks, const int8_t *restrict levels,
                        int32_t *restrict start)
 {
@@ -198,7 +200,8 @@ static void make_start(const flin_sketch *sketch, uint32_t blocks, const int8_t 
     }
 }
 
-/* The tiles of some rows, as sides of equal length; the last tile stands in for those beyond the end. */
+/* The tiles of some rows, as sides of equal length; the last tile stands in for those beyond the
+   end. */
 typedef struct sides {
     const uint8_t *tiles;
     uint64_t tile_bytes;

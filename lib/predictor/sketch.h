@@ -64,15 +64,16 @@ int flin_sketch_check(const flin_sketch *sketch, int layer, flashinfer_error *er
 extern const uint8_t flin_sketch_levels[4][16];
 extern const uint8_t flin_sketch_zero[4];
 
-/* Kernels sum this many tiles at a time, each from a run of its own: so many streams keep memory busy where one does
-   not. */
+/* Kernels sum this many tiles at a time, each from a run of its own: so many streams keep memory
+   busy where one does not. */
 #define FLIN_SKETCH_SIDES 4u
 
 /* How far ahead of what is summed kernels ask for a tile. */
 #define FLIN_SKETCH_AHEAD_BYTES 1024
 
-/* With each block of a tile, as many lines as its planes are, and with every fourth one for four blocks' scales: all of a
-   tile but its first line. So the next tile's scales have been asked for when a tile ends. first: the tile's planes. */
+/* With each block of a tile, as many lines as its planes are, and with every fourth one for four
+   blocks' scales: all of a tile but its first line. So the next tile's scales have been asked
+   for when a tile ends. first: the tile's planes. */
 static inline void flin_sketch_ahead(const uint8_t *first, uint32_t bits, uint32_t block)
 {
     const uint8_t *at = first + FLIN_SKETCH_AHEAD_BYTES + 64 * (uint64_t)(block * bits + block / 4);
@@ -90,9 +91,9 @@ void flin_sketch_block_pack(uint32_t bits, uint8_t index[FLIN_SKETCH_TILE_ROWS][
 void flin_sketch_block_unpack(uint32_t bits, const uint8_t *planes,
                               uint8_t index[FLIN_SKETCH_TILE_ROWS][FLIN_SKETCH_BLOCK]);
 
-/* The sums of a tile of every side: sums[side][row] = sum over blocks of block_scale * (level . input), modulo 2^32.
-   start: (blocks) -flin_sketch_zero * sum of the block's input, so that a kernel may sum unshifted
-   levels. */
+/* The sums of a tile of every side: sums[side][row] = sum over blocks of block_scale * (level .
+   input), modulo 2^32. start: (blocks) -flin_sketch_zero * sum of the block's input, so that a
+   kernel may sum unshifted levels. */
 typedef void (*flin_sketch_tile_sums)(const uint8_t *const tile[FLIN_SKETCH_SIDES], uint32_t blocks,
                                       const int8_t *levels, const int32_t *start,
                                       int32_t sums[FLIN_SKETCH_SIDES][FLIN_SKETCH_TILE_ROWS]);

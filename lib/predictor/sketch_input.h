@@ -1,6 +1,7 @@
 /*
- * sketch_input.h - the FFN input as a sketch multiplies it, in C that a compiler turns into vectors: sketch.c compiles it
- * for every CPU, overlays for theirs. One thread runs it while the others wait.
+ * sketch_input.h - the FFN input as a sketch multiplies it, in C that a compiler turns into
+ * vectors: sketch.c compiles it for every CPU, overlays for theirs. One thread runs it while the
+ * others wait.
  *
  * Owns: rounding, the same bits wherever it is compiled. Refuses: being included by anything else.
  */
@@ -16,7 +17,8 @@
 #define FLIN_MAGNITUDE 0x7fffffffu
 #define FLIN_INFINITE 0x7f800000u /* and above: no number */
 
-/* 0 for an input that is no number. Magnitudes compare as integers do, so that there are no branches. */
+/* 0 for an input that is no number. Magnitudes compare as integers do, so that there are no
+   branches. */
 static inline uint32_t flin_sketch_scaled(float x, float column_scale)
 {
     const uint32_t bits = flin_bits_from_float(x * column_scale);

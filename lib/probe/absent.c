@@ -1,6 +1,6 @@
 /*
- * absent.c - stands in for measuring in builds made without the probe, so that the ABI stays whole. A result that
- * another build measured is still taken by options.probe (recommend.c).
+ * absent.c - stands in for measuring in builds made without the probe, so that the ABI stays whole.
+ * A result that another build measured is still taken by options.probe (recommend.c).
  */
 #include "probe/probe.h"
 

@@ -1,10 +1,12 @@
 /*
- * device.c - the flash: every kind of storage at one read size, the fastest of them at every size and depth.
+ * device.c - the flash: every kind of storage at one read size, the fastest of them at every size
+ * and depth.
  *
- * Reads go through the storage's queue as a model's do, to random places, past the page cache where that is possible.
- * A measurement ends with its share of the time; one that would take much longer than that, as far as those before it
- * tell, is left out. All are done in rounds and the best of each is kept: what happens elsewhere on the machine comes in
- * bursts, and a burst spoils a round, not a number.
+ * Reads go through the storage's queue as a model's do, to random places, past the page cache where
+ * that is possible. A measurement ends with its share of the time; one that would take much longer
+ * than that, as far as those before it tell, is left out. All are done in rounds and the best of
+ * each is kept: what happens elsewhere on the machine comes in bursts, and a burst spoils a round,
+ * not a number.
  */
 #include "probe/probe.h"
 
@@ -102,8 +104,8 @@ static int begin_reads(device *at)
     return 0;
 }
 
-/* Keep depth reads of so many bytes in flight until the time, then wait for the last. Returns 0 or an error; the
-   storage is to be closed after one, since reads may still be out. */
+/* Keep depth reads of so many bytes in flight until the time, then wait for the last. Returns 0
+   or an error; the storage is to be closed after one, since reads may still be out. */
 static int keep_reading(device *at, uint64_t until_ns, flashinfer_error *error)
 {
     flin_storage *storage = &at->storage;
@@ -132,8 +134,8 @@ static int would_overrun(uint64_t bytes, uint64_t rate, uint64_t share_ns)
            least_ns > (double)OVERRUN_MAX * (double)share_ns;
 }
 
-/* One number: bytes per second at one size and depth, to *rate if it is more than there. expected: the rate to reckon
-   with; 0: unknown. */
+/* One number: bytes per second at one size and depth, to *rate if it is more than there.
+   expected: the rate to reckon with; 0: unknown. */
 static int measure(device *at, uint32_t bytes, uint32_t depth, uint64_t expected, uint64_t *rate,
                    flashinfer_error *error)
 {
@@ -218,7 +220,8 @@ static int measure_kinds(device *at, flashinfer_error *error)
     return code;
 }
 
-/* The fastest. Without any: the one asked for, or the page cache; opening it says why if it cannot be. */
+/* The fastest. Without any: the one asked for, or the page cache; opening it says why if it
+   cannot be. */
 static uint32_t choose_kind(const device *at)
 {
     const flashinfer_probe_result *result = at->probe->result;
@@ -235,7 +238,8 @@ static uint32_t choose_kind(const device *at)
     return chosen != 0 ? chosen : FLASHINFER_STORAGE_BUFFERED;
 }
 
-/* One round over every size and depth but the row that is known. The first read size alone gives the latency. */
+/* One round over every size and depth but the row that is known. The first read size alone gives
+   the latency. */
 static int measure_table(device *at, flashinfer_error *error)
 {
     flashinfer_probe_result *result = at->probe->result;

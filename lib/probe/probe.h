@@ -1,6 +1,6 @@
 /*
- * probe.h - what this machine gives: flash by read size and depth, memory, kernels; and what follows for a model's
- * options.
+ * probe.h - what this machine gives: flash by read size and depth, memory, kernels; and what
+ * follows for a model's options.
  *
  *   probe.c      one probe from beginning to end; its time is shared out here
  *   target.c     the file that is read, written first if a directory was given

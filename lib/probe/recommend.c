@@ -1,5 +1,6 @@
 /*
- * recommend.c - what a measured device asks for: how deep a queue, how many lanes, which gaps are worth reading.
+ * recommend.c - what a measured device asks for: how deep a queue, how many lanes, which gaps are
+ * worth reading.
  */
 #include "probe/probe.h"
 
@@ -54,9 +55,10 @@ static uint32_t best_lanes(const flashinfer_probe_result *result)
     return depth < FLASHINFER_PROBE_DEPTHS ? result->depths[depth] : 0;
 }
 
-/* A read of s bytes costs begin + s / peak, so its rate is s / (begin + s / peak), and the bytes that take as long as
-   beginning a read are s * (peak / rate - 1): the same for every s if the device keeps to that, else their mean over
-   the small reads. Gaps up to that length are cheaper read than skipped. */
+/* A read of s bytes costs begin + s / peak, so its rate is s / (begin + s / peak), and the bytes
+   that take as long as beginning a read are s * (peak / rate - 1): the same for every s if the
+   device keeps to that, else their mean over the small reads. Gaps up to that length are cheaper
+   read than skipped. */
 static uint32_t worthwhile_gap(const flashinfer_probe_result *result, uint32_t depth)
 {
     double peak = 0, sum = 0;

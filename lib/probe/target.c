@@ -1,7 +1,7 @@
 /*
- * target.c - the file a probe reads. In a directory one is written: random bytes, so that no drive or file system can
- * squeeze or imagine them, really on the device before it is read, and without a name, so that nothing is left behind
- * however the process ends.
+ * target.c - the file a probe reads. In a directory one is written: random bytes, so that no drive
+ * or file system can squeeze or imagine them, really on the device before it is read, and without a
+ * name, so that nothing is left behind however the process ends.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,6 +1,6 @@
 /*
- * text.c - a probe's result as a file that people can read: a line with the version, a line per field, and a checksum
- * of all that stands before it.
+ * text.c - a probe's result as a file that people can read: a line with the version, a line per
+ * field, and a checksum of all that stands before it.
  *
  * Fields of later versions are skipped, fields that are missing are a damaged file.
  */
@@ -60,7 +60,7 @@ static const field fields[] = {
 };
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])
 
-/* ------------------------------------------------------------------------------------------ saving */
+/* --------------------------------------------------------------------------------------- saving */
 
 static uint64_t number_at(const flashinfer_probe_result *result, const field *at, uint32_t index)
 {
@@ -133,7 +133,7 @@ int flin_probe_save(const flashinfer_probe_result *result, const char *path,
     return flin_fail_errno(error, FLASHINFER_EIO, status, "cannot write %s", path);
 }
 
-/* ----------------------------------------------------------------------------------------- loading */
+/* -------------------------------------------------------------------------------------- loading */
 
 static int fail_format(const char *path, flashinfer_error *error)
 {

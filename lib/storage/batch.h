@@ -49,8 +49,9 @@ flin_batch *flin_batch_layout(flin_arena *arena, flin_storage *storage,
 int flin_batch_begin(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
                      flashinfer_error *error);
 
-/* The two halves of it. Prepare submits nothing; push takes in what has landed and submits as much as the queue then takes:
-   call it now and again while computing, so that the queue stays full. What fails shows in collect. */
+/* The two halves of it. Prepare submits nothing; push takes in what has landed and submits as
+   much as the queue then takes: call it now and again while computing, so that the queue stays
+   full. What fails shows in collect. */
 int flin_batch_prepare(flin_batch *batch, const flin_fetch *fetches, uint32_t count,
                        flashinfer_error *error);
 void flin_batch_push(flin_batch *batch);

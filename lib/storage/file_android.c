@@ -1,7 +1,8 @@
 /*
- * file_android.c - Android: O_DIRECT as on Linux, but no system call that an application's filter may not know. Such a
- * call ends the process there instead of failing. So no statx(2), which reports alignment and is newer than many
- * devices' filters; the largest alignment there is fits every file instead.
+ * file_android.c - Android: O_DIRECT as on Linux, but no system call that an application's filter
+ * may not know. Such a call ends the process there instead of failing. So no statx(2), which
+ * reports alignment and is newer than many devices' filters; the largest alignment there is fits
+ * every file instead.
  */
 #define _GNU_SOURCE
 #include <errno.h>

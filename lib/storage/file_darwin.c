@@ -1,6 +1,7 @@
 /*
- * file_darwin.c - macOS and iOS: F_NOCACHE stands for O_DIRECT. It is a wish about a descriptor, not a rule about
- * alignment: reads that are not aligned work and are cached. F_RDADVISE is left alone: reads are exact and wanted now.
+ * file_darwin.c - macOS and iOS: F_NOCACHE stands for O_DIRECT. It is a wish about a descriptor,
+ * not a rule about alignment: reads that are not aligned work and are cached. F_RDADVISE is left
+ * alone: reads are exact and wanted now.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +10,8 @@
 
 #include "storage/backends.h"
 
-/* The descriptor of a caller leads back to its path, where it has one and this process may open it. */
+/* The descriptor of a caller leads back to its path, where it has one and this process may open
+   it. */
 int flin_file_reopen(int fd, const char *path, int direct)
 {
     char name[MAXPATHLEN];

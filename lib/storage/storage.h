@@ -8,8 +8,8 @@
  *
  *   storage.c     the queue, synchronous reads, closing, host callbacks
  *   file.c        opening files, choosing a backend, truth test
- *   file_linux.c  what only Linux has: O_DIRECT and its alignment (system.h; elsewhere file_android.c, file_darwin.c,
- *                 file_posix.c)
+ *   file_linux.c  what only Linux has: O_DIRECT and its alignment (system.h; elsewhere
+ *                 file_android.c, file_darwin.c, file_posix.c)
  *   libaio.c      Linux asynchronous I/O, O_DIRECT
  *   uring.c       io_uring, O_DIRECT
  *   lanes.c       pool of threads over a synchronous read: pread O_DIRECT, buffered, host callback
@@ -83,9 +83,9 @@ typedef struct flin_storage {
     flin_storage_piece pieces[FLIN_STORAGE_PIECES];
 } flin_storage;
 
-/* path: regular file or block device. kind DEFAULT tries libaio, io_uring, pread, then buffered; a kind
-   asked for that does not work is an error that says why. Direct I/O is only kept if its first
-   block equals a buffered read's. */
+/* path: regular file or block device. kind DEFAULT tries libaio, io_uring, pread, then buffered;
+   a kind asked for that does not work is an error that says why. Direct I/O is only kept if its
+   first block equals a buffered read's. */
 int flin_storage_open_path(flin_storage *storage, const char *path,
                            const flin_storage_config *config, flashinfer_error *error);
 
@@ -143,7 +143,8 @@ int flin_storage_submit(flin_storage *storage, const flashinfer_storage_read *re
    negative errno value. */
 int flin_storage_pump(flin_storage *storage, uint32_t minimum);
 
-/* The errno in what a backend returned, for the error text; 0: it returned none. A host may return anything. */
+/* The errno in what a backend returned, for the error text; 0: it returned none. A host may
+   return anything. */
 static inline int flin_storage_errno(int64_t result)
 {
     if (result >= 0) return 0;

@@ -1,6 +1,6 @@
 /*
- * system.h - what differs between systems about files: file_linux.c, file_android.c, file_darwin.c or file_posix.c,
- * chosen by the build. No other file of lib/storage asks which system it is on.
+ * system.h - what differs between systems about files: file_linux.c, file_android.c, file_darwin.c
+ * or file_posix.c, chosen by the build. No other file of lib/storage asks which system it is on.
  */
 #ifndef FLIN_STORAGE_SYSTEM_H
 #define FLIN_STORAGE_SYSTEM_H

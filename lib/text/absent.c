@@ -1,6 +1,6 @@
 /*
- * absent.c - stands in for the tokenizer and the decoder in builds made without them, so that the ABI stays whole.
- * Models open as always; their text calls are refused.
+ * absent.c - stands in for the tokenizer and the decoder in builds made without them, so that the
+ * ABI stays whole. Models open as always; their text calls are refused.
  */
 #include "text/decoder.h"
 

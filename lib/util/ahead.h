@@ -1,8 +1,8 @@
 /*
  * ahead.h - asking memory for what will be read next, while there is nothing else to do.
  *
- * Owns: walking over the beginning of a part in the order in which kernels read it. Refuses: reading (bytes are only asked
- * for, so nothing depends on it), deciding who reads which part.
+ * Owns: walking over the beginning of a part in the order in which kernels read it. Refuses:
+ * reading (bytes are only asked for, so nothing depends on it), deciding who reads which part.
  */
 #ifndef FLIN_UTIL_AHEAD_H
 #define FLIN_UTIL_AHEAD_H
@@ -11,11 +11,13 @@
 
 #define FLIN_AHEAD_MATRICES 3u
 #define FLIN_AHEAD_SIDES_MAX 8u
-/* At most asked for by a thread: its own cache holds them, and a pause is seldom long enough for more. */
+/* At most asked for by a thread: its own cache holds them, and a pause is seldom long enough for
+   more. */
 #define FLIN_AHEAD_BYTES (256u * 1024u)
 
-/* Matrices of equally long rows, one below the other, which flin_pool_split() will share out. Each thread reads its part of
-   one as `sides` runs of rows side by side. A zeroed one says nothing. */
+/* Matrices of equally long rows, one below the other, which flin_pool_split() will share out.
+   Each thread reads its part of one as `sides` runs of rows side by side. A zeroed one says
+   nothing. */
 typedef struct flin_ahead {
     const uint8_t *first[FLIN_AHEAD_MATRICES]; /* NULL: no such matrix */
     uint32_t rows[FLIN_AHEAD_MATRICES];

@@ -1,5 +1,6 @@
 /*
- * arena.c - pages from mmap: aligned for direct I/O, zeroed, and given back to the system the moment they are closed.
+ * arena.c - pages from mmap: aligned for direct I/O, zeroed, and given back to the system the
+ * moment they are closed.
  */
 #define _GNU_SOURCE
 #include "util/arena.h"
@@ -31,7 +32,8 @@ static void *map_pages(uint64_t bytes)
     return mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
-/* Weights are read from end to end for every token: large pages save most of the page-table walks. Only a wish. */
+/* Weights are read from end to end for every token: large pages save most of the page-table
+   walks. Only a wish. */
 static void want_large_pages(const flin_arena *arena)
 {
 #ifdef MADV_HUGEPAGE

@@ -3,8 +3,9 @@
  *
  * Owns: page allocation and carving it up. Refuses: freeing single pieces.
  *
- * The same layout code runs twice: once over an arena without memory, which only adds up what it would need (the
- * plan), and once over the real one. So no handle can hold a byte its plan does not know.
+ * The same layout code runs twice: once over an arena without memory, which only adds up what it
+ * would need (the plan), and once over the real one. So no handle can hold a byte its plan does not
+ * know.
  */
 #ifndef FLIN_UTIL_ARENA_H
 #define FLIN_UTIL_ARENA_H
@@ -47,8 +48,8 @@ void *flin_arena_take(flin_arena *arena, uint64_t bytes, uint64_t alignment);
 #define FLIN_TAKE(arena, type, count)                                                              \
     ((type *)flin_arena_take((arena), (uint64_t)(count) * sizeof(type), 64))
 
-/* Grow or shrink a mapped arena in place or by moving it; contents up to the smaller size are kept, new pages are
-   zero. On failure the arena is as before. */
+/* Grow or shrink a mapped arena in place or by moving it; contents up to the smaller size are
+   kept, new pages are zero. On failure the arena is as before. */
 int flin_arena_resize(flin_arena *arena, uint64_t bytes, const char *what, flashinfer_error *error);
 
 void flin_arena_close(flin_arena *arena); /* a zeroed or closed arena is fine */

@@ -1,5 +1,6 @@
 /*
- * error.c - fills the caller's flashinfer_error record; writes no field beyond the size the caller compiled.
+ * error.c - fills the caller's flashinfer_error record; writes no field beyond the size the caller
+ * compiled.
  */
 #define _GNU_SOURCE
 #include "util/error.h"
@@ -20,7 +21,8 @@ static const char *errno_text(int number, char *buffer, size_t capacity)
 #endif
 }
 
-/* One line of UTF-8 that moves no terminal's cursor: names in a text may come from a damaged file. */
+/* One line of UTF-8 that moves no terminal's cursor: names in a text may come from a damaged
+   file. */
 static void clean(char *text)
 {
     size_t left = strlen(text);

@@ -1,8 +1,8 @@
 /*
  * error.h - how a failure becomes the caller's flashinfer_error record.
  *
- * Owns: filling the record. Refuses: printing, logging, remembering.
- * Every function takes error == NULL and returns the code, so that `return flin_fail(...)` reads as one line.
+ * Owns: filling the record. Refuses: printing, logging, remembering. Every function takes error ==
+ * NULL and returns the code, so that `return flin_fail(...)` reads as one line.
  */
 #ifndef FLIN_UTIL_ERROR_H
 #define FLIN_UTIL_ERROR_H

@@ -1,5 +1,6 @@
 /*
- * half.h - float16 and bfloat16 scalars in plain C (round to nearest even), the reference for every conversion.
+ * half.h - float16 and bfloat16 scalars in plain C (round to nearest even), the reference for every
+ * conversion.
  */
 #ifndef FLIN_UTIL_HALF_H
 #define FLIN_UTIL_HALF_H

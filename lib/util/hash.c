@@ -1,5 +1,6 @@
 /*
- * hash.c - the one place that includes xxHash, compiled in so that the library needs no libxxhash at run time.
+ * hash.c - the one place that includes xxHash, compiled in so that the library needs no libxxhash
+ * at run time.
  */
 #include "util/hash.h"
 

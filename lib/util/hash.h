@@ -9,7 +9,8 @@
 
 uint64_t flin_hash(const void *data, size_t bytes);
 
-/* The same over pieces. The state lives on the caller's stack (about 600 bytes, 64-byte aligned). */
+/* The same over pieces. The state lives on the caller's stack (about 600 bytes, 64-byte
+   aligned). */
 typedef struct flin_hash_stream {
     _Alignas(64) unsigned char state[640];
 } flin_hash_stream;

@@ -1,6 +1,6 @@
 /*
- * pool.c - threads that wait briefly for the next task before they sleep: a step hands out a task every few
- * microseconds, and waking a sleeping thread costs more than most of them.
+ * pool.c - threads that wait briefly for the next task before they sleep: a step hands out a task
+ * every few microseconds, and waking a sleeping thread costs more than most of them.
  */
 #include "util/pool.h"
 

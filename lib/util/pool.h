@@ -1,8 +1,9 @@
 /*
  * pool.h - the compute threads of one model.
  *
- * Owns: starting threads, handing all of them the same function, waiting for the last. Refuses: deciding how work is
- * split, which the caller does from (index, count) so that sums keep a fixed order.
+ * Owns: starting threads, handing all of them the same function, waiting for the last. Refuses:
+ * deciding how work is split, which the caller does from (index, count) so that sums keep a fixed
+ * order.
  */
 #ifndef FLIN_UTIL_POOL_H
 #define FLIN_UTIL_POOL_H
@@ -44,16 +45,18 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
 
-/* Say what a later task will read, and that flin_pool_split() will share it out: threads that are done with the next task,
-   and would only wait, ask memory for the beginning of their share. Forgotten with the next task. NULL: nothing is known. */
+/* Say what a later task will read, and that flin_pool_split() will share it out: threads that
+   are done with the next task, and would only wait, ask memory for the beginning of their share.
+   Forgotten with the next task. NULL: nothing is known. */
 void flin_pool_expect(flin_pool *pool, const flin_ahead *ahead);
 
 /* Part [begin, end) of a whole; a thread may have none or several. */
 typedef void (*flin_pool_part)(void *context, uint32_t begin, uint32_t end);
 
-/* [0, total) in parts cut at multiples of `grain`, for work whose parts do not depend on each other, bit for bit. Each
-   thread first has its share of three quarters, then takes ever smaller parts of the rest as it comes to them: threads
-   never get the same speed out of memory, and the last would be waited for. */
+/* [0, total) in parts cut at multiples of `grain`, for work whose parts do not depend on each
+   other, bit for bit. Each thread first has its share of three quarters, then takes ever smaller
+   parts of the rest as it comes to them: threads never get the same speed out of memory, and the
+   last would be waited for. */
 void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_part task,
                      void *context);
 

@@ -1,5 +1,6 @@
 /*
- * structs.c - size-first structs, so that callers compiled against another version of the header keep working.
+ * structs.c - size-first structs, so that callers compiled against another version of the header
+ * keep working.
  */
 #include "util/structs.h"
 

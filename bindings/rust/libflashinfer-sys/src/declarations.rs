@@ -61,7 +61,8 @@ pub const FLASHINFER_EBUSY: c_int = -16;
 pub const FLASHINFER_ERROR_COUNT_: c_int = 17;
 pub const FLASHINFER_ERROR_TEXT_BYTES: u32 = 512;
 
-/// Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per thread.
+/// Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per
+/// thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_error {
@@ -108,7 +109,8 @@ pub struct flashinfer_sampler {
     _marker: PhantomData<(*mut u8, PhantomPinned)>,
 }
 
-/// Which neurons of a layer are computed. exact and all give the dense model's output bit for bit.
+/// Which neurons of a layer are computed. exact and all give the dense model's output bit for
+/// bit.
 ///
 /// what there is for every layer: sketch, lowrank, mixed; else exact
 pub const FLASHINFER_PREDICTOR_DEFAULT: u32 = 0;
@@ -222,8 +224,8 @@ pub type flashinfer_log_callback =
 pub type flashinfer_progress_callback =
     Option<unsafe extern "C" fn(progress: *const flashinfer_progress, user: *mut c_void) -> c_int>;
 
-/// What a layer asks for in one step: the neurons the predictor named, before the cache is looked at. Valid during the
-/// callback only.
+/// What a layer asks for in one step: the neurons the predictor named, before the cache is looked
+/// at. Valid during the callback only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_trace {
@@ -236,7 +238,8 @@ pub struct flashinfer_trace {
     pub bundle_stride_bytes: u32,
     /// of ids
     pub count: u32,
-    /// of the layer's first bundle, bytes from the start of the model; neuron i's is bundle i, but not with info.ordered
+    /// of the layer's first bundle, bytes from the start of the model; neuron i's is bundle i,
+    /// but not with info.ordered
     pub bundle_offset: u64,
     /// steps of the model since it was opened, from 1
     pub step: u64,
@@ -244,11 +247,13 @@ pub struct flashinfer_trace {
     pub ids: *const u32,
 }
 
-/// Called from the thread that steps, for every layer of every step. It may ask the model for its stats and plan only.
+/// Called from the thread that steps, for every layer of every step. It may ask the model for its
+/// stats and plan only.
 pub type flashinfer_trace_callback =
     Option<unsafe extern "C" fn(trace: *const flashinfer_trace, user: *mut c_void)>;
 
-/// What goes into a layer's FFN in one step: the input its predictor sees. Valid during the callback only.
+/// What goes into a layer's FFN in one step: the input its predictor sees. Valid during the
+/// callback only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_ffn_input {
@@ -263,13 +268,13 @@ pub struct flashinfer_ffn_input {
     pub x: *const f32,
 }
 
-/// Called from the thread that steps, for every layer of every step, before its FFN. It may ask the model for its stats
-/// and plan only.
+/// Called from the thread that steps, for every layer of every step, before its FFN. It may ask
+/// the model for its stats and plan only.
 pub type flashinfer_ffn_input_callback =
     Option<unsafe extern "C" fn(input: *const flashinfer_ffn_input, user: *mut c_void)>;
 
-/// What a predictor missed in a layer of one step, found by computing all neurons beside those it named. Norms are of
-/// vectors of embedding_length. Valid during the callback only.
+/// What a predictor missed in a layer of one step, found by computing all neurons beside those it
+/// named. Norms are of vectors of embedding_length. Valid during the callback only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_audit {
@@ -293,7 +298,8 @@ pub struct flashinfer_audit {
     pub missed_norm: f64,
 }
 
-/// Called from the thread that steps, after the layer's FFN. It may ask the model for its stats and plan only.
+/// Called from the thread that steps, after the layer's FFN. It may ask the model for its stats
+/// and plan only.
 pub type flashinfer_audit_callback =
     Option<unsafe extern "C" fn(audit: *const flashinfer_audit, user: *mut c_void)>;
 
@@ -346,8 +352,8 @@ pub struct flashinfer_options {
     /// not called in mode all
     pub trace: flashinfer_trace_callback,
     pub trace_user: *mut c_void,
-    /// predictor file made for this model, see flashinfer_predictor_save(); NULL: the model file's own. Looked at during
-    /// the call only
+    /// predictor file made for this model, see flashinfer_predictor_save(); NULL: the model
+    /// file's own. Looked at during the call only
     pub predictor_path: *const c_char,
     /// for calibrating predictors
     pub ffn_input: flashinfer_ffn_input_callback,
@@ -468,7 +474,8 @@ pub struct flashinfer_plan {
     pub page_table_bytes: u64,
 }
 
-/// Sums since open or the last reset, over all sessions of the model. Neuron counts are per (token, layer).
+/// Sums since open or the last reset, over all sessions of the model. Neuron counts are per
+/// (token, layer).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_stats {
@@ -514,7 +521,8 @@ pub struct flashinfer_stats {
     pub total_ns: u64,
     /// time in handing reads over, beside computing or not
     pub io_submit_ns: u64,
-    /// Tokens that flashinfer_eval() runs many at once, counted here and nowhere above but in read_retries.
+    /// Tokens that flashinfer_eval() runs many at once, counted here and nowhere above but in
+    /// read_retries.
     pub prefill_tokens: u64,
     /// time they took
     pub prefill_ns: u64,
@@ -560,8 +568,9 @@ pub const FLASHINFER_PROBE_DEPTHS: u32 = 4;
 /// one for each FLASHINFER_STORAGE_..., and room for more
 pub const FLASHINFER_PROBE_KINDS: u32 = 8;
 
-/// Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of time, of a file long
-/// enough, or of the kind of storage. The recommendations are values for the options of their names.
+/// Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of
+/// time, of a file long enough, or of the kind of storage. The recommendations are values for the
+/// options of their names.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_probe_result {
@@ -583,7 +592,8 @@ pub struct flashinfer_probe_result {
     pub depths: [u32; FLASHINFER_PROBE_DEPTHS as usize],
     pub read_bytes_per_s:
         [[u64; FLASHINFER_PROBE_DEPTHS as usize]; FLASHINFER_PROBE_SIZES as usize],
-    /// every kind of storage there is, reads of 32 KiB; for pread the depth is the number of lanes
+    /// every kind of storage there is, reads of 32 KiB; for pread the depth is the number of
+    /// lanes
     pub kind_bytes_per_s:
         [[u64; FLASHINFER_PROBE_DEPTHS as usize]; FLASHINFER_PROBE_KINDS as usize],
     /// of one read of 4 KiB alone: median
@@ -622,7 +632,8 @@ pub const FLASHINFER_DTYPE_F32: u32 = 1;
 pub const FLASHINFER_DTYPE_F16: u32 = 2;
 pub const FLASHINFER_DTYPE_BF16: u32 = 3;
 
-/// GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be multiples of 32
+/// GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be
+/// multiples of 32
 /// 8.5 bits an element
 pub const FLASHINFER_DTYPE_Q8_0: u32 = 4;
 
@@ -649,10 +660,11 @@ pub struct flashinfer_pack_options {
     pub log_user: *mut c_void,
     pub progress: flashinfer_progress_callback,
     pub progress_user: *mut c_void,
-    /// bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during the call only
+    /// bundles wanted by the same tokens lie together; NULL: neuron by neuron. Looked at during
+    /// the call only
     pub order: *const flashinfer_order,
-    /// FLASHINFER_DTYPE_... of token embeddings, attention and head, which stay in memory; 0: dtype. Position embeddings are
-    /// F16 beside a quantised one; norms and biases are F32 always
+    /// FLASHINFER_DTYPE_... of token embeddings, attention and head, which stay in memory; 0:
+    /// dtype. Position embeddings are F16 beside a quantised one; norms and biases are F32 always
     pub dtype_resident: u32,
     /// of bundles, which are read from flash; 0: dtype
     pub dtype_ffn: u32,
@@ -673,9 +685,10 @@ pub struct flashinfer_storage_segment {
     pub bytes: usize,
 }
 
-/// One contiguous read of the model, scattered over its segments in order. offset, every segment's address and every
-/// segment's length are multiples of caps.alignment, except that the last read of a file may reach past its end by
-/// less than the alignment; bytes past the end need not be written. The segment array is only valid during submit.
+/// One contiguous read of the model, scattered over its segments in order. offset, every
+/// segment's address and every segment's length are multiples of caps.alignment, except that the
+/// last read of a file may reach past its end by less than the alignment; bytes past the end need
+/// not be written. The segment array is only valid during submit.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_storage_read {
@@ -711,8 +724,9 @@ pub struct flashinfer_storage_caps {
     pub length_bytes: u64,
 }
 
-/// Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the library then calls it
-/// from options.io_lanes threads of its own, several at once, with 256 KiB of stack and all signals blocked).
+/// Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the
+/// library then calls it from options.io_lanes threads of its own, several at once, with 256 KiB of
+/// stack and all signals blocked).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_storage_ops {
@@ -724,8 +738,8 @@ pub struct flashinfer_storage_ops {
     pub caps: Option<
         unsafe extern "C" fn(user: *mut c_void, caps: *mut flashinfer_storage_caps) -> c_int,
     >,
-    /// Begin up to count reads. Returns how many were taken (a prefix), or a negative errno value if none could be.
-    /// Never more than caps.depth are in flight.
+    /// Begin up to count reads. Returns how many were taken (a prefix), or a negative errno value
+    /// if none could be. Never more than caps.depth are in flight.
     pub submit: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -733,9 +747,9 @@ pub struct flashinfer_storage_ops {
             count: u32,
         ) -> c_int,
     >,
-    /// Wait until at least minimum reads have completed or timeout_ns passed; write up to capacity completions.
-    /// Returns how many were written (fewer than minimum: timed out), or a negative errno value.
-    /// With minimum 0 it only collects what is there.
+    /// Wait until at least minimum reads have completed or timeout_ns passed; write up to
+    /// capacity completions. Returns how many were written (fewer than minimum: timed out), or a
+    /// negative errno value. With minimum 0 it only collects what is there.
     pub wait: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -745,7 +759,8 @@ pub struct flashinfer_storage_ops {
             capacity: u32,
         ) -> c_int,
     >,
-    /// Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a negative errno value.
+    /// Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a
+    /// negative errno value.
     pub read: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -754,8 +769,9 @@ pub struct flashinfer_storage_ops {
             bytes: usize,
         ) -> i64,
     >,
-    /// Called once when the model is closed. All reads have completed, unless one never came back within twice
-    /// options.io_timeout_ms: when this returns it must never land any more, its memory is gone. May be NULL.
+    /// Called once when the model is closed. All reads have completed, unless one never came back
+    /// within twice options.io_timeout_ms: when this returns it must never land any more, its
+    /// memory is gone. May be NULL.
     pub close: Option<unsafe extern "C" fn(user: *mut c_void)>,
 }
 
@@ -797,8 +813,8 @@ extern "C" {
     /// - `model`: receives the handle; NULL on failure
     /// - `error`: NULL or the caller's record
     ///
-    /// Everything the handle and its sessions will ever hold is planned here and allocated once. Fails with
-    /// FLASHINFER_EBUDGET, naming the smallest workable budget, when the plan does not fit.
+    /// Everything the handle and its sessions will ever hold is planned here and allocated once. Fails
+    /// with FLASHINFER_EBUDGET, naming the smallest workable budget, when the plan does not fit.
     pub fn flashinfer_model_open(
         path: *const c_char,
         options: *const flashinfer_options,
@@ -806,13 +822,15 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_model_open_fd - open a model that is part of an open file, such as an application's asset
+    /// flashinfer_model_open_fd - open a model that is part of an open file, such as an application's
+    /// asset
     ///
     /// - `fd`: readable file descriptor; it stays the caller's and may be closed when this returns
     /// - `offset`: byte offset of the model in the file
     /// - `length`: bytes of the model; 0: up to the end of the file
     ///
-    /// Direct I/O needs an offset that is a multiple of 4096; with any other the reads go through the page cache.
+    /// Direct I/O needs an offset that is a multiple of 4096; with any other the reads go through the
+    /// page cache.
     pub fn flashinfer_model_open_fd(
         fd: c_int,
         offset: u64,
@@ -824,7 +842,8 @@ extern "C" {
 
     /// flashinfer_model_open_storage - open a model through callbacks of the host
     ///
-    /// - `ops`: copied; see flashinfer_backend.h. ops-\>close is called when the model is closed, not when open fails.
+    /// - `ops`: copied; see flashinfer_backend.h. ops-\>close is called when the model is closed, not when
+    ///   open fails.
     pub fn flashinfer_model_open_storage(
         ops: *const flashinfer_storage_ops,
         options: *const flashinfer_options,
@@ -836,7 +855,8 @@ extern "C" {
     ///
     /// - `model`: may be NULL
     ///
-    /// Every session must have been destroyed. Returns 0, or FLASHINFER_EBUSY (and closes nothing) while sessions exist.
+    /// Every session must have been destroyed. Returns 0, or FLASHINFER_EBUSY (and closes nothing) while
+    /// sessions exist.
     pub fn flashinfer_model_close(model: *mut flashinfer_model) -> c_int;
 
     /// flashinfer_model_info - describe an open model
@@ -873,8 +893,9 @@ extern "C" {
 
     /// flashinfer_model_verify - read the whole file once and compare every checksum
     ///
-    /// Works on any open model, also one opened with FLASHINFER_OPEN_METADATA; reports through the model's progress
-    /// callback. The first mismatch is FLASHINFER_ECORRUPT with tensor, neuron and offset.
+    /// Works on any open model, also one opened with FLASHINFER_OPEN_METADATA; reports through the
+    /// model's progress callback. The first mismatch is FLASHINFER_ECORRUPT with tensor, neuron and
+    /// offset.
     pub fn flashinfer_model_verify(
         model: *mut flashinfer_model,
         error: *mut flashinfer_error,
@@ -886,7 +907,8 @@ extern "C" {
     /// - `first`, `count`: neurons of the layer
     /// - `rows`: receives (count, embedding_length) floats
     ///
-    /// Reads them from the file, checked against their checksums, past the neuron cache. Not during a step.
+    /// Reads them from the file, checked against their checksums, past the neuron cache. Not during a
+    /// step.
     pub fn flashinfer_model_ffn_rows(
         model: *mut flashinfer_model,
         layer: u32,
@@ -910,7 +932,8 @@ extern "C" {
     /// flashinfer_plan_file - what a budget would give, without opening the model
     ///
     /// - `path`: model file
-    /// - `options`: as for flashinfer_model_open(); a budget below the minimum is no error here: see minimum_bytes
+    /// - `options`: as for flashinfer_model_open(); a budget below the minimum is no error here: see
+    ///   minimum_bytes
     /// - `plan`: caller's struct with plan-\>size set
     pub fn flashinfer_plan_file(
         path: *const c_char,
@@ -928,8 +951,9 @@ extern "C" {
     ///
     /// - `budget_bytes`: new ceiling; 0: whatever makes everything resident
     ///
-    /// Shrinks or grows the neuron cache between two steps; the output does not change. When this returns, no more than
-    /// the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget staying in force, below the minimum.
+    /// Shrinks or grows the neuron cache between two steps; the output does not change. When this
+    /// returns, no more than the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget
+    /// staying in force, below the minimum.
     pub fn flashinfer_model_set_budget(
         model: *mut flashinfer_model,
         budget_bytes: u64,
@@ -951,7 +975,8 @@ extern "C" {
     ///
     /// - `session`: receives the handle, at position 0; NULL on failure
     ///
-    /// Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is free.
+    /// Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+    /// free.
     pub fn flashinfer_session_create(
         model: *mut flashinfer_model,
         session: *mut *mut flashinfer_session,
@@ -967,8 +992,8 @@ extern "C" {
     ///
     /// - `token`: id in \[0, vocab_count)
     ///
-    /// Afterwards flashinfer_logits() holds the prediction for the next token and the position has grown by one. On
-    /// failure position and logits are as before the call and the session stays usable.
+    /// Afterwards flashinfer_logits() holds the prediction for the next token and the position has grown
+    /// by one. On failure position and logits are as before the call and the session stays usable.
     pub fn flashinfer_step(
         session: *mut flashinfer_session,
         token: i32,
@@ -980,14 +1005,16 @@ extern "C" {
     /// - `tokens`: (count) ids; all are checked before the first is run
     /// - `count`: how many
     ///
-    /// Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are computed (no predictor
-    /// is asked, so none is missed) and read once a chunk. A chunk's size depends on the model file alone, so the result does
-    /// not depend on budget or threads; it differs from single steps by rounding, and by what a predictor would have missed. Fewer
-    /// than 32 tokens (8 with the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
+    /// Prompts are run in chunks: many tokens go through a layer together, all of its FFN neurons are
+    /// computed (no predictor is asked, so none is missed) and read once a chunk. A chunk's size depends
+    /// on the model file alone, so the result does not depend on budget or threads; it differs from
+    /// single steps by rounding, and by what a predictor would have missed. Fewer than 32 tokens (8 with
+    /// the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
     /// audit, are run token by token.
     ///
-    /// Logits are those after the last token. On failure or cancel the session stands after the last token or chunk completed,
-    /// without logits; flashinfer_session_position() tells where. The progress callback is called before every token or chunk.
+    /// Logits are those after the last token. On failure or cancel the session stands after the last
+    /// token or chunk completed, without logits; flashinfer_session_position() tells where. The progress
+    /// callback is called before every token or chunk.
     pub fn flashinfer_eval(
         session: *mut flashinfer_session,
         tokens: *const i32,
@@ -999,8 +1026,8 @@ extern "C" {
     ///
     /// - `count`: receives the vocabulary size; may be NULL
     ///
-    /// Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the first step. Does
-    /// not wait for a running call.
+    /// Returns (vocab_count) floats owned by the session, valid until its next call, or NULL before the
+    /// first step. Does not wait for a running call.
     pub fn flashinfer_logits(session: *const flashinfer_session, count: *mut usize) -> *const f32;
 
     /// flashinfer_session_position - tokens in the session's context
@@ -1021,7 +1048,8 @@ extern "C" {
 
     /// flashinfer_session_cancel - stop the session's running call, or its next one if none runs
     ///
-    /// May be called from any thread and from a signal handler. The stopped call returns FLASHINFER_ECANCELED.
+    /// May be called from any thread and from a signal handler. The stopped call returns
+    /// FLASHINFER_ECANCELED.
     pub fn flashinfer_session_cancel(session: *mut flashinfer_session);
 
     /// flashinfer_state_bytes - bytes flashinfer_state_save() needs now
@@ -1080,8 +1108,8 @@ extern "C" {
     /// - `capacity`: bytes that `text` has room for
     /// - `text_bytes`: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than `capacity`
     ///
-    /// Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see flashinfer_decoder_push().
-    /// May run beside any other call on the model.
+    /// Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see
+    /// flashinfer_decoder_push(). May run beside any other call on the model.
     pub fn flashinfer_detokenize(
         model: *const flashinfer_model,
         tokens: *const i32,
@@ -1105,8 +1133,8 @@ extern "C" {
     /// flashinfer_decoder_push - add a token, take the text that is complete
     ///
     /// - `token`: next id; -1 ends the stream and gives what is left
-    /// - `text`: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can never become a
-    ///   character are replaced by U+FFFD
+    /// - `text`: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can
+    ///   never become a character are replaced by U+FFFD
     /// - `text_bytes`: receives its length; may be NULL
     pub fn flashinfer_decoder_push(
         decoder: *mut flashinfer_decoder,
@@ -1130,8 +1158,8 @@ extern "C" {
     /// - `vocab_count`: longest logits it will be given
     /// - `sampler`: receives the handle; NULL on failure
     ///
-    /// Independent of any model; one sampler must not be used by two threads at once. Order of operations: repetition
-    /// penalty, top-k, temperature, top-p, min-p.
+    /// Independent of any model; one sampler must not be used by two threads at once. Order of
+    /// operations: repetition penalty, top-k, temperature, top-p, min-p.
     pub fn flashinfer_sampler_create(
         options: *const flashinfer_sampler_options,
         vocab_count: usize,
@@ -1152,7 +1180,8 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the repetition penalty
+    /// flashinfer_sampler_accept - let a token that was not sampled (a prompt's) count for the
+    /// repetition penalty
     ///
     /// - `token`: its id
     pub fn flashinfer_sampler_accept(
@@ -1171,13 +1200,14 @@ extern "C" {
 
     /// flashinfer_probe - measure the device a file or directory is on, memory and kernels
     ///
-    /// - `path`: a file to read (1 MiB at least, such as the model), or a directory: a file of random bytes is written there,
-    ///   synced, and gone whatever happens, since it has no name
+    /// - `path`: a file to read (1 MiB at least, such as the model), or a directory: a file of random bytes
+    ///   is written there, synced, and gone whatever happens, since it has no name
     /// - `options`: NULL for defaults
     /// - `result`: caller's struct with result-\>size set
     ///
-    /// Takes about options.time_ms, a third of it for writing (a slow device gets a shorter file), and up to half a GiB of
-    /// memory. A file that was just written may be in a cache of the drive's own: read a larger one if in doubt.
+    /// Takes about options.time_ms, a third of it for writing (a slow device gets a shorter file), and
+    /// up to half a GiB of memory. A file that was just written may be in a cache of the drive's own:
+    /// read a larger one if in doubt.
     pub fn flashinfer_probe(
         path: *const c_char,
         options: *const flashinfer_probe_options,
@@ -1199,8 +1229,8 @@ extern "C" {
     /// - `path`: file written by flashinfer_probe_save()
     /// - `result`: caller's struct with result-\>size set
     ///
-    /// Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT where a byte has
-    /// changed, FLASHINFER_EUNSUPPORTED from a newer library.
+    /// Anything but a whole file of flashinfer_probe_save() is FLASHINFER_EFORMAT, FLASHINFER_ECORRUPT
+    /// where a byte has changed, FLASHINFER_EUNSUPPORTED from a newer library.
     pub fn flashinfer_probe_load(
         path: *const c_char,
         result: *mut flashinfer_probe_result,
@@ -1214,13 +1244,14 @@ extern "C" {
     ///
     /// - `checkpoint`: Hugging Face directory: config.json, model.safetensors or its shards with
     ///   model.safetensors.index.json, and tokenizer.json (or vocab.json and merges.txt)
-    /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a symbolic link
-    ///   too, is replaced, but never a file of the checkpoint
+    /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a
+    ///   symbolic link too, is replaced, but never a file of the checkpoint
     /// - `options`: NULL for defaults
     ///
-    /// Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the model; with an order
-    /// also lists of what it recorded of one layer, at most 1 byte for each of its neurons and steps. NaN and
-    /// infinite weights, and weights the dtype cannot hold, are refused with tensor and element.
+    /// Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the
+    /// model; with an order also lists of what it recorded of one layer, at most 1 byte for each of its
+    /// neurons and steps. NaN and infinite weights, and weights the dtype cannot hold, are refused with
+    /// tensor and element.
     pub fn flashinfer_pack(
         checkpoint: *const c_char,
         path: *const c_char,
@@ -1233,7 +1264,8 @@ extern "C" {
     /// - `model`: open with its weights (not FLASHINFER_OPEN_METADATA); it must outlive the predictor
     /// - `predictor`: receives the handle, every layer still without a kind; NULL on failure
     ///
-    /// Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a time.
+    /// Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a
+    /// time.
     pub fn flashinfer_predictor_create(
         model: *mut flashinfer_model,
         predictor: *mut *mut flashinfer_predictor,
@@ -1254,8 +1286,8 @@ extern "C" {
     /// flashinfer_predictor_set_sketch - a low-bit copy of a layer's up matrix
     ///
     /// - `bits`: 1 to 4
-    /// - `margin`: standard deviations of the sketch's expected error that biases are raised by; negative: the default for
-    ///   these bits
+    /// - `margin`: standard deviations of the sketch's expected error that biases are raised by; negative:
+    ///   the default for these bits
     ///
     /// Made from the model's weights alone. Replaces what the layer had.
     pub fn flashinfer_predictor_set_sketch(
@@ -1266,7 +1298,8 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_predictor_set_lowrank - two factors for a layer: score = up . (down . x), named if score \> -bias
+    /// flashinfer_predictor_set_lowrank - two factors for a layer: score = up . (down . x), named if
+    /// score \> -bias
     ///
     /// - `rank`: at most 16384
     /// - `relu`: 1: only the positive part of down . x counts. The same for all layers of a file
@@ -1274,8 +1307,8 @@ extern "C" {
     /// - `up`: (ffn_length, rank)
     /// - `bias`: (ffn_length)
     ///
-    /// Factors are kept as float16; numbers it cannot hold are FLASHINFER_EINVAL naming the neuron. Replaces what the layer
-    /// had. Source: the paper, section 3.1.
+    /// Factors are kept as float16; numbers it cannot hold are FLASHINFER_EINVAL naming the neuron.
+    /// Replaces what the layer had. Source: the paper, section 3.1.
     pub fn flashinfer_predictor_set_lowrank(
         predictor: *mut flashinfer_predictor,
         layer: u32,
@@ -1287,17 +1320,21 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_predictor_import - every layer's factors from a GGUF of PowerInfer's, in place of what the layers had
+    /// flashinfer_predictor_import - every layer's factors from a GGUF of PowerInfer's, in place of what
+    /// the layers had
     ///
-    /// - `path`: a GGUF v2 or v3 with tensors blk.N.fc1.weight \[embedding_length, rank\] and blk.N.fc2.weight
-    ///   \[rank, ffn_length\] in F16, BF16 or F32; others, such as those of the whole model, are not looked at
+    /// - `path`: a GGUF v2 or v3 with tensors blk.N.fc1.weight \[embedding_length, rank\] and
+    ///   blk.N.fc2.weight \[rank, ffn_length\] in F16, BF16 or F32; others, such as those of the
+    ///   whole model, are not looked at
     ///
-    /// As there, a neuron is named if fc2 . relu(fc1 . x) is at least the file's powerinfer.sparse_threshold (0 without):
-    /// biases are the opposite of the largest float below it. x is the FFN's input, which is the output of a norm; PowerInfer
-    /// runs some predictors on what goes into that norm, and those name other neurons here (docs/predictors.md).
+    /// As there, a neuron is named if fc2 . relu(fc1 . x) is at least the file's
+    /// powerinfer.sparse_threshold (0 without): biases are the opposite of the largest float below it. x
+    /// is the FFN's input, which is the output of a norm; PowerInfer runs some predictors on what goes
+    /// into that norm, and those name other neurons here (docs/predictors.md).
     ///
-    /// A layer that is missing, one too many or of other sizes, and numbers that are none are FLASHINFER_EFORMAT, quantised
-    /// factors and numbers that float16 cannot hold FLASHINFER_EUNSUPPORTED, naming the tensor. Nothing is changed then.
+    /// A layer that is missing, one too many or of other sizes, and numbers that are none are
+    /// FLASHINFER_EFORMAT, quantised factors and numbers that float16 cannot hold
+    /// FLASHINFER_EUNSUPPORTED, naming the tensor. Nothing is changed then.
     pub fn flashinfer_predictor_import(
         predictor: *mut flashinfer_predictor,
         path: *const c_char,
@@ -1314,7 +1351,8 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_predictor_set_bias - set a layer's thresholds: neuron i is named if its score is above -bias\[i\]
+    /// flashinfer_predictor_set_bias - set a layer's thresholds: neuron i is named if its score is above
+    /// -bias\[i\]
     ///
     /// - `bias`: (ffn_length) finite floats
     pub fn flashinfer_predictor_set_bias(
@@ -1338,14 +1376,17 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_predictor_bytes - memory that a layer's predictor takes in an open model; 0 without one
+    /// flashinfer_predictor_bytes - memory that a layer's predictor takes in an open model; 0 without
+    /// one
     pub fn flashinfer_predictor_bytes(predictor: *const flashinfer_predictor, layer: u32) -> u64;
 
     /// flashinfer_predictor_save - write a predictor file
     ///
-    /// - `path`: a small GGUF file for options.predictor_path; it appears under this name only when it is complete
+    /// - `path`: a small GGUF file for options.predictor_path; it appears under this name only when it is
+    ///   complete
     ///
-    /// The file says which model's neurons it names and is refused with any other. Every layer needs a kind.
+    /// The file says which model's neurons it names and is refused with any other. Every layer needs a
+    /// kind.
     pub fn flashinfer_predictor_save(
         predictor: *const flashinfer_predictor,
         path: *const c_char,
@@ -1360,9 +1401,10 @@ extern "C" {
     /// - `layers`, `neurons`: of the model, as in flashinfer_info
     /// - `order`: receives the handle; NULL on failure
     ///
-    /// Bundles wanted by the same tokens are read together if they are neighbours in the file. Run the model over typical
-    /// text with a trace callback that hands every call to flashinfer_order_add(), then pack the checkpoint again with the
-    /// order. The order changes which bytes a read covers, never a logit. A handle belongs to one thread at a time.
+    /// Bundles wanted by the same tokens are read together if they are neighbours in the file. Run the
+    /// model over typical text with a trace callback that hands every call to flashinfer_order_add(),
+    /// then pack the checkpoint again with the order. The order changes which bytes a read covers, never
+    /// a logit. A handle belongs to one thread at a time.
     pub fn flashinfer_order_create(
         layers: u32,
         neurons: u32,
@@ -1374,7 +1416,8 @@ extern "C" {
     ///
     /// - `trace`: as the trace callback got it
     ///
-    /// The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit per neuron and step.
+    /// The first 4096 steps of a layer count, later ones are accepted and change nothing. Keeps a bit
+    /// per neuron and step.
     pub fn flashinfer_order_add(
         order: *mut flashinfer_order,
         trace: *const flashinfer_trace,

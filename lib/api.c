@@ -273,9 +273,9 @@ int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t 
     NEED(model);
     NEED(rows);
     code = flin_api_check_layer(model, layer, error);
-    if (code == 0 && part >= model->shape.part_count)
+    if (code == 0 && part >= model->shape.bundle.part_count)
         code = flin_fail(error, FLASHINFER_EINVAL, "part %u; a bundle's are 0 to %u", part,
-                         model->shape.part_count - 1);
+                         model->shape.bundle.part_count - 1);
     if (code == 0 && (first > model->shape.ffn || count > model->shape.ffn - first))
         code = flin_fail(error, FLASHINFER_EINVAL, "neurons %u to %llu; a layer's are 0 to %u",
                          first, (unsigned long long)first + count, model->shape.ffn - 1);
@@ -293,7 +293,7 @@ int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bi
     NEED(bias);
     code = flin_api_check_layer(model, layer, error);
     if (code != 0) return code;
-    memcpy(bias, model->weights.layers[layer].up_bias, model->shape.ffn * sizeof *bias);
+    memcpy(bias, model->weights.layers[layer].ffn.up_bias, model->shape.ffn * sizeof *bias);
     return 0;
 }
 

@@ -32,21 +32,21 @@ static void arrange(flashinfer_model *model, flin_matrix *matrix)
 void flin_arrange(flashinfer_model *model)
 {
     flin_weights *weights = &model->weights;
-    const int tied = weights->output.data == weights->token_embedding.data;
+    const int tied = weights->output.weight.data == weights->token_embedding.data;
 
     if (model->kernels->apart_to_float == NULL) return;
     arrange(model, &weights->token_embedding);
     if (tied)
-        weights->output.type = weights->token_embedding.type;
+        weights->output.weight.type = weights->token_embedding.type;
     else
-        arrange(model, &weights->output);
+        arrange(model, &weights->output.weight);
     arrange(model, &weights->project_in.weight);
     arrange(model, &weights->project_out.weight);
     for (uint32_t i = 0; i < model->shape.layers; i++) {
         flin_layer *layer = &weights->layers[i];
-        arrange(model, &layer->query.weight);
-        arrange(model, &layer->key.weight);
-        arrange(model, &layer->value.weight);
-        arrange(model, &layer->output.weight);
+        arrange(model, &layer->attention.query.weight);
+        arrange(model, &layer->attention.key.weight);
+        arrange(model, &layer->attention.value.weight);
+        arrange(model, &layer->attention.output.weight);
     }
 }

@@ -111,9 +111,10 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
     flashinfer_model *model = session->model;
     const flin_layer *weights = &model->weights.layers[layer];
     flin_scratch *scratch = &model->scratch;
-    const flin_linear *const linears[] = {&weights->query, &weights->key, &weights->value};
+    const flin_linear *const linears[] = {&weights->attention.query, &weights->attention.key,
+                                          &weights->attention.value};
     float *const outputs[] = {scratch->query, scratch->key, scratch->value};
-    enum flin_type type = weights->query.weight.type; /* the same for all three */
+    enum flin_type type = weights->attention.query.weight.type; /* the same for all three */
     linear_task projections = {model, linears, outputs, 3,
                                flin_input(model, type, input, model->shape.width)};
     heads_task heads = {session, layer, 1.0f / sqrtf((float)model->shape.head_width)};
@@ -123,5 +124,5 @@ void flin_attention(flashinfer_session *session, uint32_t layer, const float *in
     flin_expect_projection(model, layer);
     flin_pool_run(&model->pool, run_heads, &heads);
     flin_expect_ffn(model, layer);
-    flin_apply_linear(model, &weights->output, scratch->attended, scratch->projected);
+    flin_apply_linear(model, &weights->attention.output, scratch->attended, scratch->projected);
 }

@@ -22,8 +22,9 @@ static void expect_linears(flashinfer_model *model, const flin_matrix *const *ma
 static void expect_logits(flashinfer_model *model)
 {
     const flin_weights *weights = &model->weights;
-    const flin_matrix *matrix =
-        weights->project_out.weight.data != NULL ? &weights->project_out.weight : &weights->output;
+    const flin_matrix *matrix = weights->project_out.weight.data != NULL
+                                    ? &weights->project_out.weight
+                                    : &weights->output.weight;
 
     expect_linears(model, &matrix, 1);
 }
@@ -31,8 +32,8 @@ static void expect_logits(flashinfer_model *model)
 void flin_expect_attention(flashinfer_model *model, uint32_t layer)
 {
     const flin_layer *next = &model->weights.layers[layer % model->shape.layers];
-    const flin_matrix *const inputs[] = {&next->query.weight, &next->key.weight,
-                                         &next->value.weight};
+    const flin_matrix *const inputs[] = {&next->attention.query.weight, &next->attention.key.weight,
+                                         &next->attention.value.weight};
 
     if (layer == model->shape.layers && model->wants_logits)
         expect_logits(model);
@@ -42,7 +43,7 @@ void flin_expect_attention(flashinfer_model *model, uint32_t layer)
 
 void flin_expect_projection(flashinfer_model *model, uint32_t layer)
 {
-    const flin_matrix *output = &model->weights.layers[layer].output.weight;
+    const flin_matrix *output = &model->weights.layers[layer].attention.output.weight;
 
     expect_linears(model, &output, 1);
 }

@@ -255,9 +255,9 @@ static void trace(const flashinfer_model *model, uint32_t layer, uint32_t count)
                               layer,
                               shape->layers,
                               shape->ffn,
-                              shape->stride_bytes,
+                              shape->bundle.stride_bytes,
                               count,
-                              model->weights.layers[layer].bundle_offset,
+                              model->weights.layers[layer].ffn.bundles.offset,
                               model->token_count,
                               model->scratch.ids};
 
@@ -287,14 +287,14 @@ int flin_ffn(flashinfer_session *session, uint32_t layer, const float *input,
 
     show_input(model, layer, input);
     started_ns = flin_now_ns();
-    memcpy(scratch->projected, weights->down_bias, model->shape.width * sizeof(float));
-    x = flin_input(model, model->shape.parts[FLIN_PART_UP].type, input, model->shape.width);
+    memcpy(scratch->projected, weights->ffn.down_bias, model->shape.width * sizeof(float));
+    x = flin_input(model, model->shape.bundle.parts[FLIN_PART_UP].type, input, model->shape.width);
     if (flin_uses_names(&model->config)) {
         flin_expect_attention(model, layer + 1);
         count = flin_predict_named(&model->predictor, &weights->predictor, input, scratch->ids);
     } else {
         streamed_from = flin_uses_rows(&model->config) ? model->rows[layer].count : 0;
-        count = flin_predict_exact(&model->predictor, &model->rows[layer], weights->up_bias, x,
+        count = flin_predict_exact(&model->predictor, &model->rows[layer], weights->ffn.up_bias, x,
                                    scratch->ids, scratch->activations);
     }
     model->stats.predict_ns += flin_now_ns() - started_ns;

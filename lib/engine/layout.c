@@ -19,10 +19,10 @@ flin_cache_extent flin_slot_extent(const flashinfer_model *model, uint64_t bundl
 
     memset(&extent, 0, sizeof extent);
     extent.bundle_offset = bundle_offset;
-    extent.stride_bytes = shape->stride_bytes;
+    extent.stride_bytes = shape->bundle.stride_bytes;
     extent.skip_bytes =
-        flin_uses_rows(&model->config) ? shape->parts[FLIN_PART_DOWN].offset_bytes : 0;
-    extent.bytes = shape->payload_bytes - extent.skip_bytes;
+        flin_uses_rows(&model->config) ? shape->bundle.parts[FLIN_PART_DOWN].offset_bytes : 0;
+    extent.bytes = shape->bundle.payload_bytes - extent.skip_bytes;
     extent.alignment = model->storage.caps.alignment;
     return extent;
 }
@@ -100,7 +100,7 @@ static void layout_io(flashinfer_model *model, flin_arena *arena)
 
     model->scratch.fetches = FLIN_TAKE(arena, flin_fetch, fetches_max);
     model->scratch.landed = FLIN_TAKE(arena, uint32_t, fetches_max);
-    if (model->shape.ordered) {
+    if (model->shape.bundle.ordered) {
         model->scratch.wanted_rows = FLIN_TAKE(arena, uint64_t, (model->shape.ffn + 63) / 64);
         model->scratch.at_row = FLIN_TAKE(arena, uint32_t, model->shape.ffn);
     }
@@ -137,8 +137,8 @@ static void layout_cache(flashinfer_model *model, flin_arena *arena)
     flin_cache_layout(&model->cache, arena, shape->layers, shape->ffn, model->slot_bytes);
     for (uint32_t i = 0; model->cache.layers != NULL && i < shape->layers; i++) {
         flin_cache_extent *extent = &model->cache.layers[i].extent;
-        *extent = flin_slot_extent(model, model->weights.layers[i].bundle_offset);
-        extent->rows = model->weights.layers[i].rows;
+        *extent = flin_slot_extent(model, model->weights.layers[i].ffn.bundles.offset);
+        extent->rows = model->weights.layers[i].ffn.bundles.order;
     }
 }
 

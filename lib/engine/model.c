@@ -64,7 +64,7 @@ static void count_parameters(flashinfer_model *model)
             model->parameter_count += tensor->bytes / bytes * elements;
     }
     model->parameter_count += (uint64_t)model->shape.layers * model->shape.ffn *
-                              model->shape.part_count * model->shape.width;
+                              model->shape.bundle.part_count * model->shape.width;
 }
 
 /* What the files at hand can be run with. */
@@ -208,8 +208,8 @@ static int resize_rows(flashinfer_model *model, uint32_t layer, uint32_t count,
     uint64_t bytes;
     int code = 0;
 
-    rows->row_bytes = model->shape.parts[FLIN_PART_UP].bytes;
-    rows->type = model->shape.parts[FLIN_PART_UP].type;
+    rows->row_bytes = model->shape.bundle.parts[FLIN_PART_UP].bytes;
+    rows->type = model->shape.bundle.parts[FLIN_PART_UP].type;
     bytes = (uint64_t)count * rows->row_bytes;
     if (count < had) rows->count = count;
     if (count == 0)
@@ -389,18 +389,18 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->context_tokens = shape->context;
     info->tensor_count = model->gguf.tensor_count;
     info->metadata_count = model->gguf.value_count;
-    info->bundle_bytes = shape->payload_bytes;
-    info->bundle_stride_bytes = shape->stride_bytes;
+    info->bundle_bytes = shape->bundle.payload_bytes;
+    info->bundle_stride_bytes = shape->bundle.stride_bytes;
     info->bos_token = model->tokenizer != NULL ? flin_tokenizer_bos(model->tokenizer) : -1;
     info->eos_token = model->tokenizer != NULL ? flin_tokenizer_eos(model->tokenizer) : -1;
     info->add_bos = model->tokenizer != NULL && flin_tokenizer_adds_bos(model->tokenizer);
     info->parameter_count = model->parameter_count;
     info->file_bytes = model->storage.caps.length_bytes;
-    info->ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->payload_bytes;
+    info->ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->bundle.payload_bytes;
     info->architecture = shape->architecture;
     info->name = model->name;
     info->predictors = model->kinds;
-    info->ordered = shape->ordered;
+    info->ordered = shape->bundle.ordered;
     info->dtype_resident = dtype_resident(model);
-    info->dtype_ffn = flin_type_to_dtype(shape->parts[FLIN_PART_UP].type);
+    info->dtype_ffn = flin_type_to_dtype(shape->bundle.parts[FLIN_PART_UP].type);
 }

@@ -35,11 +35,12 @@ int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neuron
 {
     const flin_shape *shape = &model->shape;
     const flin_layer *layer = &model->weights.layers[neurons->layer];
-    const uint64_t *sums =
-        layer->part_sums + (uint64_t)flin_layer_row(layer, neurons->ids[index]) * shape->part_count;
+    const uint64_t *sums = layer->ffn.bundles.sums +
+                           (uint64_t)flin_bundles_index(&layer->ffn.bundles, neurons->ids[index]) *
+                               shape->bundle.part_count;
 
-    for (uint32_t part = 0; part < shape->part_count; part++) {
-        const flin_part *at = &shape->parts[part];
+    for (uint32_t part = 0; part < shape->bundle.part_count; part++) {
+        const flin_part *at = &shape->bundle.parts[part];
         if (at->offset_bytes < neurons->payload_skip)
             continue; /* not read, so nothing to compare */
         if (flin_hash(neurons->rows[index] + at->offset_bytes - neurons->payload_skip, at->bytes) !=
@@ -53,8 +54,8 @@ static void activate_group(const activate_task *task, const uint32_t *list, uint
 {
     const flashinfer_model *model = task->model;
     const flin_neurons *neurons = task->neurons;
-    const flin_part *up = &model->shape.parts[FLIN_PART_UP];
-    const float *bias = model->weights.layers[neurons->layer].up_bias;
+    const flin_part *up = &model->shape.bundle.parts[FLIN_PART_UP];
+    const float *bias = model->weights.layers[neurons->layer].ffn.up_bias;
     const void *rows[GROUP] = {NULL};
     float sums[GROUP];
 
@@ -184,7 +185,7 @@ static void run_sum(void *context, uint32_t index, uint32_t count)
 
     flin_pool_share(model->shape.width, COLUMN_GRAIN, index, count, &begin, &end);
     if (begin == end) return;
-    model->kernels->add_rows[model->shape.parts[FLIN_PART_DOWN].type](
+    model->kernels->add_rows[model->shape.bundle.parts[FLIN_PART_DOWN].type](
         model->scratch.firing_rows, model->scratch.firing, task->count, begin, end, task->y);
 }
 
@@ -193,7 +194,7 @@ uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, 
 {
     flin_scratch *scratch = &model->scratch;
     sum_task task = {model, 0, y};
-    uint32_t down = model->shape.parts[FLIN_PART_DOWN].offset_bytes - neurons->payload_skip;
+    uint32_t down = model->shape.bundle.parts[FLIN_PART_DOWN].offset_bytes - neurons->payload_skip;
 
     /* no branch: it would be guessed wrong every third time */
     for (uint32_t i = 0; i < count; i++) {

@@ -63,7 +63,7 @@ static int resolve_predictor(flin_config *config, uint32_t wanted, const flin_gg
 
 static uint32_t threads_default(const flin_shape *shape)
 {
-    uint64_t ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->stride_bytes;
+    uint64_t ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->bundle.stride_bytes;
     uint64_t busy = ffn_bytes / FFN_BYTES_PER_THREAD;
     uint32_t most = flin_pool_default_count();
 
@@ -175,7 +175,7 @@ static uint32_t slot_bytes(const flashinfer_model *model)
 static flin_share divide(const flashinfer_model *model, uint64_t bytes, uint32_t slots_min)
 {
     flin_share share = {0, 0};
-    uint32_t ffn = model->shape.ffn, row_bytes = model->shape.parts[FLIN_PART_UP].bytes;
+    uint32_t ffn = model->shape.ffn, row_bytes = model->shape.bundle.parts[FLIN_PART_UP].bytes;
     uint32_t slot = model->slot_bytes, layers = model->shape.layers;
 
     if (!flin_uses_cache(&model->config)) return share;
@@ -192,7 +192,8 @@ static flin_share divide(const flashinfer_model *model, uint64_t bytes, uint32_t
 
 static uint64_t rows_bytes_of(const flashinfer_model *model, flin_share share)
 {
-    return model->shape.layers * slab_bytes(share.rows, model->shape.parts[FLIN_PART_UP].bytes);
+    return model->shape.layers *
+           slab_bytes(share.rows, model->shape.bundle.parts[FLIN_PART_UP].bytes);
 }
 
 static uint64_t bytes_of(const flashinfer_model *model, flin_share share)

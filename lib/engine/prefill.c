@@ -239,16 +239,16 @@ static void attention(flashinfer_session *session, uint32_t layer, uint32_t coun
     heads_task heads = {session, layer, count};
 
     flin_prefill_pack(model, input, count);
-    apply(session, &weights->query, count, prefill->projected);
+    apply(session, &weights->attention.query, count, prefill->projected);
     for (uint64_t i = 0; i < (uint64_t)count * width; i++) prefill->projected[i] *= scale;
-    apply(session, &weights->key, count, prefill->kept);
+    apply(session, &weights->attention.key, count, prefill->kept);
     append(session, layer, session->keys, count);
-    apply(session, &weights->value, count, prefill->kept);
+    apply(session, &weights->attention.value, count, prefill->kept);
     append(session, layer, session->values, count);
     if (atomic_load(&session->cancelled) != 0) return;
     flin_pool_run(&model->pool, run_heads, &heads);
     flin_prefill_pack(model, prefill->normed, count);
-    apply(session, &weights->output, count, prefill->projected);
+    apply(session, &weights->attention.output, count, prefill->projected);
 }
 
 /* -------------------------------------------------------------------------------------- a chunk */
@@ -302,17 +302,17 @@ static int layer(flashinfer_session *session, uint32_t index, uint32_t count,
     float *hidden = model->prefill.hidden, *normed = model->prefill.normed;
     int norm_before = model->shape.norm_before != 0, code;
 
-    if (norm_before) norm(model, &weights->attention_norm, hidden, normed, count);
+    if (norm_before) norm(model, &weights->attention_norms.before, hidden, normed, count);
     attention(session, index, count, norm_before ? normed : hidden);
     if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
     add_residual(model, count);
-    if (!norm_before) norm(model, &weights->attention_norm, hidden, hidden, count);
+    if (!norm_before) norm(model, &weights->attention_norms.after, hidden, hidden, count);
 
-    if (norm_before) norm(model, &weights->ffn_norm, hidden, normed, count);
+    if (norm_before) norm(model, &weights->ffn_norms.before, hidden, normed, count);
     code = flin_prefill_ffn(session, index, count, norm_before ? normed : hidden, error);
     if (code != 0) return code;
     add_residual(model, count);
-    if (!norm_before) norm(model, &weights->ffn_norm, hidden, hidden, count);
+    if (!norm_before) norm(model, &weights->ffn_norms.after, hidden, hidden, count);
     return 0;
 }
 

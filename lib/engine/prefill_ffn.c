@@ -28,7 +28,7 @@ static void run_down(void *context, uint32_t index, uint32_t count)
     flashinfer_model *model = run->session->model;
     flin_prefill *prefill = &model->prefill;
     flin_prefill_thread *thread = &prefill->threads[index];
-    enum flin_type type = model->shape.parts[FLIN_PART_DOWN].type;
+    enum flin_type type = model->shape.bundle.parts[FLIN_PART_DOWN].type;
     uint32_t width = model->shape.width, begin, end;
 
     flin_pool_share(run->count, 1, index, count, &begin, &end);
@@ -54,13 +54,13 @@ static int compute(ffn_run *run, uint32_t first)
 {
     flashinfer_model *model = run->session->model;
     flin_prefill *prefill = &model->prefill;
-    const float *bias = model->weights.layers[run->layer].up_bias;
+    const float *bias = model->weights.layers[run->layer].ffn.up_bias;
     flin_gemm_rows rows = {prefill->up,
                            NULL,
                            0,
                            run->neurons,
                            model->shape.width,
-                           model->shape.parts[FLIN_PART_UP].type};
+                           model->shape.bundle.parts[FLIN_PART_UP].type};
 
     flin_prefill_product(run->session, &rows, bias + first, run->count, prefill->activations,
                          model->stream_rows);
@@ -81,7 +81,7 @@ static int at_hand(const flashinfer_model *model, uint32_t layer)
 
 static void point_at_slots(flashinfer_model *model, uint32_t layer, uint32_t first, uint32_t count)
 {
-    const flin_part *parts = model->shape.parts;
+    const flin_part *parts = model->shape.bundle.parts;
     const flin_cache_layer *cached = &model->cache.layers[layer];
     uint32_t skip = cached->extent.skip_bytes;
 
@@ -179,7 +179,7 @@ static int take_streamed(flashinfer_session *session, const flin_neurons *neuron
 {
     ffn_run *run = context;
     flashinfer_model *model = session->model;
-    const flin_part *parts = model->shape.parts;
+    const flin_part *parts = model->shape.bundle.parts;
     int code;
 
     (void)error;
@@ -204,7 +204,7 @@ int flin_prefill_ffn(flashinfer_session *session, uint32_t layer, uint32_t count
 
     flin_prefill_pack(model, input, count);
     for (uint32_t token = 0; token < count; token++)
-        memcpy(model->prefill.projected + (uint64_t)token * width, weights->down_bias,
+        memcpy(model->prefill.projected + (uint64_t)token * width, weights->ffn.down_bias,
                width * sizeof(float));
     code = at_hand(model, layer) ? run_at_hand(&run)
                                  : flin_stream_each(session, layer, take_streamed, &run, error);

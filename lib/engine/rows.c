@@ -12,14 +12,15 @@ uint64_t flin_bundle_begin(const flashinfer_model *model, uint32_t layer, uint32
 {
     const flin_layer *weights = &model->weights.layers[layer];
 
-    return weights->bundle_offset +
-           (uint64_t)flin_layer_row(weights, neuron) * model->shape.stride_bytes;
+    return weights->ffn.bundles.offset +
+           (uint64_t)flin_bundles_index(&weights->ffn.bundles, neuron) *
+               model->shape.bundle.stride_bytes;
 }
 
 void flin_rows_sort(flashinfer_model *model, uint32_t layer, const uint32_t *ids, uint32_t *list,
                     uint32_t count)
 {
-    const uint32_t *rows = model->weights.layers[layer].rows;
+    const uint32_t *rows = model->weights.layers[layer].ffn.bundles.order;
     uint64_t *wanted = model->scratch.wanted_rows;
     uint32_t *at_row = model->scratch.at_row, words = (model->shape.ffn + 63) / 64, next = 0;
 
@@ -40,8 +41,8 @@ int flin_rows_check(const flashinfer_model *model, flashinfer_error *error)
 {
     uint32_t ffn = model->shape.ffn, *seen = model->scratch.at_row;
 
-    for (uint32_t layer = 0; layer < model->shape.layers && model->shape.ordered; layer++) {
-        const uint32_t *rows = model->weights.layers[layer].rows;
+    for (uint32_t layer = 0; layer < model->shape.layers && model->shape.bundle.ordered; layer++) {
+        const uint32_t *rows = model->weights.layers[layer].ffn.bundles.order;
 
         memset(seen, 0, ffn * sizeof *seen);
         for (uint32_t i = 0; i < ffn; i++) {
@@ -80,8 +81,8 @@ static int read_bundles(const run *at, uint32_t first, uint32_t count, uint8_t *
 {
     const flashinfer_model *model = at->model;
     uint64_t begin = flin_bundle_begin(model, at->layer, first);
-    uint64_t length =
-        (uint64_t)(count - 1) * model->shape.stride_bytes + model->shape.payload_bytes;
+    uint64_t length = (uint64_t)(count - 1) * model->shape.bundle.stride_bytes +
+                      model->shape.bundle.payload_bytes;
 
     return flin_storage_read(&at->model->storage, begin, bytes, length, "a bundle", error);
 }
@@ -91,8 +92,8 @@ static int check_part(const run *at, uint32_t neuron, uint8_t *bytes, flashinfer
 {
     flashinfer_model *model = at->model;
     const flin_layer *weights = &model->weights.layers[at->layer];
-    uint64_t row = flin_layer_row(weights, neuron);
-    uint64_t sum = weights->part_sums[row * model->shape.part_count + at->index];
+    uint64_t row = flin_bundles_index(&weights->ffn.bundles, neuron);
+    uint64_t sum = weights->ffn.bundles.sums[row * model->shape.bundle.part_count + at->index];
     uint8_t *part = bytes + at->part->offset_bytes;
     int code;
 
@@ -116,7 +117,7 @@ static int read_run(const run *at, float *rows, flashinfer_error *error)
         if (code == 0)
             model->kernels->to_float[at->part->type](bytes + at->part->offset_bytes,
                                                      model->shape.width, rows);
-        bytes += model->shape.stride_bytes;
+        bytes += model->shape.bundle.stride_bytes;
         rows += model->shape.width;
     }
     return code;
@@ -126,14 +127,14 @@ int flin_rows_read(flashinfer_model *model, uint32_t layer, uint32_t part, uint3
                    uint32_t count, float *rows, flashinfer_error *error)
 {
     const flin_layer *weights = &model->weights.layers[layer];
-    uint32_t most = model->verify_bytes / model->shape.stride_bytes, done = 0;
+    uint32_t most = model->verify_bytes / model->shape.bundle.stride_bytes, done = 0;
     int code = 0;
 
     while (done < count && code == 0) {
-        run at = {model, &model->shape.parts[part], layer, part, first + done, 1};
-        uint32_t row = flin_layer_row(weights, at.first);
+        run at = {model, &model->shape.bundle.parts[part], layer, part, first + done, 1};
+        uint32_t row = flin_bundles_index(&weights->ffn.bundles, at.first);
         while (at.count < most && done + at.count < count &&
-               flin_layer_row(weights, at.first + at.count) == row + at.count)
+               flin_bundles_index(&weights->ffn.bundles, at.first + at.count) == row + at.count)
             at.count++;
         code = read_run(&at, rows + (uint64_t)done * model->shape.width, error);
         done += at.count;

@@ -54,7 +54,7 @@ void flin_unembed(flashinfer_session *session)
 {
     flashinfer_model *model = session->model;
     const flin_weights *weights = &model->weights;
-    const flin_linear output = {weights->output, NULL};
+    const flin_linear output = weights->output;
     const float *x = model->scratch.hidden;
 
     flin_pool_expect(&model->pool, NULL);
@@ -85,17 +85,17 @@ static int step(flashinfer_session *session, int32_t token, int want_logits,
         int code;
 
         if (atomic_load(&session->cancelled) != 0) return canceled(error);
-        if (norm_before) norm(model, &layer->attention_norm, hidden, normed);
+        if (norm_before) norm(model, &layer->attention_norms.before, hidden, normed);
         flin_attention(session, i, norm_before ? normed : hidden);
         add_residual(model);
-        if (!norm_before) norm(model, &layer->attention_norm, hidden, hidden);
+        if (!norm_before) norm(model, &layer->attention_norms.after, hidden, hidden);
 
-        if (norm_before) norm(model, &layer->ffn_norm, hidden, normed);
+        if (norm_before) norm(model, &layer->ffn_norms.before, hidden, normed);
         code = flin_ffn(session, i, norm_before ? normed : hidden, error);
         if (code == FLASHINFER_ECANCELED) return canceled(error);
         if (code != 0) return code;
         add_residual(model);
-        if (!norm_before) norm(model, &layer->ffn_norm, hidden, hidden);
+        if (!norm_before) norm(model, &layer->ffn_norms.after, hidden, hidden);
     }
     if (want_logits) flin_unembed(session);
     return 0;

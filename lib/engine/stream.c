@@ -25,9 +25,9 @@ typedef struct chunk {
 
 uint32_t flin_stream_unit(const flashinfer_model *model)
 {
-    uint32_t stride = model->shape.stride_bytes, alignment = model->storage.caps.alignment;
+    uint32_t stride = model->shape.bundle.stride_bytes, alignment = model->storage.caps.alignment;
 
-    if (!model->shape.ordered) return stride;
+    if (!model->shape.bundle.ordered) return stride;
     return (uint32_t)flin_round_up((uint64_t)stride + alignment - 1, alignment);
 }
 
@@ -44,7 +44,7 @@ static uint8_t *place_of(const flashinfer_model *model, const chunk *at, uint32_
     uint64_t begin = flin_bundle_begin(model, at->layer, at->first + index);
     uint8_t *buffer = model->scratch.stream[at->buffer];
 
-    if (!model->shape.ordered) return buffer + (begin - at->begin);
+    if (!model->shape.bundle.ordered) return buffer + (begin - at->begin);
     return buffer + (uint64_t)index * flin_stream_unit(model) +
            (begin & (model->storage.caps.alignment - 1));
 }
@@ -56,10 +56,10 @@ static chunk chunk_at(const flashinfer_model *model, uint32_t layer, uint32_t fi
     chunk at = {layer, first, end - first, buffer, 0, 0};
 
     if (at.count > model->stream_rows) at.count = model->stream_rows;
-    if (model->shape.ordered) return at;
+    if (model->shape.bundle.ordered) return at;
     at.begin = flin_round_down(flin_bundle_begin(model, layer, first), alignment);
     at.end = flin_round_up(flin_bundle_begin(model, layer, first) +
-                               (uint64_t)at.count * model->shape.stride_bytes,
+                               (uint64_t)at.count * model->shape.bundle.stride_bytes,
                            alignment);
     assert(at.end - at.begin <= model->stream_bytes);
     return at;
@@ -94,7 +94,7 @@ static uint32_t list_bundles(flashinfer_model *model, const chunk *at)
     for (uint32_t i = 0; i < at->count; i++) {
         uint32_t index = scratch->missing[i];
         uint64_t begin = flin_bundle_begin(model, at->layer, at->first + index);
-        uint64_t end = flin_round_up(begin + model->shape.payload_bytes, alignment);
+        uint64_t end = flin_round_up(begin + model->shape.bundle.payload_bytes, alignment);
         flin_fetch *fetch = &scratch->fetches[i];
         fetch->offset = flin_round_down(begin, alignment);
         fetch->bytes = (uint32_t)(end - fetch->offset);
@@ -106,7 +106,7 @@ static uint32_t list_bundles(flashinfer_model *model, const chunk *at)
 /* Start reading a chunk. */
 static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
 {
-    uint32_t count = model->shape.ordered ? list_bundles(model, at) : list_pieces(model, at);
+    uint32_t count = model->shape.bundle.ordered ? list_bundles(model, at) : list_pieces(model, at);
     uint64_t started_ns = flin_now_ns();
     int code = flin_batch_begin(model->batch, model->scratch.fetches, count, error);
 
@@ -123,10 +123,10 @@ static int lost_read(const flashinfer_model *model, const chunk *at, uint32_t fa
     uint64_t offset = scratch->fetches[failed].offset;
     uint32_t neuron = at->first;
 
-    if (model->shape.ordered)
+    if (model->shape.bundle.ordered)
         neuron += scratch->missing[failed];
     else if (offset > first)
-        neuron += (uint32_t)((offset - first) / model->shape.stride_bytes);
+        neuron += (uint32_t)((offset - first) / model->shape.bundle.stride_bytes);
     if (error != NULL && error->size >= sizeof *error) {
         error->layer = (int32_t)at->layer;
         error->neuron = neuron;
@@ -204,7 +204,7 @@ static int reread(flashinfer_model *model, const flin_neurons *neurons, uint32_t
 {
     uint64_t offset = flin_bundle_begin(model, neurons->layer, neurons->ids[index]);
     uint8_t *data = model->scratch.stream[0] + (neurons->rows[index] - model->scratch.stream[0]);
-    int code = flin_storage_read(&model->storage, offset, data, model->shape.payload_bytes,
+    int code = flin_storage_read(&model->storage, offset, data, model->shape.bundle.payload_bytes,
                                  "a bundle", error);
 
     model->stats.read_retries++;
@@ -339,7 +339,7 @@ static int keep_rows(flashinfer_session *session, flashinfer_model *model, const
 {
     flin_neurons neurons = list_chunk(model, at);
     flin_rows *rows = context;
-    const flin_part *up = &model->shape.parts[FLIN_PART_UP];
+    const flin_part *up = &model->shape.bundle.parts[FLIN_PART_UP];
 
     (void)session;
     if (model->config.verify != FLASHINFER_VERIFY_NONE &&

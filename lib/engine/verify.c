@@ -14,7 +14,7 @@
 
 uint32_t flin_verify_bytes(const flin_shape *shape)
 {
-    uint64_t bytes = SUMS_BYTES + flin_round_up(shape->stride_bytes, FLIN_PAGE_BYTES);
+    uint64_t bytes = SUMS_BYTES + flin_round_up(shape->bundle.stride_bytes, FLIN_PAGE_BYTES);
     return bytes > BUFFER_BYTES ? (uint32_t)bytes : BUFFER_BYTES;
 }
 
@@ -66,7 +66,7 @@ static int64_t neuron_of(flashinfer_model *model, int layer, uint32_t row)
     const uint32_t *at = (const uint32_t *)(const void *)model->scratch.verify;
     char name[64];
 
-    if (!model->shape.ordered) return row;
+    if (!model->shape.bundle.ordered) return row;
     (void)snprintf(name, sizeof name, "blk.%d.ffn_bundle.rows", layer);
     rows = flin_gguf_find_tensor(&model->gguf, name);
     for (uint64_t done = 0, piece; rows != NULL && done < rows->bytes; done += piece) {
@@ -88,25 +88,26 @@ static int verify_run(flashinfer_model *model, const flin_gguf_tensor *bundles,
     const flin_shape *shape = &model->shape;
     uint64_t *expected = (uint64_t *)(void *)model->scratch.verify;
     uint8_t *rows = model->scratch.verify + SUMS_BYTES;
-    uint64_t parts = shape->part_count,
-             offset = bundles->offset + (uint64_t)first * shape->stride_bytes;
+    uint64_t parts = shape->bundle.part_count,
+             offset = bundles->offset + (uint64_t)first * shape->bundle.stride_bytes;
     int code = flin_storage_read(&model->storage, sums->offset + first * parts * 8, expected,
                                  count * parts * 8, "checksums of bundles", error);
 
     if (code != 0) return code;
-    code = flin_storage_read(&model->storage, offset, rows, (uint64_t)count * shape->stride_bytes,
-                             "bundles", error);
+    code = flin_storage_read(&model->storage, offset, rows,
+                             (uint64_t)count * shape->bundle.stride_bytes, "bundles", error);
     if (code != 0) return code;
     for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t part = 0; part < shape->part_count; part++) {
-            const uint8_t *data =
-                rows + (uint64_t)i * shape->stride_bytes + shape->parts[part].offset_bytes;
-            if (flin_hash(data, shape->parts[part].bytes) != expected[i * parts + part])
+        for (uint32_t part = 0; part < shape->bundle.part_count; part++) {
+            const uint8_t *data = rows + (uint64_t)i * shape->bundle.stride_bytes +
+                                  shape->bundle.parts[part].offset_bytes;
+            if (flin_hash(data, shape->bundle.parts[part].bytes) != expected[i * parts + part])
                 return damaged(bundles, layer, neuron_of(model, layer, first + i),
-                               offset + (uint64_t)i * shape->stride_bytes, error);
+                               offset + (uint64_t)i * shape->bundle.stride_bytes, error);
         }
     }
-    return flin_model_progress(model, "verify", offset + (uint64_t)count * shape->stride_bytes,
+    return flin_model_progress(model, "verify",
+                               offset + (uint64_t)count * shape->bundle.stride_bytes,
                                model->gguf.data_end, error);
 }
 
@@ -114,18 +115,19 @@ static int verify_bundles(flashinfer_model *model, const flin_gguf_tensor *bundl
                           flashinfer_error *error)
 {
     const flin_shape *shape = &model->shape;
-    uint32_t run = (model->verify_bytes - SUMS_BYTES) / shape->stride_bytes;
+    uint32_t run = (model->verify_bytes - SUMS_BYTES) / shape->bundle.stride_bytes;
     const flin_gguf_tensor *sums;
     char name[64];
 
     (void)snprintf(name, sizeof name, "blk.%d.ffn_bundle.xxh3", layer);
     sums = flin_gguf_find_tensor(&model->gguf, name);
-    if (sums == NULL || sums->bytes != (uint64_t)shape->ffn * shape->part_count * 8 ||
-        bundles->bytes != (uint64_t)shape->ffn * shape->stride_bytes)
+    if (sums == NULL || sums->bytes != (uint64_t)shape->ffn * shape->bundle.part_count * 8 ||
+        bundles->bytes != (uint64_t)shape->ffn * shape->bundle.stride_bytes)
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "tensor %s is missing or misshapen; pack the model again", name);
     if (bundles->sum != sums->sum) return damaged(bundles, layer, -1, bundles->offset, error);
-    if (run > SUMS_BYTES / 8 / shape->part_count) run = SUMS_BYTES / 8 / shape->part_count;
+    if (run > SUMS_BYTES / 8 / shape->bundle.part_count)
+        run = SUMS_BYTES / 8 / shape->bundle.part_count;
     for (uint32_t first = 0; first < shape->ffn; first += run) {
         uint32_t count = shape->ffn - first < run ? shape->ffn - first : run;
         int code = verify_run(model, bundles, sums, layer, first, count, error);

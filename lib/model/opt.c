@@ -62,7 +62,10 @@ static int read_shape(const flin_gguf *gguf, flin_shape *shape, flashinfer_error
                          "opt.attention.head_count %u does not divide "
                          "opt.embedding_length %u",
                          shape->heads, shape->width);
+    shape->kv_heads = shape->heads;
     shape->head_width = shape->width / shape->heads;
+    shape->norm_kind = FLIN_NORM_LAYER;
+    shape->activation.kind = FLIN_ACTIVATION_RELU;
     return read_variants(gguf, shape, error);
 }
 

@@ -95,58 +95,80 @@ static const flin_gguf_value *number_array(const flin_gguf *gguf, const char *ke
 
 static int check_parts(const flin_shape *shape, flashinfer_error *error)
 {
+    const flin_bundle *bundle = &shape->bundle;
     uint32_t end = 0;
 
-    for (uint32_t i = 0; i < shape->part_count; i++) {
-        const flin_part *part = &shape->parts[i];
+    for (uint32_t i = 0; i < bundle->part_count; i++) {
+        const flin_part *part = &bundle->parts[i];
         if (part->bytes != flin_type_bytes(part->type, shape->width) || part->offset_bytes != end)
             return flin_fail(error, FLASHINFER_EFORMAT,
                              "flashinfer.ffn.part_offsets or part_bytes does not fit a "
                              "width of %u; pack the model again",
                              shape->width);
         end += part->bytes;
+        if (part->type != bundle->parts[0].type)
+            return flin_fail(error, FLASHINFER_EUNSUPPORTED, "bundle parts of different types");
     }
-    if (shape->parts[FLIN_PART_UP].type != shape->parts[FLIN_PART_DOWN].type)
-        return flin_fail(error, FLASHINFER_EUNSUPPORTED, "bundle parts of different types");
+    return 0;
+}
+
+/* Which role each part has: every role that the FFN needs once, no other. */
+static int read_roles(const flin_gguf_value *names, flin_shape *shape, flashinfer_error *error)
+{
+    static const char *const roles[] = {"up", "down", "gate"};
+    flin_bundle *bundle = &shape->bundle;
+    const uint8_t *cursor = names->data;
+    uint32_t known = shape->gated ? 3 : 2;
+
+    for (uint32_t role = 0; role < FLIN_PART_ROLES; role++)
+        bundle->index_of[role] = FLIN_PART_ROLES;
+    bundle->part_count = (uint32_t)names->count;
+    for (uint32_t i = 0; i < bundle->part_count; i++) {
+        flin_string name = flin_gguf_next_string(&cursor);
+        uint32_t role = 0;
+        while (role < known && !flin_string_is(name, roles[role])) role++;
+        if (role == known || bundle->index_of[role] != FLIN_PART_ROLES)
+            return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                             "flashinfer.ffn.parts is not made of %s, each once",
+                             shape->gated ? "gate, up and down" : "up and down");
+        bundle->index_of[role] = i;
+        bundle->parts[i].role = role;
+    }
     return 0;
 }
 
 static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
+    const uint32_t count = shape->gated ? 3 : 2;
     const flin_gguf_value *names = flin_gguf_find(gguf, "flashinfer.ffn.parts");
-    const flin_gguf_value *part_types = number_array(gguf, "flashinfer.ffn.part_types", 2);
-    const flin_gguf_value *offsets = number_array(gguf, "flashinfer.ffn.part_offsets", 2);
-    const flin_gguf_value *sizes = number_array(gguf, "flashinfer.ffn.part_bytes", 2);
-    const uint8_t *cursor;
+    const flin_gguf_value *part_types = number_array(gguf, "flashinfer.ffn.part_types", count);
+    const flin_gguf_value *offsets = number_array(gguf, "flashinfer.ffn.part_offsets", count);
+    const flin_gguf_value *sizes = number_array(gguf, "flashinfer.ffn.part_bytes", count);
+    flin_bundle *bundle = &shape->bundle;
     int code;
 
     if (names == NULL || !names->is_array || names->type != FLIN_GGUF_VALUE_STRING ||
-        names->count != 2 || part_types == NULL || offsets == NULL || sizes == NULL)
+        names->count != count || part_types == NULL || offsets == NULL || sizes == NULL)
         return flin_fail(error, FLASHINFER_EFORMAT,
-                         "the flashinfer.ffn.part* keys are missing or not arrays of two");
-    cursor = names->data;
-    if (!flin_string_is(flin_gguf_next_string(&cursor), "up") ||
-        !flin_string_is(flin_gguf_next_string(&cursor), "down"))
-        return flin_fail(error, FLASHINFER_EUNSUPPORTED, "flashinfer.ffn.parts is not [up, down]");
-    shape->part_count = 2;
-    for (uint32_t i = 0; i < 2; i++) {
-        flin_part *part = &shape->parts[i];
+                         "the flashinfer.ffn.part* keys are missing or not arrays of %u", count);
+    code = read_roles(names, shape, error);
+    for (uint32_t i = 0; i < count && code == 0; i++) {
+        flin_part *part = &bundle->parts[i];
         uint64_t offset = flin_gguf_element_u64(offsets, i),
                  bytes = flin_gguf_element_u64(sizes, i);
         code = flin_type_from_gguf(flin_gguf_element_u64(part_types, i),
                                    "flashinfer.ffn.part_types", shape->width, &part->type, error);
-        if (code != 0) return code;
-        if (offset > (1u << 30) || bytes > (1u << 30))
-            return flin_fail(error, FLASHINFER_EFORMAT,
+        if (code == 0 && (offset > (1u << 30) || bytes > (1u << 30)))
+            code = flin_fail(error, FLASHINFER_EFORMAT,
                              "flashinfer.ffn.part_offsets or part_bytes is out of range");
         part->offset_bytes = (uint32_t)offset;
         part->bytes = (uint32_t)bytes;
-        shape->payload_bytes = part->offset_bytes + part->bytes;
+        bundle->payload_bytes = part->offset_bytes + part->bytes;
     }
-    code = check_parts(shape, error);
-    if (code != 0) return code;
-    return flin_shape_number(gguf, "flashinfer.ffn.stride", shape->payload_bytes, 1u << 30,
-                             &shape->stride_bytes, error);
+    if (code == 0) code = check_parts(shape, error);
+    return code != 0 ? code
+                     : flin_shape_number(gguf, "flashinfer.ffn.stride", bundle->payload_bytes,
+                                         1u << 30, &bundle->stride_bytes, error);
 }
 
 static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
@@ -162,7 +184,7 @@ static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_err
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                          "flash layout version %llu; this library reads versions %u and %u",
                          (unsigned long long)version, VERSION_PLAIN, VERSION_ORDERED);
-    shape->ordered = version == VERSION_ORDERED;
+    shape->bundle.ordered = version == VERSION_ORDERED;
     return 0;
 }
 

@@ -8,16 +8,47 @@
 #define FLIN_MODEL_SHAPE_H
 
 #include "kernels/kernels.h"
+#include "model/activation.h"
 #include "model/gguf.h"
 
-enum { FLIN_PART_UP = 0, FLIN_PART_DOWN = 1, FLIN_PARTS_MAX = 3 };
+enum flin_norm_kind {
+    FLIN_NORM_NONE = 0,
+    FLIN_NORM_LAYER = 1, /* mean taken off, divided by the deviation, weight and bias */
+    FLIN_NORM_RMS = 2    /* divided by the root mean square, weight */
+};
 
-/* One part of a bundle: a row of the up matrix, or a column of the down matrix. */
+/* Rotary positions (Su et al. 2021): pair k of a head turns by position * base^(-2 k / rotated). */
+typedef struct flin_rotary {
+    uint32_t rotated; /* elements of a head that turn, from its first; 0: none */
+    enum flin_pairs pairs;
+    float base;
+} flin_rotary;
+
+/* What a part of a bundle is: a matrix row of up or gate, or a column of down. */
+enum { FLIN_PART_UP = 0, FLIN_PART_DOWN = 1, FLIN_PART_GATE = 2, FLIN_PART_ROLES = 3 };
+
 typedef struct flin_part {
     uint32_t offset_bytes; /* from the start of the bundle */
     uint32_t bytes;
     enum flin_type type;
+    uint32_t role; /* FLIN_PART_... */
 } flin_part;
+
+/* How a neuron lies in flash layout: its parts one after the other, in any order. */
+typedef struct flin_bundle {
+    uint32_t part_count;
+    uint32_t payload_bytes; /* of all parts */
+    uint32_t stride_bytes;  /* from one bundle to the next */
+    uint32_t ordered;       /* 1: blk.N.ffn_bundle.rows says where bundles lie; 0: neuron order */
+    flin_part parts[FLIN_PART_ROLES];   /* (part_count) as they lie */
+    uint32_t index_of[FLIN_PART_ROLES]; /* by role: which of them; FLIN_PART_ROLES: none */
+} flin_bundle;
+
+/* The part of a role that the bundle has. */
+static inline const flin_part *flin_bundle_part(const flin_bundle *bundle, uint32_t role)
+{
+    return &bundle->parts[bundle->index_of[role]];
+}
 
 typedef struct flin_shape {
     const char *architecture;
@@ -26,19 +57,25 @@ typedef struct flin_shape {
     uint32_t token_width; /* of token embeddings; projected to `width` when it differs (OPT-350m) */
     uint32_t ffn;         /* neurons per layer */
     uint32_t heads;
+    uint32_t kv_heads; /* of keys and values: each serves heads / kv_heads queries */
     uint32_t head_width;
     uint32_t vocab;
     uint32_t context;
     uint32_t norm_before; /* 1: pre-norm blocks; 0: post-norm (OPT-350m) */
     uint32_t final_norm;  /* 1: a norm before the logits */
+    enum flin_norm_kind norm_kind;
     float norm_epsilon;
-
-    uint32_t ordered; /* 1: blk.N.ffn_bundle.rows says where bundles lie; 0: in neuron order */
-    uint32_t part_count;
-    flin_part parts[FLIN_PARTS_MAX];
-    uint32_t payload_bytes; /* of a bundle: its parts */
-    uint32_t stride_bytes;  /* from one bundle to the next */
+    flin_rotary rotary; /* rotated 0: positions are no business of attention */
+    flin_activation_rule activation;
+    uint32_t gated; /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
+    flin_bundle bundle;
 } flin_shape;
+
+/* The part whose sum decides whether a neuron fires; predictors know a copy of it. */
+static inline uint32_t flin_shape_decider(const flin_shape *shape)
+{
+    return shape->gated ? FLIN_PART_GATE : FLIN_PART_UP;
+}
 
 /* One architecture: its name in general.architecture and how its metadata becomes a shape. */
 typedef struct flin_architecture {

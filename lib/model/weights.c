@@ -4,6 +4,7 @@
  */
 #include "model/weights.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -139,7 +140,7 @@ static const float *vector(layout *in, const char *name, uint32_t count)
 
 static flin_norm norm(layout *in, const char *stem)
 {
-    flin_norm norm;
+    flin_norm norm = {in->shape->norm_kind, in->shape->norm_epsilon, NULL, NULL};
     char name[NAME_BYTES];
 
     (void)snprintf(name, sizeof name, "%.63s.weight", stem);
@@ -162,25 +163,41 @@ static flin_linear linear(layout *in, const char *stem, uint32_t outputs, uint32
     return linear;
 }
 
+/* What of a layer is not a tensor. */
+static void describe(const flin_shape *shape, flin_layer *layer)
+{
+    layer->attention.heads = shape->heads;
+    layer->attention.kv_heads = shape->kv_heads;
+    layer->attention.head_width = shape->head_width;
+    layer->attention.scale = 1.0f / sqrtf((float)shape->head_width);
+    layer->attention.rotary = shape->rotary;
+    layer->ffn.neurons = shape->ffn;
+    layer->ffn.gated = shape->gated;
+    layer->ffn.activation = shape->activation;
+}
+
 static void layout_attention(layout *in, flin_layer *layer, uint32_t index)
 {
+    const int before = in->shape->norm_before != 0;
     static const char *const stems[] = {"attn_q", "attn_k", "attn_v", "attn_output"};
-    flin_linear *const targets[] = {&layer->query, &layer->key, &layer->value, &layer->output};
+    flin_linear *const targets[] = {&layer->attention.query, &layer->attention.key,
+                                    &layer->attention.value, &layer->attention.output};
     char stem[STEM_BYTES];
 
     (void)snprintf(stem, sizeof stem, "blk.%u.attn_norm", index);
-    layer->attention_norm = norm(in, stem);
+    *(before ? &layer->attention_norms.before : &layer->attention_norms.after) = norm(in, stem);
     for (uint32_t i = 0; i < 4 && in->code == 0; i++) {
         (void)snprintf(stem, sizeof stem, "blk.%u.%s", index, stems[i]);
         *targets[i] = linear(in, stem, in->shape->width, in->shape->width);
     }
-    if (layer->query.weight.type != layer->key.weight.type ||
-        layer->query.weight.type != layer->value.weight.type)
+    if (layer->attention.query.weight.type != layer->attention.key.weight.type ||
+        layer->attention.query.weight.type != layer->attention.value.weight.type)
         refuse(in, FLASHINFER_EUNSUPPORTED,
                "blk.%u.attn_q, attn_k and attn_v have different types; pack the model again",
                index);
     (void)snprintf(stem, sizeof stem, "blk.%u.ffn_norm", index);
-    layer->ffn_norm = norm(in, stem);
+    *(before ? &layer->ffn_norms.before : &layer->ffn_norms.after) = norm(in, stem);
+    describe(in->shape, layer);
 }
 
 /* Biases, checksums and the place of the bundles; the bundles themselves stay on flash. */
@@ -191,25 +208,25 @@ static void layout_ffn(layout *in, flin_layer *layer, uint32_t index)
     char name[NAME_BYTES];
 
     (void)snprintf(name, sizeof name, "blk.%u.ffn_up.bias", index);
-    layer->up_bias = vector(in, name, shape->ffn);
+    layer->ffn.up_bias = vector(in, name, shape->ffn);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_down.bias", index);
-    layer->down_bias = vector(in, name, shape->width);
+    layer->ffn.down_bias = vector(in, name, shape->width);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_bundle.xxh3", index);
-    sums = want(in, name, shape->part_count, shape->ffn);
+    sums = want(in, name, shape->bundle.part_count, shape->ffn);
     if (sums != NULL && sums->type != FLIN_GGUF_I64)
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I64", name);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_bundle.rows", index);
-    rows = shape->ordered ? want(in, name, shape->ffn, 1) : NULL;
+    rows = shape->bundle.ordered ? want(in, name, shape->ffn, 1) : NULL;
     if (rows != NULL && rows->type != FLIN_GGUF_I32)
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I32", name);
     (void)snprintf(name, sizeof name, "blk.%u.ffn_bundle.weight", index);
-    bundles = want(in, name, shape->stride_bytes, shape->ffn);
+    bundles = want(in, name, shape->bundle.stride_bytes, shape->ffn);
     if (bundles != NULL && bundles->type != FLIN_GGUF_I8)
         refuse(in, FLASHINFER_EFORMAT, "tensor %s must be I8", name);
     if (in->code != 0) return;
-    layer->part_sums = place(in, sums);
-    layer->rows = rows != NULL ? place(in, rows) : NULL;
-    layer->bundle_offset = bundles->offset;
+    layer->ffn.bundles.sums = place(in, sums);
+    layer->ffn.bundles.order = rows != NULL ? place(in, rows) : NULL;
+    layer->ffn.bundles.offset = bundles->offset;
 }
 
 static void layout_sketch(layout *in, flin_sketch *sketch, uint32_t index)
@@ -320,9 +337,9 @@ static void layout_ends(layout *in)
     }
     if (shape->final_norm) weights->output_norm = norm(in, "output_norm");
     if (flin_gguf_find_tensor(in->gguf, "output.weight") != NULL)
-        weights->output = matrix(in, "output.weight", shape->vocab, shape->token_width);
+        weights->output.weight = matrix(in, "output.weight", shape->vocab, shape->token_width);
     else
-        weights->output = weights->token_embedding;
+        weights->output.weight = weights->token_embedding;
 }
 
 int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_gguf *gguf,
@@ -356,11 +373,12 @@ uint64_t flin_weights_identity(const flin_weights *weights, const flin_shape *sh
     for (uint32_t i = 0; i < shape->layers; i++) {
         const flin_layer *layer = &weights->layers[i];
         for (uint32_t neuron = 0; neuron < shape->ffn; neuron++) {
-            uint64_t row = flin_layer_row(layer, neuron);
-            flin_hash_add(&stream, &layer->part_sums[row * shape->part_count + FLIN_PART_UP],
+            uint64_t row = flin_bundles_index(&layer->ffn.bundles, neuron);
+            flin_hash_add(&stream,
+                          &layer->ffn.bundles.sums[row * shape->bundle.part_count + FLIN_PART_UP],
                           sizeof(uint64_t));
         }
-        flin_hash_add(&stream, layer->up_bias, shape->ffn * sizeof(float));
+        flin_hash_add(&stream, layer->ffn.up_bias, shape->ffn * sizeof(float));
     }
     return flin_hash_end(&stream);
 }

@@ -26,25 +26,60 @@ typedef struct flin_linear {
 } flin_linear;
 
 typedef struct flin_norm {
+    enum flin_norm_kind kind;
+    float epsilon;
     const float *weight; /* (width) */
-    const float *bias;
+    const float *bias;   /* (width); NULL with FLIN_NORM_RMS */
 } flin_norm;
 
+/* The norms of a block, each where it stands; those of kind NONE are not there. */
+typedef struct flin_norms {
+    flin_norm before; /* of the block's input */
+    flin_norm output; /* of what it adds to the residual stream */
+    flin_norm after;  /* of the residual stream, once it has been added */
+} flin_norms;
+
+typedef struct flin_attention_layer {
+    uint32_t heads;
+    uint32_t kv_heads; /* query head i meets keys and values of head i / (heads / kv_heads) */
+    uint32_t head_width;
+    float scale;            /* of queries */
+    flin_rotary rotary;     /* of queries and keys */
+    flin_linear query;      /* (heads * head_width, width) */
+    flin_linear key, value; /* (kv_heads * head_width, width) */
+    flin_linear output;     /* (width, heads * head_width) */
+} flin_attention_layer;
+
+/* Where the bundles of a layer lie in the file, and what they are checked against. */
+typedef struct flin_bundles {
+    uint64_t offset;       /* of the first in the file */
+    const uint64_t *sums;  /* (neurons, part_count) XXH3-64, in the order of bundles */
+    const uint32_t *order; /* (neurons) which bundle is a neuron's; NULL: the one of its number */
+} flin_bundles;
+
+typedef struct flin_ffn_layer {
+    uint32_t neurons;
+    uint32_t gated; /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
+    flin_activation_rule activation;
+    const float *gate_bias; /* (neurons) or NULL */
+    const float *up_bias;   /* (neurons) or NULL */
+    const float *down_bias; /* (width) or NULL */
+    flin_bundles bundles;
+} flin_ffn_layer;
+
+/* A layer as data: attention and FFN, each with its norms, in the order that forward() has. */
 typedef struct flin_layer {
-    flin_norm attention_norm;
-    flin_linear query, key, value, output;
-    flin_norm ffn_norm;
-    const float *up_bias;      /* (ffn) */
-    const float *down_bias;    /* (width) */
-    const uint64_t *part_sums; /* (ffn, part_count) XXH3-64, in the order of bundles */
-    const uint32_t *rows;      /* (ffn) which bundle is a neuron's; NULL: the one of its number */
-    uint64_t bundle_offset;    /* of the first bundle in the file */
+    flin_norms attention_norms;
+    flin_attention_layer attention;
+    flin_norms ffn_norms;
+    flin_ffn_layer ffn;
     flin_layer_predictor predictor;
 } flin_layer;
 
-static inline uint32_t flin_layer_row(const flin_layer *layer, uint32_t neuron)
+/* Which of a layer's bundles is a neuron's. */
+static inline uint32_t flin_bundles_index(const flin_bundles *bundles, uint32_t neuron)
 {
-    return layer->rows != NULL ? layer->rows[neuron] : neuron;
+    return bundles->order != NULL ? bundles->order[neuron] : neuron;
 }
 
 /* Where a tensor's bytes go when the weights are loaded. */
@@ -56,11 +91,11 @@ typedef struct flin_load {
 
 typedef struct flin_weights {
     flin_matrix token_embedding;    /* (vocab, token_width) */
-    flin_matrix position_embedding; /* (context, width) */
+    flin_matrix position_embedding; /* (context, width), absent where positions are not learned */
     flin_linear project_in;         /* (width, token_width), absent unless they differ */
     flin_linear project_out;        /* (token_width, width) */
-    flin_norm output_norm;
-    flin_matrix output; /* (vocab, token_width); the token embedding when tied */
+    flin_norm output_norm;          /* before the logits */
+    flin_linear output; /* (vocab, token_width); its weight is the token embedding when tied */
     flin_layer *layers; /* (shape.layers) */
     flin_load *loads;
     uint32_t load_count;

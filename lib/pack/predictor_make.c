@@ -135,7 +135,7 @@ static int make_tiles(flashinfer_predictor *predictor, uint32_t layer, flin_sket
                       float *rows, flashinfer_error *error)
 {
     flin_made_layer *made = &predictor->layers[layer];
-    const float *up_bias = predictor->model->weights.layers[layer].up_bias;
+    const float *up_bias = predictor->model->weights.layers[layer].ffn.up_bias;
     uint8_t *tile = made->weights[0];
 
     for (uint32_t first = 0; first < predictor->neurons; first += FLIN_SKETCH_TILE_ROWS) {
@@ -155,7 +155,7 @@ static int make_tiles(flashinfer_predictor *predictor, uint32_t layer, flin_sket
 int flin_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, uint32_t bits,
                               float margin, flashinfer_error *error)
 {
-    const flin_norm *norm = &predictor->model->weights.layers[layer].ffn_norm;
+    const flin_norm *norm = &predictor->model->weights.layers[layer].ffn_norms.before;
     float *rows = malloc((size_t)FLIN_SKETCH_TILE_ROWS * predictor->width * sizeof *rows);
     flin_sketch_maker maker;
     int code;
@@ -167,7 +167,7 @@ int flin_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, u
     code = flin_made_sketch(predictor, layer, bits, error);
     /* in post-norm models the input is the other norm's output; margins then are only a start */
     if (predictor->model->shape.norm_before == 0)
-        norm = &predictor->model->weights.layers[layer].attention_norm;
+        norm = &predictor->model->weights.layers[layer].attention_norms.after;
     if (code == 0)
         code = flin_sketch_maker_open(&maker, predictor->width, bits, norm->weight, norm->bias,
                                       margin < 0 ? FLIN_SKETCH_MARGIN : margin, error);

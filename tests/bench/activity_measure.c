@@ -78,13 +78,14 @@ static void attend(measuring *run, uint32_t layer)
     for (uint32_t t = 0; t < run->count; t++) {
         float *hidden = run->hidden + (size_t)t * width;
         run->session->position = t;
-        model->kernels->layer_norm(hidden, weights->attention_norm.weight,
-                                   weights->attention_norm.bias, width, model->shape.norm_epsilon,
-                                   scratch->normed);
+        model->kernels->layer_norm(hidden, weights->attention_norms.before.weight,
+                                   weights->attention_norms.before.bias, width,
+                                   model->shape.norm_epsilon, scratch->normed);
         flin_attention(run->session, layer, scratch->normed);
         for (uint32_t i = 0; i < width; i++) hidden[i] += scratch->projected[i];
-        model->kernels->layer_norm(hidden, weights->ffn_norm.weight, weights->ffn_norm.bias, width,
-                                   model->shape.norm_epsilon, run->input + (size_t)t * width);
+        model->kernels->layer_norm(hidden, weights->ffn_norms.before.weight,
+                                   weights->ffn_norms.before.bias, width, model->shape.norm_epsilon,
+                                   run->input + (size_t)t * width);
         name_by_sketch(run, layer, t);
     }
 }
@@ -101,14 +102,15 @@ static void run_chunk(void *context, uint32_t index, uint32_t thread_count)
     measuring *run = task->run;
     const flashinfer_model *model = run->model;
     const flin_shape *shape = &model->shape;
-    const flin_part *up = &shape->parts[FLIN_PART_UP], *down = &shape->parts[FLIN_PART_DOWN];
-    const float *bias = model->weights.layers[task->layer].up_bias + task->first;
+    const flin_part *up = &shape->bundle.parts[FLIN_PART_UP],
+                    *down = &shape->bundle.parts[FLIN_PART_DOWN];
+    const float *bias = model->weights.layers[task->layer].ffn.up_bias + task->first;
     const void *rows[CHUNK_NEURONS], *firing_rows[CHUNK_NEURONS];
     float sums[CHUNK_NEURONS], firing[CHUNK_NEURONS];
     uint32_t begin, end;
 
     for (uint32_t i = 0; i < task->count; i++)
-        rows[i] = run->chunk + (size_t)i * shape->stride_bytes + up->offset_bytes;
+        rows[i] = run->chunk + (size_t)i * shape->bundle.stride_bytes + up->offset_bytes;
     flin_pool_share(run->count, 1, index, thread_count, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
         uint32_t fired = 0;
@@ -120,7 +122,7 @@ static void run_chunk(void *context, uint32_t index, uint32_t thread_count)
             if (!(score > 0)) continue;
             firing[fired] = score;
             firing_rows[fired++] =
-                run->chunk + (size_t)i * shape->stride_bytes + down->offset_bytes;
+                run->chunk + (size_t)i * shape->bundle.stride_bytes + down->offset_bytes;
         }
         if (fired != 0)
             model->kernels->add_rows[down->type](firing_rows, firing, fired, 0, shape->width,
@@ -136,15 +138,16 @@ static int feed_forward(measuring *run, uint32_t layer, flashinfer_error *error)
     size_t total = (size_t)run->count * shape->width;
 
     for (uint32_t t = 0; t < run->count; t++)
-        memcpy(run->output + (size_t)t * shape->width, weights->down_bias,
+        memcpy(run->output + (size_t)t * shape->width, weights->ffn.down_bias,
                shape->width * sizeof(float));
     for (uint32_t first = 0; first < shape->ffn; first += CHUNK_NEURONS) {
         chunk_task task = {run, layer, first, CHUNK_NEURONS};
         int code;
         if (shape->ffn - first < CHUNK_NEURONS) task.count = shape->ffn - first;
         code = flin_storage_read(
-            &model->storage, weights->bundle_offset + (uint64_t)first * shape->stride_bytes,
-            run->chunk, (uint64_t)task.count * shape->stride_bytes, "bundles", error);
+            &model->storage,
+            weights->ffn.bundles.offset + (uint64_t)first * shape->bundle.stride_bytes, run->chunk,
+            (uint64_t)task.count * shape->bundle.stride_bytes, "bundles", error);
         if (code != 0) return code;
         flin_pool_run(&model->pool, run_chunk, &task);
     }
@@ -287,7 +290,7 @@ static int allocate(measuring *run, flashinfer_error *error)
     run->named = malloc((neurons + 63) / 64 * count * sizeof(uint64_t));
     run->ids = malloc(neurons * sizeof(uint32_t));
     run->chunk = aligned_alloc(
-        4096, flin_round_up((uint64_t)CHUNK_NEURONS * run->model->shape.stride_bytes, 4096));
+        4096, flin_round_up((uint64_t)CHUNK_NEURONS * run->model->shape.bundle.stride_bytes, 4096));
     if (run->hidden == NULL || run->input == NULL || run->before == NULL || run->output == NULL ||
         run->scores == NULL || run->bins == NULL || run->named == NULL || run->ids == NULL ||
         run->chunk == NULL)

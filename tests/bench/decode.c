@@ -90,15 +90,18 @@ static double touched_bytes(const flashinfer_model *model, const flashinfer_stat
                             double position)
 {
     const flin_weights *weights = &model->weights;
-    const flin_part *parts = model->shape.parts;
-    double bytes = matrix_bytes(&weights->output) + matrix_bytes(&weights->project_in.weight) +
+    const flin_part *parts = model->shape.bundle.parts;
+    double bytes = matrix_bytes(&weights->output.weight) +
+                   matrix_bytes(&weights->project_in.weight) +
                    matrix_bytes(&weights->project_out.weight);
     double tokens = (double)stats->tokens, up = (double)stats->predicted;
 
     for (uint32_t i = 0; i < model->shape.layers; i++) {
         const flin_layer *layer = &weights->layers[i];
-        bytes += matrix_bytes(&layer->query.weight) + matrix_bytes(&layer->key.weight) +
-                 matrix_bytes(&layer->value.weight) + matrix_bytes(&layer->output.weight);
+        bytes += matrix_bytes(&layer->attention.query.weight) +
+                 matrix_bytes(&layer->attention.key.weight) +
+                 matrix_bytes(&layer->attention.value.weight) +
+                 matrix_bytes(&layer->attention.output.weight);
         bytes += predictor_bytes(&layer->predictor);
         bytes += 2 * position * (double)flin_type_bytes(model->config.kv_type, model->shape.width);
     }

@@ -1,0 +1,78 @@
+/*
+ * activation.c - see activation.h.
+ */
+#include "model/activation.h"
+
+#include <string.h>
+
+static const char *const names[FLIN_ACTIVATION_KINDS] = {"relu", "relu2", "fatrelu", "drelu",
+                                                         "silu"};
+
+int flin_activation_find(const char *name, size_t name_bytes, enum flin_activation_kind *kind)
+{
+    for (uint32_t i = 0; i < FLIN_ACTIVATION_KINDS; i++) {
+        if (strlen(names[i]) != name_bytes || memcmp(names[i], name, name_bytes) != 0) continue;
+        *kind = (enum flin_activation_kind)i;
+        return 1;
+    }
+    return 0;
+}
+
+const char *flin_activation_name(enum flin_activation_kind kind)
+{
+    return names[kind];
+}
+
+/* Without a branch: it would be guessed wrong every third time. */
+static void cut(const float *sums, const float *ups, float threshold, uint32_t count, float *values,
+                uint8_t *fires)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const float sum = sums[i], value = ups != NULL ? sum * ups[i] : sum;
+
+        fires[i] = sum > threshold;
+        values[i] = sum > threshold ? value : 0;
+    }
+}
+
+static void squared(const float *sums, const float *ups, uint32_t count, float *values,
+                    uint8_t *fires)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const float sum = sums[i], square = sum * sum;
+
+        fires[i] = sum > 0;
+        values[i] = sum > 0 ? (ups != NULL ? square * ups[i] : square) : 0;
+    }
+}
+
+static void both_positive(const float *sums, const float *ups, uint32_t count, float *values,
+                          uint8_t *fires)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const float value = sums[i] * ups[i];
+
+        fires[i] = sums[i] > 0 && ups[i] > 0;
+        values[i] = fires[i] ? value : 0;
+    }
+}
+
+void flin_activate(const flin_activation_rule *rule, const flin_kernels *kernels, const float *sums,
+                   const float *ups, uint32_t count, float *values, uint8_t *fires)
+{
+    switch (rule->kind) {
+    case FLIN_ACTIVATION_SILU:
+        kernels->activate[FLIN_SILU](sums, ups, count, values);
+        memset(fires, 1, count);
+        break;
+    case FLIN_ACTIVATION_RELU2:
+        squared(sums, ups, count, values, fires);
+        break;
+    case FLIN_ACTIVATION_DRELU:
+        both_positive(sums, ups, count, values, fires);
+        break;
+    default:
+        cut(sums, ups, rule->threshold, count, values, fires);
+        break;
+    }
+}

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The rules of the house that a program can check, over lib/, include/, examples/ and tests/.
+"""The rules of the house that a program can check, over lib/, include/, examples/, tests/ and the documents.
 
 Prints every violation as file:line: text, then each rule's figure beside what is allowed. A rule allows nothing, but
 for what TODAY says; a figure above that fails. Numbers in TODAY may only be lowered.
@@ -99,7 +99,12 @@ class Report:
 
 RULES = ["readable", "columns", "file lines", "function lines", "flin_forward lines", "directions", "examples",
          "headers in circles", "files in circles", "handles", "functions with a handle", "fires", "twice", "prefixes",
-         "vocabulary", "systems"]
+         "vocabulary", "systems", "links"]
+
+
+# Links of documents, and documents that code and documents name.
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+DOCUMENT = re.compile(r"(?<![\w./-])docs/[\w/.-]+\.(?:md|svg)\b")
 
 
 def room(path):
@@ -334,6 +339,46 @@ def check_vocabulary(read, report):
                     report.add("fires", path, number, "whether a neuron fires is for its FFN to say: " + line.strip())
 
 
+def documents(root):
+    """{path: text} of what is written in Markdown."""
+    found = {}
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "build")) and name != "target"]
+        for name in names:
+            if name.endswith(".md"):
+                path = os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+                with open(os.path.join(folder, name), encoding="utf8") as file:
+                    found[path] = file.read()
+    return found
+
+
+def anchors(text):
+    """What #... may be after a document's name, as GitHub makes it of headings."""
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ +(.*?)\s*$", text, re.M)}
+
+
+def check_links(root, sources, report):
+    texts = documents(root)
+    for path, text in texts.items():
+        for match in LINK.finditer(text):
+            target, _, anchor = match.group(1).partition("#")
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            found = path
+            if target:
+                found = os.path.normpath(os.path.join(os.path.dirname(path), target)).replace(os.sep, "/")
+            line = text.count("\n", 0, match.start()) + 1
+            if not os.path.exists(os.path.join(root, found)):
+                report.add("links", path, line, f"{found} is not there")
+            elif anchor and found in texts and anchor not in anchors(texts[found]):
+                report.add("links", path, line, f"{found} has no heading #{anchor}")
+    for path, text in [*texts.items(), *((path, source.text) for path, source in sources.items())]:
+        for match in DOCUMENT.finditer(text):
+            if not path.startswith("tests/tidy/") and not os.path.exists(os.path.join(root, match.group(0))):
+                report.add("links", path, text.count("\n", 0, match.start()) + 1, f"{match.group(0)} is not there")
+
+
 def check(root):
     """Every rule over the tree at root."""
     report = Report()
@@ -349,6 +394,7 @@ def check(root):
     check_handles(read, report)
     check_names(read, report)
     check_vocabulary(read, report)
+    check_links(root, sources, report)
     report.notes.append(f"{len(sources)} files, {sum(len(source.functions) for source in read.values())} functions")
     return report
 

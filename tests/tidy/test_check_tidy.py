@@ -67,6 +67,8 @@ int flin_forward(flin_pass *pass)
 """,
     "lib/plan/open.c": "#include \"engine/pass.h\"\nint flin_open(flashinfer_model *model)\n{\n    return 0;\n}\n",
     "lib/api.c": "#include \"engine/pass.h\"\nint flashinfer_step(flashinfer_model *model)\n{\n    return 0;\n}\n",
+    "README.md": "[the docs](docs/a.md#what-it-is-and-why) and https://a.b/docs/none.md ![x](https://a.b/c.svg)\n",
+    "docs/a.md": "# A\n\n## What it is, and why\n\n[up](../README.md), [here](#a), docs/a.md\n",
     "examples/generate.c": "#include <flashinfer.h>\nint main(void)\n{\n    return 0;\n}\n",
 }
 
@@ -131,6 +133,8 @@ CASES = [
                                       "    int wait_msec;\n}\n"},
      ["lib/engine/a.c:3", "lib/engine/a.c:4", "lib/engine/a.c:5"]),
     ("systems", {"lib/engine/a.c": "\n#if defined(__linux__) || \\\n    X\n#endif\n"}, ["lib/engine/a.c:2"]),
+    ("links", {"docs/b.md": "\n[a](none.md) [b](a.md#none) [c](#none)\n"}, ["docs/b.md:2"] * 3),
+    ("links", {"lib/util/a.c": "/*\n * see docs/none.md. */\n"}, ["lib/util/a.c:2"]),
 ]
 
 

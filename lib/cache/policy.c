@@ -9,7 +9,7 @@
  *            worth least
  *
  * Uses are remembered of neurons that are not cached, too. Why these and not others:
- * docs/performance.md.
+ * docs/notes/cache.md.
  */
 #include "cache/cache.h"
 #include "flashinfer.h"

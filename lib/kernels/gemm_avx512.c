@@ -3,7 +3,7 @@
  * registers.
  *
  * Owns: one pass over two packed panels. Refuses: packing and blocks (gemm.c). BLIS 0.9 takes CPUs
- * it does not know by name for ones with AVX2 only, which is half as fast (docs/performance.md).
+ * it does not know by name for ones with AVX2 only, which is half as fast (docs/notes/prefill.md).
  */
 #include "kernels/gemm.h"
 

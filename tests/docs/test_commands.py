@@ -19,7 +19,7 @@ import time
 
 SOURCE, BUILD, MODEL = map(os.path.abspath, sys.argv[1:4])
 
-DOCUMENTS = ["README.md", "docs/*.md", "bindings/*/README.md"]
+DOCUMENTS = ["README.md", "docs/*.md", "docs/notes/*.md", "bindings/*/README.md"]
 
 # Whose blocks are for another folder than the checkout.
 FOLDERS = {"bindings/rust/README.md": "bindings/rust"}
@@ -47,6 +47,7 @@ SUBSTITUTIONS = [
 EXCEPTIONS = {
     r"make check($| )|meson test |meson setup($| build -Dtests)": "runs this test, or others beside it",
     r"make peer|PEER=|pip install ": "fetches from the network; tests of their own do it, or look at its parts",
+    r"make (bench|ablation)\b": "takes minutes to hours, and up to 14 GB",
     r"make abi-baseline": "would accept what the abi test is there to find",
     r"make uninstall": "would take away what the reader installed",
     r"make check-platforms": "downloads compilers of 0.5 GB",

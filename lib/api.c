@@ -177,7 +177,7 @@ int flashinfer_model_close(flashinfer_model *model)
 {
     if (model == NULL) return 0;
     if (lock(model) != 0) return FLASHINFER_EBUSY;
-    for (uint32_t i = 0; model->sessions != NULL && i < model->config.sessions; i++)
+    for (uint32_t i = 0; model->sessions != NULL && i < model->settings.sessions; i++)
         if (model->sessions[i].in_use) return unlock(model, FLASHINFER_EBUSY);
     (void)unlock(model, 0);
     flin_model_close(model);
@@ -231,7 +231,7 @@ int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error)
 {
     NEED(model);
     ENTER(model);
-    return unlock(model, flin_verify(model, error));
+    return unlock(model, flin_model_verify(model, error));
 }
 
 int flashinfer_plan_file(const char *path, const flashinfer_options *options, flashinfer_plan *plan,
@@ -257,7 +257,7 @@ int flashinfer_plan_file(const char *path, const flashinfer_options *options, fl
 
 int flin_api_check_layer(const flashinfer_model *model, uint32_t layer, flashinfer_error *error)
 {
-    if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0)
+    if ((model->settings.flags & FLASHINFER_OPEN_METADATA) != 0)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "the model was opened for its metadata only: its weights are not at hand");
     if (layer < model->shape.layers) return 0;
@@ -273,7 +273,8 @@ int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t 
     NEED(model);
     NEED(rows);
     code = flin_api_check_layer(model, layer, error);
-    if (code == 0 && part >= model->shape.bundle.part_count)
+    if (code == 0 &&
+        (part >= FLIN_PART_ROLES || model->shape.bundle.index_of[part] == FLIN_PART_ROLES))
         code = flin_fail(error, FLASHINFER_EINVAL, "part %u; a bundle's are 0 to %u", part,
                          model->shape.bundle.part_count - 1);
     if (code == 0 && (first > model->shape.ffn || count > model->shape.ffn - first))
@@ -281,19 +282,24 @@ int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t 
                          first, (unsigned long long)first + count, model->shape.ffn - 1);
     if (code != 0) return code;
     ENTER(model);
-    return unlock(model, flin_rows_read(model, layer, part, first, count, rows, error));
+    code = flin_model_part(model, layer, part, first, count, rows, error);
+    return unlock(model, code);
 }
 
 int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bias,
                               flashinfer_error *error)
 {
+    const flin_ffn_layer *ffn;
+    const float *own;
     int code;
 
     NEED(model);
     NEED(bias);
     code = flin_api_check_layer(model, layer, error);
     if (code != 0) return code;
-    memcpy(bias, model->weights.layers[layer].ffn.up_bias, model->shape.ffn * sizeof *bias);
+    ffn = &model->weights.layers[layer].ffn;
+    own = ffn->gated ? ffn->gate_bias : ffn->up_bias;
+    for (uint32_t i = 0; i < ffn->neurons; i++) bias[i] = own != NULL ? own[i] : 0;
     return 0;
 }
 
@@ -310,7 +316,7 @@ int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan)
 {
     NEED_QUIET(model);
     NEED_QUIET(plan);
-    if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0) return FLASHINFER_EINVAL;
+    if ((model->settings.flags & FLASHINFER_OPEN_METADATA) != 0) return FLASHINFER_EINVAL;
     return answer(model, plan, &model->plan, sizeof model->plan);
 }
 

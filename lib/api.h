@@ -10,7 +10,10 @@
 
 #include <string.h>
 
-#include "engine/model.h"
+#include "engine/run.h"
+#include "engine/session.h"
+#include "plan/describe.h"
+#include "plan/open.h"
 
 #define NEED(pointer)                                                                              \
     do {                                                                                           \

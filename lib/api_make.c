@@ -71,7 +71,7 @@ static int create_predictor(flashinfer_model *model, int copy, flashinfer_predic
     flashinfer_predictor *made = NULL;
     int code = flin_api_check_layer(model, 0, error);
 
-    if (code == 0 && copy && !flin_uses_names(&model->config))
+    if (code == 0 && copy && !flin_predictor_kind_of(model->settings.predictor)->misses)
         code = flin_fail(error, FLASHINFER_EINVAL,
                          "the model was opened without a sketch or low-rank predictor");
     if (code == 0) code = flin_predictor_create(model, &made, error);

@@ -10,19 +10,6 @@
 #define VICTIMS_MIN 64u
 #define NEURONS_PER_VICTIM 16u
 
-uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons)
-{
-    uint64_t alignment = extent->alignment, most = 0;
-
-    for (uint32_t neuron = 0; neuron < neurons; neuron++) {
-        uint64_t begin = flin_extent_begin(extent, neuron);
-        uint64_t bytes =
-            flin_round_up(begin + extent->bytes, alignment) - flin_round_down(begin, alignment);
-        if (bytes > most) most = bytes;
-    }
-    return (uint32_t)flin_round_up(most, 64);
-}
-
 void flin_cache_layout(flin_cache *cache, flin_arena *arena, uint32_t layers, uint32_t neurons,
                        uint32_t slot_bytes)
 {

@@ -20,18 +20,6 @@
 #define FLIN_CACHE_NONE UINT32_MAX
 #define FLIN_CACHE_DECAYS 1024u /* tokens after which a use is forgotten */
 
-/* Where the neurons of a layer lie in the file and which bytes of a bundle a slot holds. */
-typedef struct flin_cache_extent {
-    uint64_t bundle_offset; /* of the first bundle in the file */
-    const uint32_t *rows;   /* (neurons) which bundle is a neuron's; NULL: the one of its number */
-    uint32_t stride_bytes;  /* from one bundle to the next */
-    uint32_t
-        /* part of the bundle a slot leaves out at its beginning (exact mode: the up row) */
-        skip_bytes;
-    uint32_t bytes;     /* part a slot holds */
-    uint32_t alignment; /* reads are rounded outward to it */
-} flin_cache_extent;
-
 /* What is known of a neuron, cached or not: together, because they are looked at together. */
 typedef struct flin_cache_entry {
     uint32_t slot;       /* where it lies, or NONE */
@@ -48,7 +36,6 @@ typedef struct flin_victim {
 } flin_victim;
 
 typedef struct flin_cache_layer {
-    flin_cache_extent extent;
     uint32_t used;         /* slots that hold a neuron of this layer */
     uint32_t victim_count; /* of victims */
     uint32_t victim_next;  /* the first that has not left */
@@ -77,9 +64,6 @@ typedef struct flin_cache {
 
 /* cache.c -------------------------------------------------------------------------------------- */
 
-/* Bytes a slot needs so that every neuron of every layer fits when its read is rounded outward. */
-uint32_t flin_cache_slot_bytes(const flin_cache_extent *extent, uint32_t neurons);
-
 /* Bookkeeping from an arena (measuring or real); the slab comes with flin_cache_resize(). */
 void flin_cache_layout(flin_cache *cache, flin_arena *arena, uint32_t layers, uint32_t neurons,
                        uint32_t slot_bytes);
@@ -98,10 +82,7 @@ void flin_cache_begin(flin_cache *cache, uint32_t layer, uint64_t token);
 /* Ask memory for what is known of a neuron that will be looked up soon. */
 static inline void flin_cache_expect(const flin_cache *cache, uint32_t layer, uint32_t neuron)
 {
-    const flin_cache_layer *own = &cache->layers[layer];
-
-    __builtin_prefetch(&own->entries[neuron], 1);
-    if (own->extent.rows != NULL) __builtin_prefetch(&own->extent.rows[neuron]);
+    __builtin_prefetch(&cache->layers[layer].entries[neuron], 1);
 }
 
 /* A neuron's slot, or NONE if it is missing. */
@@ -159,23 +140,10 @@ uint32_t flin_policy_next_victim(flin_cache *cache, uint32_t layer, uint32_t *ne
 
 /* ---------------------------------------------------------------------------------------------- */
 
-static inline uint64_t flin_extent_begin(const flin_cache_extent *extent, uint32_t neuron)
-{
-    uint32_t row = extent->rows != NULL ? extent->rows[neuron] : neuron;
-
-    return extent->bundle_offset + (uint64_t)row * extent->stride_bytes + extent->skip_bytes;
-}
-
-/* First byte of the slot. A read of the neuron lands here; its payload begins flin_extent_lead()
-   bytes further. */
+/* First byte of a slot. */
 static inline uint8_t *flin_cache_slot(const flin_cache *cache, uint32_t slot)
 {
     return cache->slab.base + (uint64_t)slot * cache->slot_bytes;
-}
-
-static inline uint32_t flin_extent_lead(const flin_cache_extent *extent, uint32_t neuron)
-{
-    return (uint32_t)(flin_extent_begin(extent, neuron) & (extent->alignment - 1));
 }
 
 #endif

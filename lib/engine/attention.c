@@ -1,128 +1,135 @@
 /*
- * attention.c - multi-head attention of one new token over its session's cached positions. Threads
- * share output rows of the projections and heads of the attention, so each number is computed by
- * one thread in one order.
+ * attention.c - see attention.h. Threads share matrix rows of the projections and heads of the
+ * attention, so each number is computed by one thread in one order.
  */
-#include "engine/model.h"
+#include "engine/attention.h"
 
-#include <math.h>
+#include "engine/expect.h"
+#include "engine/linear.h"
+#include "engine/state.h"
 
-typedef struct linear_task {
-    const flashinfer_model *model;
-    const flin_linear *const *linears; /* (count) with the same input */
-    float *const *outputs;             /* (count) */
-    uint32_t count;
-    const void *x; /* flin_input() of it */
-} linear_task;
-
-/* Rows [begin, end) of all matrices one below the other. */
-static void run_linears(void *context, uint32_t begin, uint32_t end)
-{
-    const linear_task *task = context;
-
-    for (uint32_t i = 0, first = 0; i < task->count && first < end; i++) {
-        const flin_matrix *weight = &task->linears[i]->weight;
-        const float *bias = task->linears[i]->bias;
-        const uint32_t from = begin > first ? begin - first : 0;
-        const uint32_t to = end - first < weight->rows ? end - first : weight->rows;
-        const uint8_t *data = weight->data;
-
-        if (from < to)
-            task->model->kernels->matvec[weight->type](
-                data + (uint64_t)from * flin_type_bytes(weight->type, weight->cols), to - from,
-                weight->cols, task->x, bias != NULL ? bias + from : NULL, task->outputs[i] + from);
-        first += weight->rows;
-    }
-}
-
-static void apply(flashinfer_model *model, linear_task *task)
-{
-    uint32_t rows = 0;
-
-    for (uint32_t i = 0; i < task->count; i++) rows += task->linears[i]->weight.rows;
-    flin_pool_split(&model->pool, rows, FLIN_ROW_GRAIN, run_linears, task);
-}
-
-const void *flin_input(flashinfer_model *model, enum flin_type type, const float *x, uint32_t cols)
-{
-    if (!flin_type_quantised(type)) return x;
-    model->kernels->quantise(x, cols, model->scratch.levels);
-    return model->scratch.levels;
-}
-
-void flin_apply_linear(flashinfer_model *model, const flin_linear *linear, const float *x, float *y)
-{
-    const flin_matrix *weight = &linear->weight;
-    linear_task task = {model, &linear, &y, 1, flin_input(model, weight->type, x, weight->cols)};
-    apply(model, &task);
-}
+#define WIDE_ROWS 16u /* queries of a head that a thread takes at once */
 
 typedef struct heads_task {
-    flashinfer_session *session;
+    flin_pass *pass;
+    const flin_attention_layer *attention;
     uint32_t layer;
-    float scale; /* of queries */
+    int appends; /* each head's new keys and values join the cache right before its queries meet them */
 } heads_task;
 
-void flin_kv_append(const flashinfer_session *session, uint32_t layer, uint32_t head,
-                    uint32_t position, void *cache, const float *vector)
-{
-    const flashinfer_model *model = session->model;
-    const enum flin_type type = model->config.kv_type;
-    const uint32_t width = model->shape.head_width;
-    uint8_t *at = (uint8_t *)cache + flin_kv_offset(model, layer, head) +
-                  position * flin_type_bytes(type, width);
+/* ------------------------------------------------------------------------------ keys and values */
 
-    model->kernels->from_float[type](vector, width, at);
+/* A row's key and value of a head go where they lie in its session. */
+static void append(const heads_task *task, uint32_t head, uint32_t row)
+{
+    const flin_pass *pass = task->pass;
+    const flin_row *at = &pass->rows[row];
+    const uint32_t width = task->attention->head_width;
+    const uint64_t from = ((uint64_t)row * task->attention->kv_heads + head) * width;
+    const uint64_t to = flin_kv_offset(pass->kv, task->layer, head) +
+                        at->position * flin_type_bytes(pass->kv->type, width);
+
+    pass->compute->kernels->from_float[pass->kv->type](pass->key + from, width,
+                                                       at->session->keys + to);
+    pass->compute->kernels->from_float[pass->kv->type](pass->value + from, width,
+                                                       at->session->values + to);
 }
 
-/* The new position's key and value of a head join the others before its query meets them. */
-static void run_head(const heads_task *task, uint32_t head, void *scratch)
+static void run_append(void *context, uint32_t index, uint32_t count)
 {
-    flashinfer_session *session = task->session;
-    flashinfer_model *model = session->model;
-    const flin_scratch *vectors = &model->scratch;
-    const uint32_t width = model->shape.head_width, column = head * width;
-    const uint64_t offset = flin_kv_offset(model, task->layer, head);
-    float *query = vectors->query + column;
+    const heads_task *task = context;
+    uint32_t begin, end;
 
-    flin_kv_append(session, task->layer, head, session->position, session->keys,
-                   vectors->key + column);
-    flin_kv_append(session, task->layer, head, session->position, session->values,
-                   vectors->value + column);
-    for (uint32_t i = 0; i < width; i++) query[i] *= task->scale;
-    model->kernels->attend[model->config.kv_type](
-        query, (const uint8_t *)session->keys + offset, (const uint8_t *)session->values + offset,
-        session->position + 1, width, width, scratch, vectors->attended + column);
+    flin_pool_share(task->attention->kv_heads, 1, index, count, &begin, &end);
+    for (uint32_t head = begin; head < end; head++)
+        for (uint32_t row = 0; row < task->pass->count; row++) append(task, head, row);
 }
 
+/* ---------------------------------------------------------------------------------------- heads */
+
+static void attend(const heads_task *task, uint32_t head, uint32_t row, void *scratch)
+{
+    const flin_pass *pass = task->pass;
+    const flin_attention_layer *attention = task->attention;
+    const flin_row *at = &pass->rows[row];
+    const uint32_t width = attention->head_width;
+    const uint32_t kv_head = head / (attention->heads / attention->kv_heads);
+    const uint64_t offset = flin_kv_offset(pass->kv, task->layer, kv_head);
+    const uint64_t column = ((uint64_t)row * attention->heads + head) * width;
+    float *query = pass->query + column;
+
+    for (uint32_t i = 0; i < width; i++) query[i] *= attention->scale;
+    pass->compute->kernels->attend[pass->kv->type](query, at->session->keys + offset,
+                                                   at->session->values + offset, at->position + 1,
+                                                   width, width, scratch, pass->attended + column);
+}
+
+/* Head by head: its keys and values stay in a core's cache for all rows of a session. */
 static void run_heads(void *context, uint32_t index, uint32_t count)
 {
     const heads_task *task = context;
-    flashinfer_model *model = task->session->model;
-    uint32_t begin, end;
+    const flin_pass *pass = task->pass;
+    uint32_t together = pass->wide ? WIDE_ROWS : pass->count;
+    uint32_t groups = (pass->count + together - 1) / together, begin, end;
+    void *scratch = pass->attend + index * flin_attend_bytes(task->attention->head_width);
 
-    flin_pool_share(model->shape.heads, 1, index, count, &begin, &end);
-    for (uint32_t head = begin; head < end; head++)
-        run_head(task, head, flin_attend_scratch(model, index));
+    flin_pool_share(task->attention->heads * groups, 1, index, count, &begin, &end);
+    for (uint32_t item = begin; item < end; item++) {
+        uint32_t first = item % groups * together, head = item / groups;
+        if (pass->wide && flin_pass_cancelled(pass)) return;
+        for (uint32_t i = first; task->appends && i < pass->count; i++) append(task, head, i);
+        for (uint32_t i = first; i < pass->count && i < first + together; i++)
+            attend(task, head, i, scratch);
+    }
 }
 
-void flin_attention(flashinfer_session *session, uint32_t layer, const float *input)
-{
-    flashinfer_model *model = session->model;
-    const flin_layer *weights = &model->weights.layers[layer];
-    flin_scratch *scratch = &model->scratch;
-    const flin_linear *const linears[] = {&weights->attention.query, &weights->attention.key,
-                                          &weights->attention.value};
-    float *const outputs[] = {scratch->query, scratch->key, scratch->value};
-    enum flin_type type = weights->attention.query.weight.type; /* the same for all three */
-    linear_task projections = {model, linears, outputs, 3,
-                               flin_input(model, type, input, model->shape.width)};
-    heads_task heads = {session, layer, 1.0f / sqrtf((float)model->shape.head_width)};
+/* --------------------------------------------------------------------------------------- rotary */
 
-    flin_pool_expect(&model->pool, NULL);
-    apply(model, &projections);
-    flin_expect_projection(model, layer);
-    flin_pool_run(&model->pool, run_heads, &heads);
-    flin_expect_ffn(model, layer);
-    flin_apply_linear(model, &weights->attention.output, scratch->attended, scratch->projected);
+static void run_rotate(void *context, uint32_t index, uint32_t count)
+{
+    const heads_task *task = context;
+    const flin_pass *pass = task->pass;
+    const flin_attention_layer *attention = task->attention;
+    const flin_rotary *rotary = &attention->rotary;
+    uint64_t turned = rotary->rotated / 2;
+    uint32_t begin, end;
+
+    flin_pool_share(pass->count, 1, index, count, &begin, &end);
+    for (uint64_t row = begin; row < end; row++) {
+        const float *cosines = pass->cosines + row * turned, *sines = pass->sines + row * turned;
+        pass->compute->kernels->rotate(pass->query + row * attention->heads * attention->head_width,
+                                       attention->heads, attention->head_width, rotary->rotated,
+                                       cosines, sines, rotary->pairs);
+        pass->compute->kernels->rotate(
+            pass->key + row * attention->kv_heads * attention->head_width, attention->kv_heads,
+            attention->head_width, rotary->rotated, cosines, sines, rotary->pairs);
+    }
+}
+
+static void each(flin_pass *pass, flin_pool_task task, heads_task *heads)
+{
+    if (pass->wide)
+        flin_pool_run(&pass->compute->pool, task, heads);
+    else
+        task(heads, 0, 1);
+}
+
+void flin_attention(flin_pass *pass, uint32_t layer, const float *x)
+{
+    const flin_attention_layer *attention = &pass->weights->layers[layer].attention;
+    const flin_linear *const inputs[] = {&attention->query, &attention->key, &attention->value};
+    const flin_linear *const output = &attention->output;
+    float *const outputs[] = {pass->query, pass->key, pass->value};
+    const int alone = !pass->wide && attention->heads == attention->kv_heads;
+    heads_task heads = {pass, attention, layer, alone};
+
+    flin_pool_expect(&pass->compute->pool, NULL);
+    flin_linear_apply(pass, inputs, 3, x, outputs);
+    flin_linear_expect(pass, &output, 1);
+    if (attention->rotary.rotated != 0) each(pass, run_rotate, &heads);
+    if (!alone) each(pass, run_append, &heads);
+    if (flin_pass_cancelled(pass)) return;
+    flin_pool_run(&pass->compute->pool, run_heads, &heads);
+    flin_expect_ffn(pass, layer);
+    flin_linear_apply(pass, &output, 1, pass->attended, &pass->projected);
 }

@@ -1,58 +1,37 @@
 /*
- * expect.c - what a step reads next. While one thread adds, normalises and looks up, the others
- * would only wait: they are told which matrix follows and ask memory for the beginning of it.
- * Nothing depends on it but time.
+ * expect.c - see expect.h.
  */
-#include "engine/model.h"
+#include "engine/expect.h"
 
-/* Matrices that are multiplied with the same input. */
-static void expect_linears(flashinfer_model *model, const flin_matrix *const *matrices,
-                           uint32_t count)
+#include "engine/embed.h"
+#include "engine/linear.h"
+
+static int wants_logits(const flin_pass *pass)
 {
-    flin_ahead ahead = {.grain = FLIN_ROW_GRAIN, .sides = FLIN_AHEAD_SIDES_MAX};
-
-    for (uint32_t i = 0; i < count; i++) {
-        ahead.first[i] = matrices[i]->data;
-        ahead.rows[i] = matrices[i]->rows;
-    }
-    ahead.row_bytes = flin_type_bytes(matrices[0]->type, matrices[0]->cols);
-    flin_pool_expect(&model->pool, &ahead);
+    for (uint32_t i = 0; i < pass->count; i++)
+        if (pass->rows[i].logits != NULL) return 1;
+    return 0;
 }
 
-static void expect_logits(flashinfer_model *model)
+void flin_expect_attention(flin_pass *pass, uint32_t layer)
 {
-    const flin_weights *weights = &model->weights;
-    const flin_matrix *matrix = weights->project_out.weight.data != NULL
-                                    ? &weights->project_out.weight
-                                    : &weights->output.weight;
+    const uint32_t layers = pass->shape->layers;
+    const flin_attention_layer *next = &pass->weights->layers[layer % layers].attention;
+    const flin_linear *const inputs[] = {&next->query, &next->key, &next->value};
 
-    expect_linears(model, &matrix, 1);
-}
-
-void flin_expect_attention(flashinfer_model *model, uint32_t layer)
-{
-    const flin_layer *next = &model->weights.layers[layer % model->shape.layers];
-    const flin_matrix *const inputs[] = {&next->attention.query.weight, &next->attention.key.weight,
-                                         &next->attention.value.weight};
-
-    if (layer == model->shape.layers && model->wants_logits)
-        expect_logits(model);
+    if (layer == layers && wants_logits(pass))
+        flin_unembed_expect(pass);
     else
-        expect_linears(model, inputs, 3);
+        flin_linear_expect(pass, inputs, 3);
 }
 
-void flin_expect_projection(flashinfer_model *model, uint32_t layer)
+void flin_expect_ffn(flin_pass *pass, uint32_t layer)
 {
-    const flin_matrix *output = &model->weights.layers[layer].attention.output.weight;
-
-    expect_linears(model, &output, 1);
-}
-
-void flin_expect_ffn(flashinfer_model *model, uint32_t layer)
-{
+    const flin_layer_predictor *predictor = &pass->weights->layers[layer].predictor;
+    const flin_predictor_kind *kind = flin_predictor_kind_of(predictor->kind);
     flin_ahead ahead;
 
-    if (!flin_uses_names(&model->config)) return;
-    ahead = flin_predictor_ahead(&model->weights.layers[layer].predictor);
-    flin_pool_expect(&model->pool, &ahead);
+    if (pass->wide || kind->ahead == NULL) return;
+    ahead = kind->ahead(predictor);
+    flin_pool_expect(&pass->compute->pool, &ahead);
 }

@@ -1,13 +1,11 @@
 /*
- * neurons.c - arithmetic over lists of neurons whose bundles are at hand. Every activation is
- * computed on its own, and the sum runs over the list in its order with the threads sharing the
- * columns, so neither arrival order nor thread count can change a bit of the result.
+ * neurons.c - see neurons.h.
  */
+#include "engine/neurons.h"
+
 #include <stdatomic.h>
 
-#include "engine/model.h"
 #include "util/clock.h"
-#include "util/hash.h"
 
 #define GROUP 64u /* neurons handed to a kernel at once */
 #define GROUP_MIN 4u
@@ -15,71 +13,139 @@
 #define PARALLEL_MIN 8u  /* lists shorter than this are not worth waking threads for */
 
 typedef struct activate_task {
-    const flashinfer_model *model;
+    const flin_kernels *kernels;
     const flin_neurons *neurons;
+    const flin_asking_rows *rows; /* NULL: only verify */
     const uint32_t *list;
     uint32_t count;
     uint32_t group; /* neurons a thread takes at once */
-    const void *x;  /* flin_input() of it; NULL: only verify */
-    int verify;
-    flin_batch *reads; /* handed over by the caller's thread beside the computing; NULL: none */
-    flin_cache
-        *cache; /* told by it, instead, that the first `count` neurons are wanted; NULL: it knows */
-    uint64_t told_ns;              /* which took so long */
+    const flin_fetcher *checker;
+    flin_beside *beside;
+    uint64_t told_ns;              /* telling the cache took so long */
     _Atomic uint32_t next;         /* of list, not taken by any thread yet */
     _Atomic uint64_t exhausted_ns; /* when a thread first found nothing to take; 0: none has */
     uint64_t handed_over_ns;       /* when all reads the queue took at first were in it */
 } activate_task;
 
-int flin_neuron_intact(const flashinfer_model *model, const flin_neurons *neurons, uint32_t index)
+int flin_neurons_need_no_bytes(const flin_neurons *neurons, const flin_asking_rows *rows)
 {
-    const flin_shape *shape = &model->shape;
-    const flin_layer *layer = &model->weights.layers[neurons->layer];
-    const uint64_t *sums = layer->ffn.bundles.sums +
-                           (uint64_t)flin_bundles_index(&layer->ffn.bundles, neurons->ids[index]) *
-                               shape->bundle.part_count;
-
-    for (uint32_t part = 0; part < shape->bundle.part_count; part++) {
-        const flin_part *at = &shape->bundle.parts[part];
-        if (at->offset_bytes < neurons->payload_skip)
-            continue; /* not read, so nothing to compare */
-        if (flin_hash(neurons->rows[index] + at->offset_bytes - neurons->payload_skip, at->bytes) !=
-            sums[part])
-            return 0;
-    }
-    return 1;
+    return rows->sums != NULL && !neurons->ffn->gated;
 }
 
-static void activate_group(const activate_task *task, const uint32_t *list, uint32_t count)
-{
-    const flashinfer_model *model = task->model;
-    const flin_neurons *neurons = task->neurons;
-    const flin_part *up = &model->shape.bundle.parts[FLIN_PART_UP];
-    const float *bias = model->weights.layers[neurons->layer].ffn.up_bias;
-    const void *rows[GROUP] = {NULL};
+/* ------------------------------------------------------------------------------------ one group */
+
+/* Some neurons of the list in one row, on their way from sums to values. */
+typedef struct group {
+    uint32_t count;
+    uint32_t index[GROUP]; /* in the list's arrays */
     float sums[GROUP];
+} group;
 
-    for (uint32_t i = 0; i < count; i++) rows[i] = neurons->rows[list[i]] + up->offset_bytes;
-    model->kernels->dot_rows[up->type](rows, count, model->shape.width, task->x, sums);
+/* out = dot products of one part of the group's bundles with x, bias included. */
+static void multiply(const activate_task *task, const group *at, uint32_t role, const float *bias,
+                     const void *x, float *out)
+{
+    const flin_neurons *neurons = task->neurons;
+    const flin_part *part = flin_bundle_part(neurons->bundle, role);
+    const uint32_t offset = part->offset_bytes - neurons->extent->skip_bytes;
+    const void *rows[GROUP];
+
+    for (uint32_t i = 0; i < at->count; i++) rows[i] = neurons->payloads[at->index[i]] + offset;
+    task->kernels->dot_rows[part->type](rows, at->count, neurons->width, x, out);
+    for (uint32_t i = 0; bias != NULL && i < at->count; i++)
+        out[i] += bias[neurons->ids[at->index[i]]];
+}
+
+/* The list's neurons that the row named. The others do not fire in it. */
+static void choose(const activate_task *task, uint32_t row, const uint32_t *list, uint32_t count,
+                   group *at)
+{
+    const flin_neurons *neurons = task->neurons;
+    const flin_asking_rows *rows = task->rows;
+    const uint64_t *mask = rows->masks != NULL ? rows->masks + (uint64_t)row * rows->words : NULL;
+    uint8_t *fires = neurons->fires + row * neurons->step;
+
+    at->count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        float activation = sums[i] + bias[neurons->ids[list[i]]];
-        neurons->activations[list[i]] = activation > 0 ? activation : 0;
+        fires[list[i]] = 0;
+        if (mask == NULL || flin_mask_has(mask, neurons->ids[list[i]]))
+            at->index[at->count++] = list[i];
     }
 }
 
+static void decide(const activate_task *task, uint32_t row, group *at)
+{
+    const flin_neurons *neurons = task->neurons;
+    const flin_asking_rows *rows = task->rows;
+    const flin_ffn_layer *ffn = neurons->ffn;
+
+    if (rows->sums == NULL) {
+        multiply(task, at, ffn->gated ? FLIN_PART_GATE : FLIN_PART_UP,
+                 ffn->gated ? ffn->gate_bias : ffn->up_bias, rows->x[row], at->sums);
+        return;
+    }
+    for (uint32_t i = 0; i < at->count; i++)
+        at->sums[i] = rows->sums[(uint64_t)row * rows->neurons + neurons->ids[at->index[i]]];
+}
+
+/* Only neurons whose gate opens are multiplied with up. */
+static void keep_open(const flin_ffn_layer *ffn, group *at)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < at->count; i++) {
+        at->index[kept] = at->index[i];
+        at->sums[kept] = at->sums[i];
+        kept += flin_activation_fires(&ffn->activation, at->sums[i]) != 0;
+    }
+    at->count = kept;
+}
+
+static void activate_row(const activate_task *task, uint32_t row, const uint32_t *list,
+                         uint32_t count)
+{
+    const flin_neurons *neurons = task->neurons;
+    const flin_ffn_layer *ffn = neurons->ffn;
+    float *values = neurons->values + row * neurons->step, ups[GROUP], out[GROUP];
+    uint8_t *fires = neurons->fires + row * neurons->step, fired[GROUP];
+    group at;
+
+    choose(task, row, list, count, &at);
+    decide(task, row, &at);
+    if (ffn->gated) {
+        keep_open(ffn, &at);
+        multiply(task, &at, FLIN_PART_UP, ffn->up_bias, task->rows->x[row], ups);
+    }
+    flin_activate(&ffn->activation, task->kernels, at.sums, ffn->gated ? ups : NULL, at.count, out,
+                  fired);
+    for (uint32_t i = 0; i < at.count; i++) {
+        values[at.index[i]] = out[i];
+        fires[at.index[i]] = fired[i];
+    }
+}
+
+/* Row after row, so that all but the first find the weights in a core's cache. */
 static void run_group(const activate_task *task, uint32_t at, uint32_t count)
 {
-    for (uint32_t i = at; task->verify && i < at + count; i++)
-        task->neurons->damaged[task->list[i]] =
-            (uint8_t)!flin_neuron_intact(task->model, task->neurons, task->list[i]);
-    if (task->x != NULL) activate_group(task, task->list + at, count);
+    const flin_neurons *neurons = task->neurons;
+
+    for (uint32_t i = at; task->checker != NULL && i < at + count; i++) {
+        uint32_t index = task->list[i];
+        neurons->damaged[index] = (uint8_t)!flin_fetch_intact(
+            task->checker, neurons->extent, neurons->ids[index], neurons->payloads[index]);
+    }
+    for (uint32_t row = 0; task->rows != NULL && row < task->rows->count; row++)
+        activate_row(task, row, task->list + at, count);
 }
+
+/* ------------------------------------------------------------------------------------- all groups */
 
 static void tell_cache(activate_task *task)
 {
     uint64_t started_ns = flin_now_ns();
 
-    flin_cache_use(task->cache, task->neurons->layer, task->neurons->ids, task->count);
+    flin_cache_use(task->beside->cache, task->neurons->extent->layer, task->neurons->ids,
+                   task->beside->used);
     task->told_ns = flin_now_ns() - started_ns;
 }
 
@@ -87,12 +153,13 @@ static void tell_cache(activate_task *task)
 static void run_activate(void *context, uint32_t index, uint32_t count)
 {
     activate_task *task = context;
-    flin_batch *reads = index == 0 ? task->reads : NULL;
+    const flin_beside *beside = task->beside;
+    flin_batch *reads = index == 0 && beside != NULL ? beside->reads : NULL;
     uint64_t none = 0;
     uint32_t at;
 
     (void)count;
-    if (index == 0 && task->cache != NULL) tell_cache(task);
+    if (index == 0 && beside != NULL && beside->cache != NULL) tell_cache(task);
     if (reads != NULL) {
         flin_batch_push(reads);
         task->handed_over_ns = flin_now_ns();
@@ -101,111 +168,141 @@ static void run_activate(void *context, uint32_t index, uint32_t count)
         run_group(task, at, task->count - at < task->group ? task->count - at : task->group);
         if (reads != NULL) flin_batch_push(reads);
     }
-    if (task->reads != NULL)
+    if (beside != NULL && beside->reads != NULL)
         (void)atomic_compare_exchange_strong(&task->exhausted_ns, &none, flin_now_ns());
 }
 
-static uint32_t run(flashinfer_model *model, activate_task *task)
+/* A lone thread computes nothing while it hands over or tells; several do until nothing is left. */
+static uint64_t idle_ns(const activate_task *task, int alone, uint64_t started_ns)
 {
-    uint32_t threads = task->count < PARALLEL_MIN ? 1 : model->pool.count, damaged = 0;
+    uint64_t beside_ns = alone ? started_ns : atomic_load(&task->exhausted_ns);
 
-    task->group = task->count / (threads * 2);
-    if (task->group < GROUP_MIN) task->group = GROUP_MIN;
-    if (task->group > GROUP) task->group = GROUP;
+    if (task->beside->reads == NULL) return alone ? task->told_ns : 0;
+    return task->handed_over_ns > beside_ns ? task->handed_over_ns - beside_ns : 0;
+}
+
+uint32_t flin_neurons_activate(flin_compute *compute, const flin_neurons *neurons,
+                               const flin_asking_rows *rows, const uint32_t *list, uint32_t count,
+                               const flin_fetcher *checker, flin_beside *beside)
+{
+    activate_task task = {.kernels = compute->kernels,
+                          .neurons = neurons,
+                          .rows = rows,
+                          .list = list,
+                          .count = count,
+                          .checker = checker,
+                          .beside = beside};
+    uint32_t threads = count < PARALLEL_MIN ? 1 : compute->pool.count, damaged = 0;
+    uint64_t started_ns = beside != NULL ? flin_now_ns() : 0;
+
+    task.group = count / (threads * 2);
+    if (task.group < GROUP_MIN) task.group = GROUP_MIN;
+    if (task.group > GROUP) task.group = GROUP;
     if (threads <= 1)
-        run_activate(task, 0, 1);
+        run_activate(&task, 0, 1);
     else
-        flin_pool_run(&model->pool, run_activate, task);
-    for (uint32_t i = 0; task->verify && i < task->count; i++)
-        damaged += task->neurons->damaged[task->list[i]];
+        flin_pool_run(&compute->pool, run_activate, &task);
+    for (uint32_t i = 0; checker != NULL && i < count; i++) damaged += neurons->damaged[list[i]];
+    if (beside != NULL) beside->idle_ns = idle_ns(&task, threads <= 1, started_ns);
     return damaged;
 }
 
-static activate_task task_of(const flashinfer_model *model, const flin_neurons *neurons,
-                             const uint32_t *list, uint32_t count, const void *x)
+uint32_t flin_neurons_verify(flin_compute *compute, const flin_neurons *neurons,
+                             const uint32_t *list, uint32_t count, const flin_fetcher *checker)
 {
-    return (activate_task){
-        .model = model, .neurons = neurons, .list = list, .count = count, .x = x};
+    return flin_neurons_activate(compute, neurons, NULL, list, count, checker, NULL);
 }
 
-uint32_t flin_neurons_activate(flashinfer_model *model, const flin_neurons *neurons,
-                               const uint32_t *list, uint32_t count, const void *x, int verify)
-{
-    activate_task task = task_of(model, neurons, list, count, x);
-
-    task.verify = verify;
-    return run(model, &task);
-}
-
-static int is_alone(const flashinfer_model *model, uint32_t count)
-{
-    return model->pool.count <= 1 || count < PARALLEL_MIN;
-}
-
-uint64_t flin_neurons_activate_using(flashinfer_model *model, const flin_neurons *neurons,
-                                     const uint32_t *list, uint32_t count, const void *x)
-{
-    activate_task task = task_of(model, neurons, list, count, x);
-
-    task.cache = &model->cache;
-    (void)run(model, &task);
-    return is_alone(model, count) ? task.told_ns : 0;
-}
-
-uint64_t flin_neurons_activate_reading(flashinfer_model *model, const flin_neurons *neurons,
-                                       const uint32_t *list, uint32_t count, const void *x)
-{
-    activate_task task = task_of(model, neurons, list, count, x);
-    uint64_t started_ns = flin_now_ns(), beside_ns;
-
-    task.reads = model->batch;
-    (void)run(model, &task);
-    /* a lone thread computes nothing while it hands over; several do until there is nothing left */
-    beside_ns = is_alone(model, count) ? started_ns : atomic_load(&task.exhausted_ns);
-    return task.handed_over_ns > beside_ns ? task.handed_over_ns - beside_ns : 0;
-}
-
-uint32_t flin_neurons_verify(flashinfer_model *model, const flin_neurons *neurons,
-                             const uint32_t *list, uint32_t count)
-{
-    return flin_neurons_activate(model, neurons, list, count, NULL, 1);
-}
+/* ------------------------------------------------------------------------------------------ sums */
 
 typedef struct sum_task {
-    const flashinfer_model *model;
-    uint32_t count;
+    const flin_kernels *kernels;
+    const flin_neurons *neurons;
+    const flin_sum_lists *lists; /* one row: what fires */
+    uint32_t rows;
+    uint32_t count;  /* of neurons; one row: of the lists */
+    uint32_t offset; /* of down in a payload */
+    enum flin_type type;
     float *y;
 } sum_task;
 
 static void run_sum(void *context, uint32_t index, uint32_t count)
 {
     const sum_task *task = context;
-    const flashinfer_model *model = task->model;
     uint32_t begin, end;
 
-    flin_pool_share(model->shape.width, COLUMN_GRAIN, index, count, &begin, &end);
+    flin_pool_share(task->neurons->width, COLUMN_GRAIN, index, count, &begin, &end);
     if (begin == end) return;
-    model->kernels->add_rows[model->shape.bundle.parts[FLIN_PART_DOWN].type](
-        model->scratch.firing_rows, model->scratch.firing, task->count, begin, end, task->y);
+    task->kernels->add_rows[task->type](task->lists->rows, task->lists->values, task->count, begin,
+                                        end, task->y);
 }
 
-uint32_t flin_neurons_sum(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
-                          float *y)
+/* A few neurons in one row. */
+static void add_group(const sum_task *task, uint32_t row, uint32_t first, uint32_t count,
+                      uint32_t begin, uint32_t end)
 {
-    flin_scratch *scratch = &model->scratch;
-    sum_task task = {model, 0, y};
-    uint32_t down = model->shape.bundle.parts[FLIN_PART_DOWN].offset_bytes - neurons->payload_skip;
+    const flin_neurons *neurons = task->neurons;
+    const uint8_t *fires = neurons->fires + row * neurons->step;
+    const float *values = neurons->values + row * neurons->step;
+    const void *columns[GROUP];
+    float factors[GROUP];
+    uint32_t firing = 0;
+
+    for (uint32_t i = first; i < first + count; i++) {
+        columns[firing] = neurons->payloads[i] + task->offset;
+        factors[firing] = values[i];
+        firing += fires[i];
+    }
+    if (firing != 0)
+        task->kernels->add_rows[task->type](columns, factors, firing, begin, end,
+                                            task->y + (uint64_t)row * neurons->width);
+}
+
+/* A few neurons for all rows, then the next few: columns that several rows add are loaded once. */
+static void run_sums(void *context, uint32_t index, uint32_t count)
+{
+    const sum_task *task = context;
+    uint32_t begin, end;
+
+    flin_pool_share(task->neurons->width, COLUMN_GRAIN, index, count, &begin, &end);
+    for (uint32_t first = 0; begin != end && first < task->count; first += GROUP)
+        for (uint32_t row = 0; row < task->rows; row++)
+            add_group(task, row, first, task->count - first < GROUP ? task->count - first : GROUP,
+                      begin, end);
+}
+
+static uint32_t sum_one(flin_compute *compute, sum_task *task, uint32_t count)
+{
+    const flin_neurons *neurons = task->neurons;
+    const flin_sum_lists *lists = task->lists;
 
     /* no branch: it would be guessed wrong every third time */
     for (uint32_t i = 0; i < count; i++) {
-        scratch->firing[task.count] = neurons->activations[i];
-        scratch->firing_rows[task.count] = neurons->rows[i] + down;
-        task.count += neurons->activations[i] > 0;
+        lists->values[task->count] = neurons->values[i];
+        lists->rows[task->count] = neurons->payloads[i] + task->offset;
+        task->count += neurons->fires[i];
     }
-    if (task.count == 0) return 0;
-    if (task.count < PARALLEL_MIN)
-        run_sum(&task, 0, 1);
+    if (task->count == 0) return 0;
+    if (task->count < PARALLEL_MIN)
+        run_sum(task, 0, 1);
     else
-        flin_pool_run(&model->pool, run_sum, &task);
-    return task.count;
+        flin_pool_run(&compute->pool, run_sum, task);
+    return task->count;
+}
+
+uint32_t flin_neurons_sum(flin_compute *compute, const flin_neurons *neurons, uint32_t rows,
+                          uint32_t count, const flin_sum_lists *lists, float *y)
+{
+    const flin_part *down = flin_bundle_part(neurons->bundle, FLIN_PART_DOWN);
+    sum_task task = {
+        compute->kernels, neurons, lists, rows, 0, down->offset_bytes - neurons->extent->skip_bytes,
+        down->type,       y};
+    uint32_t fired = 0;
+
+    if (rows == 1) return sum_one(compute, &task, count);
+    task.count = count;
+    flin_pool_run(&compute->pool, run_sums, &task);
+    for (uint32_t row = 0; row < rows; row++)
+        for (uint32_t i = 0; i < count; i++) fired += neurons->fires[row * neurons->step + i];
+    return fired;
 }

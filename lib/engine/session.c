@@ -2,19 +2,20 @@
  * session.c - sequences: taking and giving back the places planned at open, rewinding, saving and
  * loading their state.
  */
+#include "engine/session.h"
+
 #include <string.h>
 
-#include "engine/model.h"
 #include "util/hash.h"
 
 int flin_session_create(flashinfer_model *model, flashinfer_session **session,
                         flashinfer_error *error)
 {
-    if ((model->config.flags & FLASHINFER_OPEN_METADATA) != 0)
+    if ((model->settings.flags & FLASHINFER_OPEN_METADATA) != 0)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "the model was opened for its metadata only; open it without "
                          "FLASHINFER_OPEN_METADATA to run it");
-    for (uint32_t i = 0; i < model->config.sessions; i++) {
+    for (uint32_t i = 0; i < model->settings.sessions; i++) {
         struct flashinfer_session *place = &model->sessions[i];
         if (place->in_use) continue;
         place->in_use = 1;
@@ -27,7 +28,7 @@ int flin_session_create(flashinfer_model *model, flashinfer_session **session,
     return flin_fail(error, FLASHINFER_EBUDGET,
                      "all %u sessions planned at open are in use; destroy one, or open the "
                      "model with a larger session_count",
-                     model->config.sessions);
+                     model->settings.sessions);
 }
 
 void flin_session_destroy(flashinfer_session *session)
@@ -70,7 +71,7 @@ static state_header header_of(const flashinfer_session *session, uint32_t positi
     memset(&header, 0, sizeof header);
     memcpy(header.magic, state_magic, sizeof state_magic);
     header.model_sum = model->gguf.tensors[model->gguf.tensor_count - 1].sum;
-    header.kv_type = (uint32_t)model->config.kv_type;
+    header.kv_type = (uint32_t)model->kv.type;
     header.position = position;
     header.has_logits = has_logits;
     header.vocab = model->shape.vocab;
@@ -79,23 +80,26 @@ static state_header header_of(const flashinfer_session *session, uint32_t positi
     return header;
 }
 
-/* Bytes of one layer's keys for the positions so far. */
-static size_t run_bytes(const flashinfer_session *session, uint32_t position)
+/* Bytes of a position's keys of one head, and of all heads of a layer. */
+static size_t head_bytes(const flin_kv_shape *kv)
 {
-    const flashinfer_model *model = session->model;
-    return (size_t)position * (size_t)flin_type_bytes(model->config.kv_type, model->shape.width);
+    return (size_t)flin_type_bytes(kv->type, kv->head_width);
 }
 
-static size_t state_bytes(const flashinfer_session *session, uint32_t position, uint32_t has_logits)
+static size_t run_bytes(const flin_kv_shape *kv, uint32_t position)
 {
-    const flashinfer_model *model = session->model;
+    return (size_t)position * kv->kv_heads * head_bytes(kv);
+}
+
+static size_t state_bytes(const flashinfer_model *model, uint32_t position, uint32_t has_logits)
+{
     return sizeof(state_header) + (has_logits ? model->shape.vocab * sizeof(float) : 0) +
-           2 * (size_t)model->shape.layers * run_bytes(session, position) + sizeof(uint64_t);
+           2 * (size_t)model->kv.layers * run_bytes(&model->kv, position) + sizeof(uint64_t);
 }
 
 size_t flin_state_bytes(const flashinfer_session *session)
 {
-    return state_bytes(session, session->position, session->has_logits);
+    return state_bytes(session->model, session->position, session->has_logits);
 }
 
 /* In a cache a head's positions lie together, in a state a position's heads. */
@@ -105,29 +109,24 @@ static void copy_pieces(uint8_t *to, size_t to_step, const uint8_t *from, size_t
     for (uint32_t i = 0; i < count; i++) memcpy(to + i * to_step, from + i * from_step, bytes);
 }
 
-static size_t head_bytes(const flashinfer_model *model)
-{
-    return (size_t)flin_type_bytes(model->config.kv_type, model->shape.head_width);
-}
-
 /* A layer's keys or values for `count` positions to a state, and back. */
-static void save_run(const flashinfer_model *model, uint32_t layer, const uint8_t *cache,
-                     uint8_t *state, uint32_t count)
+static void save_run(const flin_kv_shape *kv, uint32_t layer, const uint8_t *cache, uint8_t *state,
+                     uint32_t count)
 {
-    const size_t bytes = head_bytes(model), step = model->shape.heads * bytes;
+    const size_t bytes = head_bytes(kv), step = kv->kv_heads * bytes;
 
-    for (uint32_t head = 0; head < model->shape.heads; head++)
-        copy_pieces(state + head * bytes, step, cache + flin_kv_offset(model, layer, head), bytes,
+    for (uint32_t head = 0; head < kv->kv_heads; head++)
+        copy_pieces(state + head * bytes, step, cache + flin_kv_offset(kv, layer, head), bytes,
                     bytes, count);
 }
 
-static void load_run(const flashinfer_model *model, uint32_t layer, uint8_t *cache,
-                     const uint8_t *state, uint32_t count)
+static void load_run(const flin_kv_shape *kv, uint32_t layer, uint8_t *cache, const uint8_t *state,
+                     uint32_t count)
 {
-    const size_t bytes = head_bytes(model), step = model->shape.heads * bytes;
+    const size_t bytes = head_bytes(kv), step = kv->kv_heads * bytes;
 
-    for (uint32_t head = 0; head < model->shape.heads; head++)
-        copy_pieces(cache + flin_kv_offset(model, layer, head), bytes, state + head * bytes, step,
+    for (uint32_t head = 0; head < kv->kv_heads; head++)
+        copy_pieces(cache + flin_kv_offset(kv, layer, head), bytes, state + head * bytes, step,
                     bytes, count);
 }
 
@@ -135,7 +134,8 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
                     size_t *written, flashinfer_error *error)
 {
     state_header header = header_of(session, session->position, session->has_logits);
-    size_t bytes = flin_state_bytes(session), run = run_bytes(session, session->position);
+    size_t bytes = flin_state_bytes(session),
+           run = run_bytes(&session->model->kv, session->position);
     uint8_t *at = buffer;
     uint64_t sum;
 
@@ -151,8 +151,8 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
         at += session->model->shape.vocab * sizeof(float);
     }
     for (uint32_t layer = 0; layer < session->model->shape.layers; layer++) {
-        save_run(session->model, layer, session->keys, at, session->position);
-        save_run(session->model, layer, session->values, at + run, session->position);
+        save_run(&session->model->kv, layer, session->keys, at, session->position);
+        save_run(&session->model->kv, layer, session->values, at + run, session->position);
         at += 2 * run;
     }
     sum = flin_hash(buffer, bytes - sizeof sum);
@@ -181,10 +181,10 @@ int flin_state_load(flashinfer_session *session, const void *buffer, size_t byte
         return foreign_state(error, "it is no saved state");
     if (memcmp(&header, &own, sizeof own) != 0 || header.has_logits > 1)
         return foreign_state(error, "it is from another model file or KV type");
-    if (header.position > session->model->config.context)
+    if (header.position > session->model->kv.context)
         return foreign_state(
             error, "it has more positions than this model was opened for (context_tokens)");
-    if (bytes != state_bytes(session, header.position, header.has_logits))
+    if (bytes != state_bytes(session->model, header.position, header.has_logits))
         return foreign_state(error, "it is truncated or has bytes too many");
     memcpy(&sum, at + bytes - sizeof sum, sizeof sum);
     if (sum != flin_hash(buffer, bytes - sizeof sum))
@@ -195,10 +195,10 @@ int flin_state_load(flashinfer_session *session, const void *buffer, size_t byte
         memcpy(session->logits, at, session->model->shape.vocab * sizeof(float));
         at += session->model->shape.vocab * sizeof(float);
     }
-    run = run_bytes(session, header.position);
+    run = run_bytes(&session->model->kv, header.position);
     for (uint32_t layer = 0; layer < session->model->shape.layers; layer++) {
-        load_run(session->model, layer, session->keys, at, header.position);
-        load_run(session->model, layer, session->values, at + run, header.position);
+        load_run(&session->model->kv, layer, session->keys, at, header.position);
+        load_run(&session->model->kv, layer, session->values, at + run, header.position);
         at += 2 * run;
     }
     session->position = header.position;

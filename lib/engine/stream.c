@@ -1,360 +1,214 @@
 /*
- * stream.c - a layer's bundles one after the other through two buffers, one computed while the
- * other fills: the dense baseline (all), exact mode's neurons beyond its resident up rows, prompts,
- * and the audit. Neuron by neuron, which is also the file's order unless another was learned: then
- * each bundle is a read of its own.
+ * stream.c - see stream.h.
  */
-#include <assert.h>
-#include <string.h>
+#include "engine/stream.h"
 
-#include "engine/model.h"
-#include "util/clock.h"
-#include "util/hash.h"
+#include <assert.h>
 
 #define PIECE_BYTES (256u * 1024u) /* a chunk is read in pieces, so that several are in flight */
+#define CHUNK_BYTES_MIN (64u * 1024u)
+#define CHUNK_BYTES_MAX (8u << 20) /* prompts: enough neurons for every thread's products */
 
 /* Neurons [first, first + count) on their way into one of the two buffers. */
-typedef struct chunk {
-    uint32_t layer;
-    uint32_t first;
-    uint32_t count;
+typedef struct filling {
+    uint32_t first, count;
     uint32_t buffer;
-    uint64_t begin; /* rounded extent in the file */
-    uint64_t end;
-} chunk;
+    uint64_t begin, end; /* rounded, in the file; 0 if each bundle is a read of its own */
+} filling;
 
-uint32_t flin_stream_unit(const flashinfer_model *model)
+/* ---------------------------------------------------------------------------------------- sizes */
+
+uint32_t flin_stream_unit(const flin_bundle *bundle, uint32_t alignment)
 {
-    uint32_t stride = model->shape.bundle.stride_bytes, alignment = model->storage.caps.alignment;
-
-    if (!model->shape.bundle.ordered) return stride;
-    return (uint32_t)flin_round_up((uint64_t)stride + alignment - 1, alignment);
+    if (!bundle->ordered) return bundle->stride_bytes;
+    return (uint32_t)flin_round_up((uint64_t)bundle->stride_bytes + alignment - 1, alignment);
 }
 
-uint32_t flin_stream_fetches(const flashinfer_model *model)
+/* Chunks of about a sixty-fourth of a layer: big enough for sequential speed, small beside any
+   sensible budget. */
+void flin_stream_size(flin_stream *stream, const flin_bundle *bundle, uint32_t neurons,
+                      uint32_t alignment)
 {
-    uint32_t pieces = model->stream_bytes / PIECE_BYTES + 1;
+    uint64_t unit = flin_stream_unit(bundle, alignment), bytes = unit * neurons / 64;
 
-    return pieces > model->shape.ffn ? pieces : model->shape.ffn;
+    if (bytes < CHUNK_BYTES_MIN) bytes = CHUNK_BYTES_MIN;
+    if (bytes > CHUNK_BYTES_MAX) bytes = CHUNK_BYTES_MAX;
+    stream->chunk = (uint32_t)(bytes / unit);
+    if (stream->chunk == 0) stream->chunk = 1;
+    if (stream->chunk > neurons) stream->chunk = neurons;
+    stream->buffer_bytes = (uint32_t)flin_round_up(
+        (uint64_t)stream->chunk * unit + 2 * (uint64_t)alignment, FLIN_PAGE_BYTES);
 }
 
-/* In an ordered file a chunk's bundles are anywhere: each has a place of one unit in the buffer. */
-static uint8_t *place_of(const flashinfer_model *model, const chunk *at, uint32_t index)
+uint32_t flin_stream_fetches(const flin_stream *stream, uint32_t neurons)
 {
-    uint64_t begin = flin_bundle_begin(model, at->layer, at->first + index);
-    uint8_t *buffer = model->scratch.stream[at->buffer];
+    uint32_t pieces = stream->buffer_bytes / PIECE_BYTES + 1;
 
-    if (!model->shape.bundle.ordered) return buffer + (begin - at->begin);
-    return buffer + (uint64_t)index * flin_stream_unit(model) +
-           (begin & (model->storage.caps.alignment - 1));
+    return pieces > neurons ? pieces : neurons;
 }
 
-static chunk chunk_at(const flashinfer_model *model, uint32_t layer, uint32_t first, uint32_t end,
-                      uint32_t buffer)
+void flin_stream_layout_lists(flin_stream *stream, flin_arena *arena)
 {
-    uint64_t alignment = model->storage.caps.alignment;
-    chunk at = {layer, first, end - first, buffer, 0, 0};
+    stream->ids = FLIN_TAKE(arena, uint32_t, stream->chunk);
+    stream->all = FLIN_TAKE(arena, uint32_t, stream->chunk);
+    stream->payloads = FLIN_TAKE(arena, const uint8_t *, stream->chunk);
+    stream->damaged = FLIN_TAKE(arena, uint8_t, stream->chunk);
+    for (uint32_t i = 0; stream->all != NULL && i < stream->chunk; i++) stream->all[i] = i;
+}
 
-    if (at.count > model->stream_rows) at.count = model->stream_rows;
-    if (model->shape.bundle.ordered) return at;
-    at.begin = flin_round_down(flin_bundle_begin(model, layer, first), alignment);
-    at.end = flin_round_up(flin_bundle_begin(model, layer, first) +
-                               (uint64_t)at.count * model->shape.bundle.stride_bytes,
-                           alignment);
-    assert(at.end - at.begin <= model->stream_bytes);
+void flin_stream_layout_buffers(flin_stream *stream, flin_arena *arena, uint32_t lent_bytes)
+{
+    uint64_t bytes = 2 * (uint64_t)stream->buffer_bytes;
+    uint8_t *base =
+        flin_arena_take(arena, bytes > lent_bytes ? bytes : lent_bytes, FLIN_PAGE_BYTES);
+
+    stream->buffers[0] = base;
+    stream->buffers[1] = base != NULL ? base + stream->buffer_bytes : NULL;
+}
+
+/* --------------------------------------------------------------------------------------- chunks */
+
+static filling fill_from(const flin_stream *stream, const flin_bundle *bundle,
+                         const flin_extent *extent, uint32_t first, uint32_t end, uint32_t buffer)
+{
+    filling at = {first, end - first, buffer, 0, 0};
+    uint64_t begin = flin_extent_begin(extent, first);
+
+    if (at.count > stream->chunk) at.count = stream->chunk;
+    if (bundle->ordered) return at;
+    at.begin = flin_round_down(begin, extent->alignment);
+    at.end = flin_round_up(begin + (uint64_t)at.count * extent->stride_bytes, extent->alignment);
+    assert(at.end - at.begin <= stream->buffer_bytes);
     return at;
 }
 
 /* A chunk in one piece of the file. */
-static uint32_t list_pieces(flashinfer_model *model, const chunk *at)
+static uint32_t list_pieces(const flin_stream *stream, flin_fetcher *fetcher, const filling *at)
 {
-    flin_fetch *fetches = model->scratch.fetches;
     uint32_t count = 0;
 
     for (uint64_t offset = at->begin; offset < at->end; offset += PIECE_BYTES) {
         uint64_t bytes = at->end - offset < PIECE_BYTES ? at->end - offset : PIECE_BYTES;
-        fetches[count].offset = offset;
-        fetches[count].data = model->scratch.stream[at->buffer] + (offset - at->begin);
-        fetches[count++].bytes = (uint32_t)bytes;
+        fetcher->fetches[count].offset = offset;
+        fetcher->fetches[count].data = stream->buffers[at->buffer] + (offset - at->begin);
+        fetcher->fetches[count++].bytes = (uint32_t)bytes;
     }
     return count;
 }
 
-/* A chunk of bundles from all over the layer. */
-static uint32_t list_bundles(flashinfer_model *model, const chunk *at)
+/* A chunk of bundles from all over the layer, each to a place of one unit. fetcher->at_list receives
+   which of them each read is. */
+static uint32_t list_bundles(flin_stream *stream, flin_fetcher *fetcher, const flin_extent *extent,
+                             const filling *at)
 {
-    flin_scratch *scratch = &model->scratch;
-    uint64_t alignment = model->storage.caps.alignment;
+    uint32_t unit = flin_stream_unit(fetcher->bundle, extent->alignment);
+    uint32_t *list = fetcher->at_list;
 
     for (uint32_t i = 0; i < at->count; i++) {
-        scratch->ids[i] = at->first + i;
-        scratch->missing[i] = i;
+        stream->ids[i] = at->first + i;
+        list[i] = i;
     }
-    flin_rows_sort(model, at->layer, scratch->ids, scratch->missing, at->count);
-    for (uint32_t i = 0; i < at->count; i++) {
-        uint32_t index = scratch->missing[i];
-        uint64_t begin = flin_bundle_begin(model, at->layer, at->first + index);
-        uint64_t end = flin_round_up(begin + model->shape.bundle.payload_bytes, alignment);
-        flin_fetch *fetch = &scratch->fetches[i];
-        fetch->offset = flin_round_down(begin, alignment);
-        fetch->bytes = (uint32_t)(end - fetch->offset);
-        fetch->data = place_of(model, at, index) - (begin - fetch->offset);
-    }
+    flin_fetch_sort(fetcher, extent->bundles, stream->ids, list, at->count);
+    for (uint32_t i = 0; i < at->count; i++)
+        (void)flin_fetch_put(fetcher, i, extent, at->first + list[i],
+                             stream->buffers[at->buffer] + (uint64_t)list[i] * unit);
     return at->count;
 }
 
-/* Start reading a chunk. */
-static int begin_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
+static int begin_filling(flin_stream *stream, flin_fetcher *fetcher, const flin_extent *extent,
+                         const filling *at, flashinfer_error *error)
 {
-    uint32_t count = model->shape.bundle.ordered ? list_bundles(model, at) : list_pieces(model, at);
-    uint64_t started_ns = flin_now_ns();
-    int code = flin_batch_begin(model->batch, model->scratch.fetches, count, error);
+    uint32_t count = fetcher->bundle->ordered ? list_bundles(stream, fetcher, extent, at)
+                                              : list_pieces(stream, fetcher, at);
 
-    model->stats.io_wait_ns += flin_now_ns() - started_ns;
-    return code;
+    return flin_fetch_begin(fetcher, count, error);
 }
 
-/* Say which neuron a read that failed was for; of a piece of many, the one it begins in. */
-static int lost_read(const flashinfer_model *model, const chunk *at, uint32_t failed, int code,
-                     flashinfer_error *error)
+/* The neuron a failed read was for; of a piece of many, the one it begins in. */
+static uint32_t neuron_of(const flin_fetcher *fetcher, const flin_extent *extent, const filling *at,
+                          uint32_t failed)
 {
-    const flin_scratch *scratch = &model->scratch;
-    uint64_t first = flin_bundle_begin(model, at->layer, at->first);
-    uint64_t offset = scratch->fetches[failed].offset;
-    uint32_t neuron = at->first;
+    uint64_t first = flin_extent_begin(extent, at->first);
+    uint64_t offset = fetcher->fetches[failed].offset;
 
-    if (model->shape.bundle.ordered)
-        neuron += scratch->missing[failed];
-    else if (offset > first)
-        neuron += (uint32_t)((offset - first) / model->shape.bundle.stride_bytes);
-    if (error != NULL && error->size >= sizeof *error) {
-        error->layer = (int32_t)at->layer;
-        error->neuron = neuron;
-    }
-    return code;
+    if (fetcher->bundle->ordered) return at->first + fetcher->at_list[failed];
+    return offset > first ? at->first + (uint32_t)((offset - first) / extent->stride_bytes)
+                          : at->first;
 }
 
 /* Wait until the chunk is there. */
-static int finish_chunk(flashinfer_model *model, const chunk *at, flashinfer_error *error)
+static int finish_filling(flin_fetcher *fetcher, const flin_extent *extent, const filling *at,
+                          flashinfer_error *error)
 {
-    uint64_t started_ns = flin_now_ns();
     uint32_t landed, failed = 0;
     int code;
 
     do {
-        code = flin_batch_collect(model->batch, 1, model->scratch.landed,
-                                  flin_stream_fetches(model), &landed, &failed, error);
-        if (code != 0) code = lost_read(model, at, failed, code, error);
+        code = flin_fetch_collect(fetcher, &landed, &failed, error);
     } while (code == 0 && landed != 0);
-    model->stats.io_wait_ns += flin_now_ns() - started_ns;
+    if (code == 0) return 0;
+    if (error != NULL && error->size >= sizeof *error) {
+        error->layer = (int32_t)extent->layer;
+        error->neuron = neuron_of(fetcher, extent, at, failed);
+    }
     return code;
 }
 
-/* Called with a chunk whose bytes are at hand. */
-typedef int (*chunk_task)(flashinfer_session *session, flashinfer_model *model, const chunk *at,
-                          void *context, flashinfer_error *error);
-
-/* Neurons [first, end) of a layer, chunk by chunk, through task. session may be NULL (while
-   opening). */
-static int run_chunks(flashinfer_session *session, flashinfer_model *model, uint32_t layer,
-                      uint32_t first, uint32_t end, chunk_task task, void *context,
-                      flashinfer_error *error)
+/* Where the chunk's bundles lie in their buffer. */
+static flin_chunk hand_out(flin_stream *stream, const flin_bundle *bundle,
+                           const flin_extent *extent, const filling *at)
 {
-    chunk now, next;
+    uint32_t unit = flin_stream_unit(bundle, extent->alignment);
+    const uint8_t *buffer = stream->buffers[at->buffer];
+
+    for (uint32_t i = 0; i < at->count; i++) {
+        stream->ids[i] = at->first + i;
+        stream->payloads[i] =
+            bundle->ordered ? buffer + (uint64_t)i * unit + flin_extent_lead(extent, at->first + i)
+                            : buffer + (flin_extent_begin(extent, at->first + i) - at->begin);
+    }
+    return (flin_chunk){extent, at->count, stream->ids, stream->payloads};
+}
+
+int flin_stream_run(flin_stream *stream, flin_fetcher *fetcher, const flin_extent *extent,
+                    uint32_t first, uint32_t end, flin_chunk_task task, void *context,
+                    flashinfer_error *error)
+{
+    filling now, next;
+    flin_chunk chunk;
     int code;
 
     if (first >= end) return 0;
-    now = chunk_at(model, layer, first, end, 0);
-    code = begin_chunk(model, &now, error);
+    now = fill_from(stream, fetcher->bundle, extent, first, end, 0);
+    code = begin_filling(stream, fetcher, extent, &now, error);
     while (code == 0) {
         uint32_t reached = now.first + now.count;
-        code = finish_chunk(model, &now, error);
+        code = finish_filling(fetcher, extent, &now, error);
         if (code != 0) break;
         if (reached < end) {
-            next = chunk_at(model, layer, reached, end, now.buffer ^ 1);
-            code = begin_chunk(model, &next, error);
+            next = fill_from(stream, fetcher->bundle, extent, reached, end, now.buffer ^ 1);
+            code = begin_filling(stream, fetcher, extent, &next, error);
             if (code != 0) break;
         }
-        code = task(session, model, &now, context, error);
+        chunk = hand_out(stream, fetcher->bundle, extent, &now);
+        code = task(&chunk, context, error);
         if (code != 0 || reached >= end) break;
         now = next;
     }
-    if (code != 0) flin_batch_abandon(model->batch);
+    if (code != 0) flin_batch_abandon(fetcher->batch);
     return code;
 }
 
-/* List a chunk's neurons in the scratch arrays. */
-static flin_neurons list_chunk(flashinfer_model *model, const chunk *at)
-{
-    flin_scratch *scratch = &model->scratch;
-    flin_neurons neurons = {
-        at->layer, scratch->ids, scratch->rows, scratch->activations, scratch->damaged, 0};
-
-    for (uint32_t i = 0; i < at->count; i++) {
-        scratch->ids[i] = at->first + i;
-        scratch->present[i] = i;
-        scratch->rows[i] = place_of(model, at, i);
-    }
-    return neurons;
-}
-
-/* Read a neuron that failed its checksum once more; a second mismatch is final. */
-static int reread(flashinfer_model *model, const flin_neurons *neurons, uint32_t index,
-                  flashinfer_error *error)
-{
-    uint64_t offset = flin_bundle_begin(model, neurons->layer, neurons->ids[index]);
-    uint8_t *data = model->scratch.stream[0] + (neurons->rows[index] - model->scratch.stream[0]);
-    int code = flin_storage_read(&model->storage, offset, data, model->shape.bundle.payload_bytes,
-                                 "a bundle", error);
-
-    model->stats.read_retries++;
-    if (code != 0) return code;
-    if (flin_neuron_intact(model, neurons, index)) return 0;
-    return flin_fail_at(
-        error, FLASHINFER_ECORRUPT, (int)neurons->layer, neurons->ids[index], (int64_t)offset,
-        "layer %u neuron %u at byte %llu does not match its checksum: the file or drive is damaged",
-        neurons->layer, neurons->ids[index], (unsigned long long)offset);
-}
-
-static int mend(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
-                flashinfer_error *error)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        int code = neurons->damaged[i] ? reread(model, neurons, i, error) : 0;
-        if (code != 0) return code;
-    }
-    return 0;
-}
-
-/* Activations of a chunk's neurons, damaged ones read again. */
-static int activate_chunk(flashinfer_model *model, const flin_neurons *neurons, uint32_t count,
-                          const void *x, flashinfer_error *error)
-{
-    int verify = model->config.verify != FLASHINFER_VERIFY_NONE;
-    int code;
-
-    if (flin_neurons_activate(model, neurons, model->scratch.present, count, x, verify) == 0)
-        return 0;
-    if ((code = mend(model, neurons, count, error)) != 0) return code;
-    (void)flin_neurons_activate(model, neurons, model->scratch.present, count, x, 0);
-    return 0;
-}
-
-typedef struct dense_context {
-    const void *x;
-    float *y;
-} dense_context;
-
-static int compute_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
-                         void *context, flashinfer_error *error)
-{
-    const dense_context *dense = context;
-    flin_neurons neurons = list_chunk(model, at);
-    int code;
-
-    if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
-    code = activate_chunk(model, &neurons, at->count, dense->x, error);
-    if (code != 0) return code;
-    model->stats.streamed += at->count;
-    model->stats.active += flin_neurons_sum(model, &neurons, at->count, dense->y);
-    return 0;
-}
-
-int flin_stream(flashinfer_session *session, uint32_t layer, uint32_t first, const void *x,
-                float *y, flashinfer_error *error)
-{
-    flashinfer_model *model = session->model;
-    dense_context context = {x, y};
-
-    return run_chunks(session, model, layer, first, model->shape.ffn, compute_chunk, &context,
-                      error);
-}
-
-typedef struct each_context {
-    flin_neurons_task task;
-    void *context;
-} each_context;
-
-static int hand_on_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
-                         void *context, flashinfer_error *error)
-{
-    const each_context *each = context;
-    flin_neurons neurons = list_chunk(model, at);
-
-    if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
-    if (model->config.verify != FLASHINFER_VERIFY_NONE &&
-        flin_neurons_verify(model, &neurons, model->scratch.present, at->count) != 0) {
-        int code = mend(model, &neurons, at->count, error);
-        if (code != 0) return code;
-    }
-    model->stats.streamed += at->count;
-    return each->task(session, &neurons, at->count, each->context, error);
-}
-
-int flin_stream_each(flashinfer_session *session, uint32_t layer, flin_neurons_task task,
-                     void *user, flashinfer_error *error)
-{
-    each_context context = {task, user};
-
-    return run_chunks(session, session->model, layer, 0, session->model->shape.ffn, hand_on_chunk,
-                      &context, error);
-}
-
-typedef struct audit_context {
-    const void *x;
-    flin_audit_sums *sums;
-} audit_context;
-
-static int audit_chunk(flashinfer_session *session, flashinfer_model *model, const chunk *at,
-                       void *context, flashinfer_error *error)
-{
-    const audit_context *audit = context;
-    flin_audit_sums *sums = audit->sums;
-    flin_neurons neurons = list_chunk(model, at);
-    int code;
-
-    if (atomic_load(&session->cancelled) != 0) return FLASHINFER_ECANCELED;
-    code = activate_chunk(model, &neurons, at->count, audit->x, error);
-    if (code != 0) return code;
-    for (uint32_t i = 0; i < at->count; i++) /* negative ones are not summed */
-        if (flin_predictor_named(&model->predictor, neurons.ids[i]))
-            neurons.activations[i] = -neurons.activations[i];
-    sums->missed_count += flin_neurons_sum(model, &neurons, at->count, sums->missed);
-    for (uint32_t i = 0; i < at->count; i++) neurons.activations[i] = -neurons.activations[i];
-    sums->found_count += flin_neurons_sum(model, &neurons, at->count, sums->found);
-    return 0;
-}
-
-int flin_stream_audit(flashinfer_session *session, uint32_t layer, const void *x,
-                      flin_audit_sums *sums, flashinfer_error *error)
-{
-    audit_context context = {x, sums};
-
-    return run_chunks(session, session->model, layer, 0, session->model->shape.ffn, audit_chunk,
-                      &context, error);
-}
-
-static int keep_rows(flashinfer_session *session, flashinfer_model *model, const chunk *at,
-                     void *context, flashinfer_error *error)
-{
-    flin_neurons neurons = list_chunk(model, at);
-    flin_rows *rows = context;
-    const flin_part *up = &model->shape.bundle.parts[FLIN_PART_UP];
-
-    (void)session;
-    if (model->config.verify != FLASHINFER_VERIFY_NONE &&
-        flin_neurons_verify(model, &neurons, model->scratch.present, at->count) != 0) {
-        int code = mend(model, &neurons, at->count, error);
-        if (code != 0) return code;
-    }
-    for (uint32_t i = 0; i < at->count; i++)
-        memcpy(rows->memory.base + (uint64_t)neurons.ids[i] * rows->row_bytes,
-               neurons.rows[i] + up->offset_bytes, rows->row_bytes);
-    return 0;
-}
-
-int flin_stream_rows(flashinfer_model *model, uint32_t layer, uint32_t from, uint32_t to,
+int flin_stream_mend(flin_stream *stream, flin_fetcher *fetcher, const flin_chunk *chunk,
                      flashinfer_error *error)
 {
-    return run_chunks(NULL, model, layer, from, to, keep_rows, &model->rows[layer], error);
+    int code = 0;
+
+    for (uint32_t i = 0; i < chunk->count && code == 0; i++) {
+        /* payloads point into our own buffers */
+        uint8_t *payload = stream->buffers[0] + (chunk->payloads[i] - stream->buffers[0]);
+        if (stream->damaged[i])
+            code = flin_fetch_again(fetcher, chunk->extent, chunk->ids[i], payload, error);
+    }
+    return code;
 }

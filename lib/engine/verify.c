@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/model.h"
+#include "engine/verify.h"
+
+#include "engine/run.h"
 #include "util/hash.h"
 
 #define BUFFER_BYTES (256u * 1024u)
@@ -46,13 +48,13 @@ static int verify_plain(flashinfer_model *model, const flin_gguf_tensor *tensor,
     while (done < covered) {
         uint64_t piece =
             covered - done < model->verify_bytes ? covered - done : model->verify_bytes;
-        int code = flin_storage_read(&model->storage, tensor->offset + done, model->scratch.verify,
-                                     piece, "a tensor", error);
+        int code = flin_storage_read(&model->storage, tensor->offset + done, model->verify, piece,
+                                     "a tensor", error);
         if (code != 0) return code;
-        flin_hash_add(&stream, model->scratch.verify, piece);
+        flin_hash_add(&stream, model->verify, piece);
         done += piece;
-        code = flin_model_progress(model, "verify", tensor->offset + done, model->gguf.data_end,
-                                   error);
+        code = flin_progress(&model->settings, "verify", tensor->offset + done,
+                             model->gguf.data_end, error);
         if (code != 0) return code;
     }
     return flin_hash_end(&stream) == tensor->sum ? 0
@@ -63,7 +65,7 @@ static int verify_plain(flashinfer_model *model, const flin_gguf_tensor *tensor,
 static int64_t neuron_of(flashinfer_model *model, int layer, uint32_t row)
 {
     const flin_gguf_tensor *rows;
-    const uint32_t *at = (const uint32_t *)(const void *)model->scratch.verify;
+    const uint32_t *at = (const uint32_t *)(const void *)model->verify;
     char name[64];
 
     if (!model->shape.bundle.ordered) return row;
@@ -71,7 +73,7 @@ static int64_t neuron_of(flashinfer_model *model, int layer, uint32_t row)
     rows = flin_gguf_find_tensor(&model->gguf, name);
     for (uint64_t done = 0, piece; rows != NULL && done < rows->bytes; done += piece) {
         piece = rows->bytes - done < SUMS_BYTES ? rows->bytes - done : SUMS_BYTES;
-        if (flin_storage_read(&model->storage, rows->offset + done, model->scratch.verify, piece,
+        if (flin_storage_read(&model->storage, rows->offset + done, model->verify, piece,
                               "an order of bundles", NULL) != 0)
             break;
         for (uint64_t i = 0; i < piece / sizeof *at; i++)
@@ -86,8 +88,8 @@ static int verify_run(flashinfer_model *model, const flin_gguf_tensor *bundles,
                       flashinfer_error *error)
 {
     const flin_shape *shape = &model->shape;
-    uint64_t *expected = (uint64_t *)(void *)model->scratch.verify;
-    uint8_t *rows = model->scratch.verify + SUMS_BYTES;
+    uint64_t *expected = (uint64_t *)(void *)model->verify;
+    uint8_t *rows = model->verify + SUMS_BYTES;
     uint64_t parts = shape->bundle.part_count,
              offset = bundles->offset + (uint64_t)first * shape->bundle.stride_bytes;
     int code = flin_storage_read(&model->storage, sums->offset + first * parts * 8, expected,
@@ -106,9 +108,9 @@ static int verify_run(flashinfer_model *model, const flin_gguf_tensor *bundles,
                                offset + (uint64_t)i * shape->bundle.stride_bytes, error);
         }
     }
-    return flin_model_progress(model, "verify",
-                               offset + (uint64_t)count * shape->bundle.stride_bytes,
-                               model->gguf.data_end, error);
+    return flin_progress(&model->settings, "verify",
+                         offset + (uint64_t)count * shape->bundle.stride_bytes,
+                         model->gguf.data_end, error);
 }
 
 static int verify_bundles(flashinfer_model *model, const flin_gguf_tensor *bundles, int layer,

@@ -47,6 +47,13 @@ int flin_weights_have(const flin_gguf *gguf, uint32_t layers, uint32_t kind)
     return 1;
 }
 
+uint64_t flin_weights_bundle_offset(const flin_gguf *gguf, uint32_t layer)
+{
+    const flin_gguf_tensor *bundles = find_layer_tensor(gguf, layer, "ffn_bundle.weight");
+
+    return bundles != NULL ? bundles->offset : 0;
+}
+
 uint32_t flin_weights_predictor(const flin_gguf *gguf, uint32_t layers)
 {
     int sketches = 0, lowranks = 0;

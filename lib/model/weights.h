@@ -112,6 +112,9 @@ uint32_t flin_weights_predictor(const flin_gguf *gguf, uint32_t layers);
 /* Does every layer have the tensors of this kind (SKETCH or LOWRANK)? */
 int flin_weights_have(const flin_gguf *gguf, uint32_t layers, uint32_t kind);
 
+/* Where a layer's bundles begin in the file; 0: it has none. */
+uint64_t flin_weights_bundle_offset(const flin_gguf *gguf, uint32_t layer);
+
 /* Which predictors to load, and the file they are in. */
 typedef struct flin_predictor_choice {
     const flin_gguf *gguf; /* the model's own, or a predictor file's */

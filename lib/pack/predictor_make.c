@@ -25,7 +25,7 @@ int flin_predictor_create(flashinfer_model *model, flashinfer_predictor **predic
     made->layer_count = model->shape.layers;
     made->width = model->shape.width;
     made->neurons = model->shape.ffn;
-    made->kernels = model->kernels;
+    made->kernels = model->compute.kernels;
     *predictor = made;
     return 0;
 }
@@ -135,16 +135,18 @@ static int make_tiles(flashinfer_predictor *predictor, uint32_t layer, flin_sket
                       float *rows, flashinfer_error *error)
 {
     flin_made_layer *made = &predictor->layers[layer];
-    const float *up_bias = predictor->model->weights.layers[layer].ffn.up_bias;
+    const flin_ffn_layer *ffn = &predictor->model->weights.layers[layer].ffn;
+    const float *bias = ffn->gated ? ffn->gate_bias : ffn->up_bias;
+    const uint32_t decider = flin_shape_decider(&predictor->model->shape);
     uint8_t *tile = made->weights[0];
 
     for (uint32_t first = 0; first < predictor->neurons; first += FLIN_SKETCH_TILE_ROWS) {
         uint32_t left = predictor->neurons - first,
                  count = left < FLIN_SKETCH_TILE_ROWS ? left : FLIN_SKETCH_TILE_ROWS;
-        int code = flin_rows_read(predictor->model, layer, FLIN_PART_UP, first, count, rows, error);
+        int code = flin_model_part(predictor->model, layer, decider, first, count, rows, error);
         if (code == 0)
-            code = flin_sketch_maker_tile(maker, rows, up_bias + first, count, tile,
-                                          made->bias + first, error);
+            code = flin_sketch_maker_tile(maker, rows, bias != NULL ? bias + first : NULL, count,
+                                          tile, made->bias + first, error);
         if (code != 0) return code;
         tile += flin_sketch_tile_bytes(predictor->width, made->predictor.sketch.bits);
     }

@@ -8,7 +8,7 @@
 #ifndef FLIN_PACK_PREDICTOR_MAKE_H
 #define FLIN_PACK_PREDICTOR_MAKE_H
 
-#include "engine/model.h"
+#include "plan/open.h"
 
 /* A layer's predictor and the memory it points into. */
 typedef struct flin_made_layer {

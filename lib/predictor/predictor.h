@@ -1,14 +1,15 @@
 /*
  * predictor.h - which neurons of a layer will fire, from the FFN input x (paper, section 3.1).
  *
- * Owns: turning x into ascending neuron ids. Refuses: reading bundles, caching them, computing with
- * them.
+ * Owns: turning inputs into names, one kind of predictor a layer. Refuses: reading bundles, caching
+ * them, computing with them.
  *
- *   sketch  a low-bit copy of the up matrix names the neurons; some that do not fire, hopefully
- *           none that fires is left out
- *   lowrank two thin factors do
- *   exact   up rows kept in memory are multiplied out, so the ids are the neurons that do fire,
- *           with their activations
+ *   all      names nothing: every bundle is streamed
+ *   exact    deciding matrix rows kept in memory are multiplied out: the names are what may fire
+ *   sketch   a low-bit copy of the deciding matrix names what may fire, and some that does not
+ *   lowrank  two thin factors do
+ *
+ * The deciding matrix is gate where the FFN is gated, else up.
  */
 #ifndef FLIN_PREDICTOR_PREDICTOR_H
 #define FLIN_PREDICTOR_PREDICTOR_H
@@ -20,58 +21,96 @@
 #include "util/arena.h"
 #include "util/pool.h"
 
-/* What names a layer's neurons: one of the two. */
-typedef struct flin_layer_predictor {
-    uint32_t kind; /* FLASHINFER_PREDICTOR_SKETCH, _LOWRANK, or 0: not loaded */
-    uint32_t reserved;
-    flin_sketch sketch;
-    flin_lowrank lowrank;
-} flin_layer_predictor;
+#define FLIN_INPUTS_MAX 8u /* rows of a pass that are named for together */
 
-/* Up rows of one layer's first neurons, as they stand in the bundles. */
-typedef struct flin_rows {
+/* Deciding matrix rows of a layer's first neurons, as they stand in the bundles. */
+typedef struct flin_kept {
     flin_arena memory; /* (count, row_bytes) */
     uint32_t count;
     uint32_t row_bytes;
     enum flin_type type;
-} flin_rows;
+} flin_kept;
 
+/* What names a layer's neurons. */
+typedef struct flin_layer_predictor {
+    uint32_t kind; /* FLASHINFER_PREDICTOR_SKETCH, _LOWRANK, _EXACT, _ALL */
+    uint32_t reserved;
+    flin_sketch sketch; /* of its kind only, and so on */
+    flin_lowrank lowrank;
+    flin_kept kept; /* exact */
+} flin_layer_predictor;
+
+/* Scratch of the layer being named. One layer at a time. */
 typedef struct flin_predictor {
     const flin_kernels *kernels;
     flin_pool *pool;
-    uint32_t width;    /* d */
-    uint32_t neurons;  /* per layer */
-    int8_t *levels;    /* (width rounded up to FLIN_SKETCH_BLOCK) quantised input */
-    uint64_t *mask;    /* (neurons / 64) */
-    float *hidden;     /* (rank_max) low-rank */
-    float *activation; /* (neurons) exact: pre-activations; low-rank: scores */
+    uint32_t width;   /* d */
+    uint32_t neurons; /* per layer */
+    uint32_t inputs_max;
+    uint32_t words; /* of a mask */
+    uint32_t levels_bytes;
+    int8_t *levels;  /* (inputs_max, levels_bytes) quantised inputs of a sketch */
+    uint64_t *masks; /* (inputs_max, words) */
+    uint64_t *any;   /* (words) what any input names; the first mask where one input is all */
+    float *hidden;   /* (inputs_max, rank_max) low-rank */
+    uint32_t rank_max;
+    float *sums; /* (inputs_max, neurons) deciding sums (exact), scores (low-rank) */
 } flin_predictor;
 
-/* Scratch from an arena (measuring or real). rank_max: of the low-rank layers, 0 without any. */
+/* The inputs of a layer's FFN, one a row of the pass. */
+typedef struct flin_predictor_input {
+    uint32_t count;
+    const float *x[FLIN_INPUTS_MAX];    /* (width) */
+    const void *taken[FLIN_INPUTS_MAX]; /* the same as matvec of the deciding rows takes it */
+    const float *bias;                  /* (neurons) of deciding sums, or NULL: for exact */
+    float threshold;                    /* exact: sums above it fire */
+} flin_predictor_input;
+
+/* What was named. Masks live in the predictor until it names again. */
+typedef struct flin_names {
+    uint32_t count;         /* of ids: neurons that any row names */
+    uint32_t streamed_from; /* bundles from here on are to be computed without being named */
+    const uint64_t *masks;  /* (inputs, words) by row */
+    uint32_t words;
+    const float *sums; /* (inputs, neurons) deciding sums, or NULL: not known yet */
+    uint32_t named;    /* over all rows */
+} flin_names;
+
+/* One kind of predictor: what the engine must know of it, and what it does. */
+typedef struct flin_predictor_kind {
+    const char *name;
+    uint32_t caches; /* 1: named bundles are kept in slots */
+    uint32_t misses; /* 1: neurons that fire may be left out */
+    uint32_t keeps;  /* 1: deciding matrix rows are kept in memory, apart from slots */
+    /* May a layer's be used? Else FLASHINFER_EFORMAT. NULL: always */
+    int (*check)(const flin_layer_predictor *layer, const flin_kernels *kernels, int index,
+                 flashinfer_error *error);
+    /* What naming will read first. NULL: nothing is known */
+    flin_ahead (*ahead)(const flin_layer_predictor *layer);
+    /* Fill masks, or sums and masks; names->streamed_from. NULL: names nothing */
+    void (*name_neurons)(flin_predictor *predictor, const flin_layer_predictor *layer,
+                         const flin_predictor_input *input, flin_names *names);
+} flin_predictor_kind;
+
+extern const flin_predictor_kind flin_predictor_all, flin_predictor_exact, flin_predictor_sketch,
+    flin_predictor_lowrank;
+
+/* The kind of a number; of MIXED, whose layers differ, one that stands for what they share. */
+const flin_predictor_kind *flin_predictor_kind_of(uint32_t number);
+
+/* Scratch from an arena (measuring or real), for a model run with `kind`. rank_max: of its low-rank
+   layers, 0 without any. inputs_max: at most FLIN_INPUTS_MAX. */
 void flin_predictor_layout(flin_predictor *predictor, flin_arena *arena,
-                           const flin_kernels *kernels, flin_pool *pool, uint32_t width,
-                           uint32_t neurons, uint32_t rank_max);
+                           const flin_predictor_kind *kind, uint32_t rank_max);
 
-/* May this layer's predictor be used? Else FLASHINFER_EFORMAT. */
-int flin_layer_predictor_check(const flin_layer_predictor *layer, const flin_kernels *kernels,
-                               int index, flashinfer_error *error);
+/* Names for every row: ids (neurons) receives what any of them names, ascending. */
+flin_names flin_predictor_name(flin_predictor *predictor, const flin_layer_predictor *layer,
+                               const flin_predictor_input *input, uint32_t *ids);
 
-/* What flin_predict_named() will read first. */
-flin_ahead flin_predictor_ahead(const flin_layer_predictor *layer);
-
-/* Write the predicted ids in ascending order, (neurons); returns how many. x: (width). */
-uint32_t flin_predict_named(flin_predictor *predictor, const flin_layer_predictor *layer,
-                            const float *x, uint32_t *ids);
-
-/* Ids below rows->count that fire, ascending, and their activations: relu(up . x + bias). bias:
-   (neurons); x: as matvec of rows->type takes it. */
-uint32_t flin_predict_exact(flin_predictor *predictor, const flin_rows *rows, const float *bias,
-                            const void *x, uint32_t *ids, float *activations);
-
-/* Was a neuron named by the last flin_predict_named()? For the audit. */
-static inline int flin_predictor_named(const flin_predictor *predictor, uint32_t neuron)
+/* Does a row's mask have a neuron? */
+static inline int flin_mask_has(const uint64_t *mask, uint32_t neuron)
 {
-    return (int)(predictor->mask[neuron / 64] >> (neuron % 64) & 1);
+    return (int)(mask[neuron / 64] >> (neuron % 64) & 1);
 }
 
 #endif

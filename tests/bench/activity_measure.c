@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/model.h"
+#include "engine/attention.h"
+#include "engine/embed.h"
+#include "engine/run.h"
 
 #define CHUNK_NEURONS 64u
 #define SCORE_MAX 16.0f /* beyond it no threshold is looked for */
@@ -35,57 +37,56 @@ typedef struct measuring {
 
 /* ---------------------------------------------------------------------------------- one layer */
 
+/* A narrow pass of one row, at position t; row must stay while it is used. */
+static flin_pass *pass_at(measuring *run, flin_row *row, uint32_t t)
+{
+    flin_pass *pass = &run->model->pass;
+
+    *row = (flin_row){run->session, t, run->tokens[t], NULL};
+    pass->rows = row;
+    pass->count = 1;
+    pass->wide = 0;
+    return pass;
+}
+
 static void embed(measuring *run, uint32_t t)
 {
-    flashinfer_model *model = run->model;
-    const flin_matrix *tokens = &model->weights.token_embedding;
-    const flin_matrix *positions = &model->weights.position_embedding;
-    uint32_t width = model->shape.width;
-    float *hidden = run->hidden + (size_t)t * width, *position = model->scratch.projected;
-    uint64_t token_bytes = flin_type_bytes(tokens->type, tokens->cols);
-    uint64_t position_bytes = flin_type_bytes(positions->type, positions->cols);
+    const uint32_t width = run->model->shape.width;
+    flin_row row;
+    flin_pass *pass = pass_at(run, &row, t);
 
-    flin_row_to_float(model->kernels, tokens->type,
-                      (const uint8_t *)tokens->data + (uint32_t)run->tokens[t] * token_bytes, width,
-                      0, width, hidden);
-    model->kernels->to_float[positions->type]((const uint8_t *)positions->data + t * position_bytes,
-                                              width, position);
-    for (uint32_t i = 0; i < width; i++) hidden[i] += position[i];
+    flin_embed(pass);
+    memcpy(run->hidden + (size_t)t * width, pass->hidden, width * sizeof(float));
 }
 
 static void name_by_sketch(measuring *run, uint32_t layer, uint32_t t)
 {
     flashinfer_model *model = run->model;
     size_t words = (model->shape.ffn + 63) / 64;
-    uint64_t *named = run->named + t * words;
-    uint32_t count;
+    flin_predictor_input input = {.count = 1};
 
     if (!run->has_sketch) return;
-    memset(named, 0, words * sizeof *named);
-    count = flin_predict_named(&model->predictor, &model->weights.layers[layer].predictor,
-                               run->input + (size_t)t * model->shape.width, run->ids);
-    for (uint32_t i = 0; i < count; i++) named[run->ids[i] / 64] |= 1ull << run->ids[i] % 64;
+    input.x[0] = run->input + (size_t)t * model->shape.width;
+    (void)flin_predictor_name(&model->predictor, &model->weights.layers[layer].predictor, &input,
+                              run->ids);
+    memcpy(run->named + t * words, model->predictor.masks, words * sizeof *run->named);
 }
 
 /* Norm, attention, norm: the FFN's inputs. */
 static void attend(measuring *run, uint32_t layer)
 {
-    flashinfer_model *model = run->model;
-    const flin_layer *weights = &model->weights.layers[layer];
-    flin_scratch *scratch = &model->scratch;
-    uint32_t width = model->shape.width;
+    const flin_layer *weights = &run->model->weights.layers[layer];
+    const uint32_t width = run->model->shape.width;
 
     for (uint32_t t = 0; t < run->count; t++) {
         float *hidden = run->hidden + (size_t)t * width;
-        run->session->position = t;
-        model->kernels->layer_norm(hidden, weights->attention_norms.before.weight,
-                                   weights->attention_norms.before.bias, width,
-                                   model->shape.norm_epsilon, scratch->normed);
-        flin_attention(run->session, layer, scratch->normed);
-        for (uint32_t i = 0; i < width; i++) hidden[i] += scratch->projected[i];
-        model->kernels->layer_norm(hidden, weights->ffn_norms.before.weight,
-                                   weights->ffn_norms.before.bias, width, model->shape.norm_epsilon,
-                                   run->input + (size_t)t * width);
+        flin_row row;
+        flin_pass *pass = pass_at(run, &row, t);
+
+        flin_norm_rows(pass, &weights->attention_norms.before, hidden, pass->normed, 1);
+        flin_attention(pass, layer, pass->normed);
+        for (uint32_t i = 0; i < width; i++) hidden[i] += pass->projected[i];
+        flin_norm_rows(pass, &weights->ffn_norms.before, hidden, run->input + (size_t)t * width, 1);
         name_by_sketch(run, layer, t);
     }
 }
@@ -114,8 +115,8 @@ static void run_chunk(void *context, uint32_t index, uint32_t thread_count)
     flin_pool_share(run->count, 1, index, thread_count, &begin, &end);
     for (uint32_t t = begin; t < end; t++) {
         uint32_t fired = 0;
-        model->kernels->dot_rows[up->type](rows, task->count, shape->width,
-                                           run->input + (size_t)t * shape->width, sums);
+        model->compute.kernels->dot_rows[up->type](rows, task->count, shape->width,
+                                                   run->input + (size_t)t * shape->width, sums);
         for (uint32_t i = 0; i < task->count; i++) {
             float score = sums[i] + bias[i];
             run->scores[(size_t)(task->first + i) * run->count + t] = score;
@@ -125,8 +126,9 @@ static void run_chunk(void *context, uint32_t index, uint32_t thread_count)
                 run->chunk + (size_t)i * shape->bundle.stride_bytes + down->offset_bytes;
         }
         if (fired != 0)
-            model->kernels->add_rows[down->type](firing_rows, firing, fired, 0, shape->width,
-                                                 run->output + (size_t)t * shape->width);
+            model->compute.kernels->add_rows[down->type](firing_rows, firing, fired, 0,
+                                                         shape->width,
+                                                         run->output + (size_t)t * shape->width);
     }
 }
 
@@ -149,7 +151,7 @@ static int feed_forward(measuring *run, uint32_t layer, flashinfer_error *error)
             weights->ffn.bundles.offset + (uint64_t)first * shape->bundle.stride_bytes, run->chunk,
             (uint64_t)task.count * shape->bundle.stride_bytes, "bundles", error);
         if (code != 0) return code;
-        flin_pool_run(&model->pool, run_chunk, &task);
+        flin_pool_run(&model->compute.pool, run_chunk, &task);
     }
     for (size_t i = 0; i < total; i++) run->hidden[i] += run->output[i];
     return 0;
@@ -331,7 +333,7 @@ static int open_model(measuring *run, const char *path, flashinfer_error *error)
     code = flashinfer_model_open(path, &options, &run->model, error);
     if (code == 0) code = flashinfer_session_create(run->model, &run->session, error);
     if (code != 0) return code;
-    run->has_sketch = run->model->config.predictor == FLASHINFER_PREDICTOR_SKETCH;
+    run->has_sketch = run->model->settings.predictor == FLASHINFER_PREDICTOR_SKETCH;
     if (!run->model->shape.norm_before || run->model->weights.project_in.weight.data != NULL)
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                          "post-norm models and embedding projections cannot be measured");

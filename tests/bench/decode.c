@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "engine/model.h"
+#include "engine/run.h"
 #include "plain.h"
 #include "program.h"
 #include "util/clock.h"
@@ -64,7 +64,7 @@ static double read_plainly(flashinfer_model *model, const uint8_t *buffer, uint3
     plain at = {.part = buffer + turn % PLAIN_PARTS * PLAIN_PART_BYTES};
     uint64_t started_ns = flin_now_ns();
 
-    flin_pool_split(&model->pool, PLAIN_PART_BYTES / PLAIN_PIECE_BYTES, 1, run_plain, &at);
+    flin_pool_split(&model->compute.pool, PLAIN_PART_BYTES / PLAIN_PIECE_BYTES, 1, run_plain, &at);
     return (double)(flin_now_ns() - started_ns) / 1e9;
 }
 
@@ -103,9 +103,10 @@ static double touched_bytes(const flashinfer_model *model, const flashinfer_stat
                  matrix_bytes(&layer->attention.value.weight) +
                  matrix_bytes(&layer->attention.output.weight);
         bytes += predictor_bytes(&layer->predictor);
-        bytes += 2 * position * (double)flin_type_bytes(model->config.kv_type, model->shape.width);
+        bytes +=
+            2 * position * (double)flin_type_bytes(model->settings.kv_type, model->shape.width);
     }
-    if (!flin_uses_names(&model->config)) up = (double)stats->neurons;
+    if (!flin_predictor_kind_of(model->settings.predictor)->misses) up = (double)stats->neurons;
     return bytes +
            (up * parts[FLIN_PART_UP].bytes + (double)stats->active * parts[FLIN_PART_DOWN].bytes) /
                tokens;

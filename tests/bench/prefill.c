@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/model.h"
+#include "engine/run.h"
 #include "program.h"
 #include "storage/batch.h"
 #include "util/clock.h"

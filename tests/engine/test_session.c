@@ -5,7 +5,7 @@
 
 #include "support.h"
 
-#include "engine/model.h"
+#include "engine/run.h"
 
 static const char *model_path;
 

@@ -1,0 +1,166 @@
+/*
+ * embed.c - see embed.h. Both ends have the arithmetic of narrow passes, in wide ones too: few of a
+ * prompt's rows want logits, and embeddings are copied more than computed.
+ */
+#include "engine/embed.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "engine/linear.h"
+
+static const uint8_t *matrix_row(const flin_matrix *matrix, uint64_t row)
+{
+    return (const uint8_t *)matrix->data + row * flin_type_bytes(matrix->type, matrix->cols);
+}
+
+/* Rows [first, first + count): at most rows_max. */
+static void embed_tokens(flin_pass *pass, uint32_t first, uint32_t count)
+{
+    const flin_weights *weights = pass->weights;
+    const flin_matrix *tokens = &weights->token_embedding;
+    const int projected = weights->project_in.weight.data != NULL;
+    const uint32_t width = pass->shape->width;
+    float *to[FLIN_INPUTS_MAX];
+
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = pass->hidden + (uint64_t)(first + i) * width;
+        flin_row_to_float(pass->compute->kernels, tokens->type,
+                          matrix_row(tokens, (uint32_t)pass->rows[first + i].token), tokens->cols,
+                          0, tokens->cols,
+                          projected ? pass->token + (uint64_t)i * tokens->cols : to[i]);
+    }
+    if (projected) flin_linear_narrow(pass, &weights->project_in, pass->token, count, to);
+}
+
+static void add_position(flin_pass *pass, uint32_t row)
+{
+    const flin_matrix *positions = &pass->weights->position_embedding;
+    float *hidden = pass->hidden + (uint64_t)row * pass->shape->width, *offset = pass->projected;
+
+    pass->compute->kernels->to_float[positions->type](
+        matrix_row(positions, pass->rows[row].position), positions->cols, offset);
+    for (uint32_t i = 0; i < pass->shape->width; i++) hidden[i] += offset[i];
+}
+
+/* How far each pair of a head turns at the row's position; as transformers reckons it, in floats. */
+static void turn_to_position(flin_pass *pass, uint32_t row)
+{
+    const flin_rotary *rotary = &pass->shape->rotary;
+    const uint32_t pairs = rotary->rotated / 2;
+    float *cosines = pass->cosines + (uint64_t)row * pairs,
+          *sines = pass->sines + (uint64_t)row * pairs;
+
+    for (uint32_t k = 0; k < pairs; k++) {
+        const float exponent = (float)(2 * k) / (float)rotary->rotated;
+        const float frequency = 1.0f / powf(rotary->base, exponent);
+        const float angle = (float)pass->rows[row].position * frequency;
+        cosines[k] = cosf(angle);
+        sines[k] = sinf(angle);
+    }
+}
+
+void flin_embed(flin_pass *pass)
+{
+    for (uint32_t first = 0; first < pass->count; first += pass->rows_max)
+        embed_tokens(pass, first,
+                     pass->count - first < pass->rows_max ? pass->count - first : pass->rows_max);
+    for (uint32_t i = 0; i < pass->count; i++) {
+        if (pass->weights->position_embedding.data != NULL) add_position(pass, i);
+        if (pass->shape->rotary.rotated != 0) turn_to_position(pass, i);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------- norms */
+
+typedef struct norm_task {
+    const flin_kernels *kernels;
+    const flin_norm *norm;
+    const float *x;
+    float *y;
+    uint32_t count, width;
+} norm_task;
+
+static void run_norm(void *context, uint32_t index, uint32_t count)
+{
+    const norm_task *task = context;
+    const flin_norm *norm = task->norm;
+    uint32_t begin, end;
+
+    flin_pool_share(task->count, 1, index, count, &begin, &end);
+    for (uint32_t row = begin; row < end; row++) {
+        const float *x = task->x + (uint64_t)row * task->width;
+        float *y = task->y + (uint64_t)row * task->width;
+        if (norm->kind == FLIN_NORM_LAYER)
+            task->kernels->layer_norm(x, norm->weight, norm->bias, task->width, norm->epsilon, y);
+        else
+            task->kernels->rms_norm(x, norm->weight, task->width, norm->epsilon, y);
+    }
+}
+
+void flin_norm_rows(flin_pass *pass, const flin_norm *norm, const float *x, float *y,
+                    uint32_t count)
+{
+    norm_task task = {pass->compute->kernels, norm, x, y, count, pass->shape->width};
+
+    if (norm->kind == FLIN_NORM_NONE) return;
+    if (pass->wide)
+        flin_pool_run(&pass->compute->pool, run_norm, &task);
+    else
+        run_norm(&task, 0, 1);
+}
+
+/* --------------------------------------------------------------------------------------- logits */
+
+static const flin_linear *first_linear(const flin_weights *weights)
+{
+    return weights->project_out.weight.data != NULL ? &weights->project_out : &weights->output;
+}
+
+void flin_unembed_expect(flin_pass *pass)
+{
+    const flin_linear *linear = first_linear(pass->weights);
+
+    flin_linear_expect(pass, &linear, 1);
+}
+
+/* The `count` rows listed, at most rows_max. */
+static void unembed(flin_pass *pass, const uint32_t *list, uint32_t count)
+{
+    const flin_weights *weights = pass->weights;
+    const uint64_t width = pass->shape->width;
+    float *to[FLIN_INPUTS_MAX] = {NULL};
+    const float *x = pass->normed;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const float *hidden = pass->hidden + list[i] * width;
+        float *row = pass->normed + i * width;
+        if (weights->output_norm.kind == FLIN_NORM_NONE)
+            memcpy(row, hidden, width * sizeof *row);
+        else
+            flin_norm_rows(pass, &weights->output_norm, hidden, row, 1);
+    }
+    if (weights->project_out.weight.data != NULL) {
+        for (uint32_t i = 0; i < count; i++)
+            to[i] = pass->token + (uint64_t)i * pass->shape->token_width;
+        flin_linear_narrow(pass, &weights->project_out, x, count, to);
+        x = pass->token;
+    }
+    for (uint32_t i = 0; i < count; i++) to[i] = pass->rows[list[i]].logits;
+    flin_linear_narrow(pass, &weights->output, x, count, to);
+}
+
+void flin_unembed(flin_pass *pass)
+{
+    uint32_t list[FLIN_INPUTS_MAX], count = 0;
+
+    flin_pool_expect(&pass->compute->pool, NULL);
+    for (uint32_t i = 0; i < pass->count; i++) {
+        if (pass->rows[i].logits == NULL) continue;
+        list[count++] = i;
+        if (count < pass->rows_max) continue;
+        unembed(pass, list, count);
+        count = 0;
+    }
+    if (count != 0) unembed(pass, list, count);
+}

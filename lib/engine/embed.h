@@ -1,0 +1,22 @@
+/*
+ * embed.h - where a pass begins and ends: tokens become the residual stream, and that logits.
+ */
+#ifndef FLIN_ENGINE_EMBED_H
+#define FLIN_ENGINE_EMBED_H
+
+#include "engine/pass.h"
+
+/* hidden (rows, width) = embeddings of tokens, and of positions where they are learned. */
+void flin_embed(flin_pass *pass);
+
+/* logits of the rows that want them. */
+void flin_unembed(flin_pass *pass);
+
+/* What unembedding will read first. */
+void flin_unembed_expect(flin_pass *pass);
+
+/* y = norm of x, (count, width); y may be x. Of kind NONE: nothing is done. */
+void flin_norm_rows(flin_pass *pass, const flin_norm *norm, const float *x, float *y,
+                    uint32_t count);
+
+#endif

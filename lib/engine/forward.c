@@ -1,0 +1,59 @@
+/*
+ * forward.c - the story of a pass: embedding, then for each layer attention and FFN, each between its
+ * norms and added to the residual stream, then the logits. Which norms there are is data of the
+ * layer.
+ */
+#include "engine/forward.h"
+
+#include "engine/attention.h"
+#include "engine/embed.h"
+#include "engine/ffn.h"
+
+/* What a block gets: the residual stream, or its norm. */
+static const float *input_of(flin_pass *pass, const flin_norms *norms)
+{
+    if (norms->before.kind == FLIN_NORM_NONE) return pass->hidden;
+    flin_norm_rows(pass, &norms->before, pass->hidden, pass->normed, pass->count);
+    return pass->normed;
+}
+
+static void run_add(void *context, uint32_t index, uint32_t count)
+{
+    const flin_pass *pass = context;
+    const uint64_t width = pass->shape->width;
+    uint32_t begin, end;
+
+    flin_pool_share(pass->count, 1, index, count, &begin, &end);
+    for (uint64_t i = begin * width; i < end * width; i++) pass->hidden[i] += pass->projected[i];
+}
+
+/* A block's outputs join the residual stream. */
+static void join(flin_pass *pass, const flin_norms *norms)
+{
+    flin_norm_rows(pass, &norms->output, pass->projected, pass->projected, pass->count);
+    if (pass->wide)
+        flin_pool_run(&pass->compute->pool, run_add, pass);
+    else
+        run_add(pass, 0, 1);
+    flin_norm_rows(pass, &norms->after, pass->hidden, pass->hidden, pass->count);
+}
+
+int flin_forward(flin_pass *pass, flashinfer_error *error)
+{
+    flin_embed(pass);
+    for (uint32_t i = 0; i < pass->shape->layers; i++) {
+        const flin_layer *layer = &pass->weights->layers[i];
+        int code;
+
+        if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
+        flin_attention(pass, i, input_of(pass, &layer->attention_norms));
+        if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
+        join(pass, &layer->attention_norms);
+
+        code = flin_ffn(pass, i, input_of(pass, &layer->ffn_norms), error);
+        if (code != 0) return code;
+        join(pass, &layer->ffn_norms);
+    }
+    flin_unembed(pass);
+    return 0;
+}

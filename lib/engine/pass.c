@@ -1,0 +1,160 @@
+/*
+ * pass.c - see pass.h.
+ */
+#include "engine/pass.h"
+
+#include "engine/state.h"
+
+#define TOKENS_MIN 24u /* multiples of every tile's tokens */
+#define TOKENS_MAX 528u
+#define FILE_SHARE 128u /* a wide pass's buffers take this part of the model file */
+#define BUFFERS 5u      /* of (rows, width), as that share is reckoned */
+#define LEAST_NAMED 32u
+#define LEAST_DENSE 8u
+
+uint32_t flin_pass_least(int misses)
+{
+    return misses ? LEAST_NAMED : LEAST_DENSE;
+}
+
+/* Products with more rows at once round no differently, but the FFN of a layer is read once for each
+   wide pass. */
+static uint32_t wide_rows(uint64_t model_bytes, uint32_t width)
+{
+    uint64_t row_bytes = (uint64_t)BUFFERS * width * sizeof(float);
+    uint64_t rows = model_bytes / FILE_SHARE / row_bytes;
+
+    rows = rows / TOKENS_MIN * TOKENS_MIN;
+    return rows < TOKENS_MIN ? TOKENS_MIN : rows > TOKENS_MAX ? TOKENS_MAX : (uint32_t)rows;
+}
+
+/* Few matrix rows where the model is small. */
+static uint32_t block_rows(uint32_t width, const flin_tile *tile)
+{
+    uint32_t rows = (uint32_t)flin_round_up(width / 16 + 1, tile->rows);
+
+    return rows < FLIN_GEMM_ROWS_MAX ? rows : FLIN_GEMM_ROWS_MAX;
+}
+
+static float *take_floats(flin_arena *arena, uint64_t count)
+{
+    return flin_arena_take(arena, count * sizeof(float), FLIN_GEMM_ALIGNMENT);
+}
+
+static void layout_threads(flin_pass *pass, flin_arena *arena, uint32_t threads)
+{
+    flin_wide *wide = &pass->wide_buffers;
+    uint32_t chunk = pass->stream->chunk;
+
+    wide->threads = FLIN_TAKE(arena, flin_wide_thread, threads);
+    for (uint32_t i = 0; i < threads; i++) {
+        flin_wide_thread thread;
+        thread.panels = take_floats(arena, flin_gemm_w_floats(&pass->compute->tile, wide->block));
+        thread.rows = FLIN_TAKE(arena, const void *, chunk);
+        thread.firing = FLIN_TAKE(arena, float, chunk);
+        thread.fires = FLIN_TAKE(arena, uint8_t, chunk);
+        if (wide->threads != NULL) wide->threads[i] = thread;
+    }
+}
+
+/* rows: of the buffers. The widest input of a product is the residual stream's or the heads'. */
+static void layout_wide(flin_pass *pass, flin_arena *arena, uint32_t rows, uint32_t threads)
+{
+    const flin_shape *shape = pass->shape;
+    flin_wide *wide = &pass->wide_buffers;
+    uint32_t chunk = pass->stream->chunk, heads = shape->heads * shape->head_width;
+    uint32_t widest = shape->width > heads ? shape->width : heads;
+
+    wide->rows = FLIN_TAKE(arena, flin_row, rows);
+    wide->block = block_rows(shape->width, &pass->compute->tile);
+    wide->packed = take_floats(arena, flin_gemm_x_floats(&pass->compute->tile, rows, widest));
+    wide->sums = FLIN_TAKE(arena, float, (uint64_t)rows *chunk);
+    wide->deciders = FLIN_TAKE(arena, const void *, chunk);
+    if (shape->gated) {
+        wide->ups = FLIN_TAKE(arena, float, (uint64_t)rows *chunk);
+        wide->up = FLIN_TAKE(arena, const void *, chunk);
+    }
+    wide->down = FLIN_TAKE(arena, const void *, chunk);
+    wide->late = FLIN_TAKE(arena, uint8_t, (uint64_t)FLIN_LATE_ROWS * chunk);
+    wide->kept = FLIN_TAKE(arena, uint32_t, chunk);
+    layout_threads(pass, arena, threads);
+}
+
+static void layout_lists(flin_pass *pass, flin_arena *arena)
+{
+    flin_ffn_lists *lists = &pass->lists;
+    uint32_t ffn = pass->shape->ffn;
+    uint64_t all = (uint64_t)pass->rows_max * ffn;
+
+    lists->ids = FLIN_TAKE(arena, uint32_t, ffn);
+    lists->payloads = FLIN_TAKE(arena, const uint8_t *, ffn);
+    lists->present = FLIN_TAKE(arena, uint32_t, ffn);
+    lists->missing = FLIN_TAKE(arena, uint32_t, ffn);
+    lists->landed = FLIN_TAKE(arena, uint32_t, ffn);
+    lists->damaged = FLIN_TAKE(arena, uint8_t, ffn);
+    lists->values = FLIN_TAKE(arena, float, all);
+    lists->fires = FLIN_TAKE(arena, uint8_t, all + (pass->watch->audit_interval != 0 ? ffn : 0));
+    lists->firing_rows = FLIN_TAKE(arena, const void *, ffn);
+    lists->firing = FLIN_TAKE(arena, float, ffn);
+    for (uint32_t i = 0; pass->watch->audit_interval != 0 && i < 2; i++)
+        lists->audit[i] = FLIN_TAKE(arena, float, pass->shape->width);
+}
+
+static void layout_narrow(flin_pass *pass, flin_arena *arena, uint32_t threads)
+{
+    const flin_shape *shape = pass->shape;
+    uint32_t heads = shape->heads * shape->head_width, widest = shape->width;
+
+    if (heads > widest) widest = heads;
+    if (shape->token_width > widest) widest = shape->token_width;
+    pass->token = FLIN_TAKE(arena, float, (uint64_t)pass->rows_max * shape->token_width);
+    pass->levels_bytes = (uint32_t)flin_levels_bytes(widest);
+    pass->levels = flin_arena_take(arena, (uint64_t)pass->rows_max * pass->levels_bytes, 64);
+    pass->attend = flin_arena_take(arena, threads * flin_attend_bytes(shape->head_width), 64);
+}
+
+void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, uint32_t threads)
+{
+    const flin_shape *shape = pass->shape;
+    uint32_t heads = shape->heads * shape->head_width;
+    uint32_t kv_heads = shape->kv_heads * shape->head_width;
+    uint64_t rows = wide_rows(model_bytes, shape->width);
+
+    pass->wide_buffers.rows_max = (uint32_t)rows;
+    if (rows > pass->kv->context) rows = pass->kv->context; /* no chunk is longer */
+    if (rows < pass->rows_max) rows = pass->rows_max;
+    pass->hidden = FLIN_TAKE(arena, float, rows * shape->width);
+    pass->normed = FLIN_TAKE(arena, float, rows * shape->width);
+    pass->projected = FLIN_TAKE(arena, float, rows * shape->width);
+    pass->query = FLIN_TAKE(arena, float, rows *heads);
+    pass->key = FLIN_TAKE(arena, float, rows *kv_heads);
+    pass->value = FLIN_TAKE(arena, float, rows *kv_heads);
+    /* a block's input is done with once it has been multiplied */
+    pass->attended = heads <= shape->width ? pass->normed : FLIN_TAKE(arena, float, rows *heads);
+    pass->cosines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
+    pass->sines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
+    layout_narrow(pass, arena, threads);
+    layout_lists(pass, arena);
+    layout_wide(pass, arena, (uint32_t)rows, threads);
+}
+
+/* Rows of a wide pass are one session's. */
+int flin_pass_cancelled(const flin_pass *pass)
+{
+    for (uint32_t i = 0; i < (pass->wide ? 1 : pass->count); i++)
+        if (atomic_load_explicit(&pass->rows[i].session->cancelled, memory_order_relaxed) != 0)
+            return 1;
+    return 0;
+}
+
+void flin_pass_inputs(flin_pass *pass, enum flin_type type, const float *x, uint32_t cols,
+                      uint32_t count, const void *inputs[FLIN_INPUTS_MAX])
+{
+    for (uint32_t i = 0; i < count; i++) {
+        void *levels = pass->levels + (uint64_t)i * pass->levels_bytes;
+        inputs[i] = x + (uint64_t)i * cols;
+        if (!flin_type_quantised(type)) continue;
+        pass->compute->kernels->quantise(x + (uint64_t)i * cols, cols, levels);
+        inputs[i] = levels;
+    }
+}

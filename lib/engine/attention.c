@@ -14,7 +14,8 @@ typedef struct heads_task {
     flin_pass *pass;
     const flin_attention_layer *attention;
     uint32_t layer;
-    int appends; /* each head's new keys and values join the cache right before its queries meet them */
+    /* each head's new keys and values join the cache right before its queries meet them */
+    int appends;
 } heads_task;
 
 /* ------------------------------------------------------------------------------ keys and values */

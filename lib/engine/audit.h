@@ -1,6 +1,6 @@
 /*
- * audit.h - what a predictor misses while the model runs: at every nth token some layers are computed
- * densely beside the predicted way, which changes no result.
+ * audit.h - what a predictor misses while the model runs: at every nth token some layers are
+ * computed densely beside the predicted way, which changes no result.
  *
  * Owns: whose turn it is, the counts. Refuses: acting on what it finds.
  */

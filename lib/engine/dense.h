@@ -1,6 +1,6 @@
 /*
- * dense.h - neurons that are computed without being named: a layer's bundles from flash, chunk after
- * chunk, for the rows of a narrow pass.
+ * dense.h - neurons that are computed without being named: a layer's bundles from flash, chunk
+ * after chunk, for the rows of a narrow pass.
  */
 #ifndef FLIN_ENGINE_DENSE_H
 #define FLIN_ENGINE_DENSE_H

@@ -43,7 +43,8 @@ static void add_position(flin_pass *pass, uint32_t row)
     for (uint32_t i = 0; i < pass->shape->width; i++) hidden[i] += offset[i];
 }
 
-/* How far each pair of a head turns at the row's position; as transformers reckons it, in floats. */
+/* How far each pair of a head turns at the row's position; as transformers reckons it, in
+   floats. */
 static void turn_to_position(flin_pass *pass, uint32_t row)
 {
     const flin_rotary *rotary = &pass->shape->rotary;

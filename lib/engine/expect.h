@@ -1,7 +1,7 @@
 /*
- * expect.h - what a narrow pass reads next. While one thread adds, normalises and looks up, the others
- * would only wait: they are told what follows and ask memory for the beginning of it. Nothing
- * depends on it but time.
+ * expect.h - what a narrow pass reads next. While one thread adds, normalises and looks up, the
+ * others would only wait: they are told what follows and ask memory for the beginning of it.
+ * Nothing depends on it but time.
  */
 #ifndef FLIN_ENGINE_EXPECT_H
 #define FLIN_ENGINE_EXPECT_H

@@ -2,8 +2,8 @@
  * fetch.h - getting bundles from flash: addresses become reads, what lands is checked, what is
  * damaged is read once more, what is lost is named.
  *
- * Owns: the list of reads, order on flash, checksums, the error texts of a bundle. Refuses: choosing
- * bundles, slots (cache), buffers (stream.c).
+ * Owns: the list of reads, order on flash, checksums, the error texts of a bundle. Refuses:
+ * choosing bundles, slots (cache), buffers (stream.c).
  */
 #ifndef FLIN_ENGINE_FETCH_H
 #define FLIN_ENGINE_FETCH_H
@@ -35,8 +35,8 @@ void flin_fetch_layout(flin_fetcher *fetcher, flin_arena *arena, const flin_batc
 void flin_fetch_sort(flin_fetcher *fetcher, const flin_bundles *bundles, const uint32_t *ids,
                      uint32_t *list, uint32_t count);
 
-/* Read number `index` of the batch: a neuron's payload, rounded outward, into `to`. Returns where in
-   `to` the payload will begin. */
+/* Read number `index` of the batch: a neuron's payload, rounded outward, into `to`. Returns
+   where in `to` the payload will begin. */
 uint8_t *flin_fetch_put(flin_fetcher *fetcher, uint32_t index, const flin_extent *extent,
                         uint32_t neuron, uint8_t *to);
 

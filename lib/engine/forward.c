@@ -1,6 +1,6 @@
 /*
- * forward.c - the story of a pass: embedding, then for each layer attention and FFN, each between its
- * norms and added to the residual stream, then the logits. Which norms there are is data of the
+ * forward.c - the story of a pass: embedding, then for each layer attention and FFN, each between
+ * its norms and added to the residual stream, then the logits. Which norms there are is data of the
  * layer.
  */
 #include "engine/forward.h"

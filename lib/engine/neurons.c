@@ -138,7 +138,7 @@ static void run_group(const activate_task *task, uint32_t at, uint32_t count)
         activate_row(task, row, task->list + at, count);
 }
 
-/* ------------------------------------------------------------------------------------- all groups */
+/* ----------------------------------------------------------------------------------- all groups */
 
 static void tell_cache(activate_task *task)
 {
@@ -213,7 +213,7 @@ uint32_t flin_neurons_verify(flin_compute *compute, const flin_neurons *neurons,
     return flin_neurons_activate(compute, neurons, NULL, list, count, checker, NULL);
 }
 
-/* ------------------------------------------------------------------------------------------ sums */
+/* ----------------------------------------------------------------------------------------- sums */
 
 typedef struct sum_task {
     const flin_kernels *kernels;

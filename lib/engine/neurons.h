@@ -51,9 +51,9 @@ typedef struct flin_beside {
 /* Can activations be had before the bundles are there? */
 int flin_neurons_need_no_bytes(const flin_neurons *neurons, const flin_asking_rows *rows);
 
-/* values and fires of the indices in list (count), for every row; those a row did not name do not
-   fire in it. checker: compare checksums first, and return how many bundles are damaged; NULL: do not.
-   beside may be NULL. */
+/* values and fires of the indices in list (count), for every row; those a row did not name do
+   not fire in it. checker: compare checksums first, and return how many bundles are damaged;
+   NULL: do not. beside may be NULL. */
 uint32_t flin_neurons_activate(flin_compute *compute, const flin_neurons *neurons,
                                const flin_asking_rows *rows, const uint32_t *list, uint32_t count,
                                const flin_fetcher *checker, flin_beside *beside);

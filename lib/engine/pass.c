@@ -17,8 +17,8 @@ uint32_t flin_pass_least(int misses)
     return misses ? LEAST_NAMED : LEAST_DENSE;
 }
 
-/* Products with more rows at once round no differently, but the FFN of a layer is read once for each
-   wide pass. */
+/* Products with more rows at once round no differently, but the FFN of a layer is read once for
+   each wide pass. */
 static uint32_t wide_rows(uint64_t model_bytes, uint32_t width)
 {
     uint64_t row_bytes = (uint64_t)BUFFERS * width * sizeof(float);
@@ -126,10 +126,10 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
     pass->hidden = FLIN_TAKE(arena, float, rows * shape->width);
     pass->normed = FLIN_TAKE(arena, float, rows * shape->width);
     pass->projected = FLIN_TAKE(arena, float, rows * shape->width);
-    pass->query = FLIN_TAKE(arena, float, rows *heads);
+    /* queries are done with when outputs come, a block's input once it has been multiplied */
+    pass->query = heads <= shape->width ? pass->projected : FLIN_TAKE(arena, float, rows *heads);
     pass->key = FLIN_TAKE(arena, float, rows *kv_heads);
     pass->value = FLIN_TAKE(arena, float, rows *kv_heads);
-    /* a block's input is done with once it has been multiplied */
     pass->attended = heads <= shape->width ? pass->normed : FLIN_TAKE(arena, float, rows *heads);
     pass->cosines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
     pass->sines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));

@@ -27,8 +27,8 @@ typedef struct flin_row {
     float *logits; /* (vocab) receives them; NULL: not wanted */
 } flin_row;
 
-/* How keys and values lie in a session: (layers, kv_heads, context, head_width) of a type. A head is
-   read from its first position to its last, in one stream. */
+/* How keys and values lie in a session: (layers, kv_heads, context, head_width) of a type. A
+   head is read from its first position to its last, in one stream. */
 typedef struct flin_kv_shape {
     uint32_t layers, kv_heads, context, head_width;
     enum flin_type type;

@@ -92,7 +92,7 @@ static void begin(flashinfer_model *model, const flin_row *rows, uint32_t count,
     model->token_count += count;
 }
 
-/* ----------------------------------------------------------------------------------------- passes */
+/* --------------------------------------------------------------------------------------- passes */
 
 int flin_run_narrow(flashinfer_model *model, const flin_row *rows, uint32_t count,
                     flashinfer_error *error)
@@ -173,7 +173,8 @@ int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *erro
     return code;
 }
 
-/* Callbacks that are told about single tokens or judge the predictor want every token on its own. */
+/* Callbacks that are told about single tokens or judge the predictor want every token on its
+   own. */
 static int wants_steps(const flin_watch *watch)
 {
     return watch->trace != NULL || watch->ffn_input != NULL || watch->audit_interval != 0;

@@ -10,9 +10,9 @@ int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *erro
 int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
               flashinfer_error *error);
 
-/* Rows, at most model->pass.rows_max, in one narrow pass: each has the bits it would have alone. Rows
-   of one session have ascending positions, from the session's own on. Positions move where the pass
-   succeeds. */
+/* Rows, at most model->pass.rows_max, in one narrow pass: each has the bits it would have alone.
+   Rows of one session have ascending positions, from the session's own on. Positions move where
+   the pass succeeds. */
 int flin_run_narrow(flashinfer_model *model, const flin_row *rows, uint32_t count,
                     flashinfer_error *error);
 

@@ -96,8 +96,8 @@ static uint32_t list_pieces(const flin_stream *stream, flin_fetcher *fetcher, co
     return count;
 }
 
-/* A chunk of bundles from all over the layer, each to a place of one unit. fetcher->at_list receives
-   which of them each read is. */
+/* A chunk of bundles from all over the layer, each to a place of one unit. fetcher->at_list
+   receives which of them each read is. */
 static uint32_t list_bundles(flin_stream *stream, flin_fetcher *fetcher, const flin_extent *extent,
                              const filling *at)
 {

@@ -1,6 +1,6 @@
 /*
- * stream.h - a layer's bundles one after the other through two buffers, one computed while the other
- * fills: mode all, exact mode's neurons that no kept row names, prompts, the audit.
+ * stream.h - a layer's bundles one after the other through two buffers, one computed while the
+ * other fills: mode all, exact mode's neurons that no kept row names, prompts, the audit.
  *
  * Owns: buffers, chunks. Refuses: computing. Chunks come neuron by neuron, which is also the file's
  * order unless another was learned: then each bundle is a read of its own.

@@ -1,6 +1,6 @@
 /*
- * budget.c - see budget.h. The claims are listed here, once: what must be there, then kept matrix rows
- * (exact mode), then slots of the neuron cache until the budget is full.
+ * budget.c - see budget.h. The claims are listed here, once: what must be there, then kept matrix
+ * rows (exact mode), then slots of the neuron cache until the budget is full.
  */
 #include "plan/budget.h"
 

@@ -24,7 +24,8 @@ typedef struct flin_claim {
     uint32_t least, most;
     uint32_t given; /* units of each part, once the budget is divided */
     uint32_t reserved;
-    /* Have so many units; NULL: a fixed claim, least == most. On failure what was there works on. */
+    /* Have so many units; NULL: a fixed claim, least == most. On failure what was there works
+       on. */
     int (*resize)(struct flashinfer_model *model, uint32_t units, flashinfer_error *error);
 } flin_claim;
 

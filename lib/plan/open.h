@@ -6,8 +6,8 @@
 
 #include "engine/state.h"
 
-/* An empty handle; the caller opens handle->storage, which must not move afterwards, then one of the
-   two that follow. Whatever fails, flin_model_close() releases what there is. */
+/* An empty handle; the caller opens handle->storage, which must not move afterwards, then one of
+   the two that follow. Whatever fails, flin_model_close() releases what there is. */
 int flin_model_create(const flashinfer_options *options, flashinfer_model **created,
                       flashinfer_error *error);
 int flin_model_open(flashinfer_model *model, const flashinfer_options *options,

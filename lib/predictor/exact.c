@@ -1,6 +1,6 @@
 /*
- * exact.c - naming by the deciding sums themselves, of the matrix rows that are kept in memory. What
- * is not kept is named by nobody: its bundles are streamed.
+ * exact.c - naming by the deciding sums themselves, of the matrix rows that are kept in memory.
+ * What is not kept is named by nobody: its bundles are streamed.
  */
 #include "predictor/share.h"
 

@@ -8,7 +8,8 @@
 
 #define FLIN_SHARE_GRAIN 64u /* neurons: one word of a mask */
 
-/* mask bits of neurons [begin, end), begin a multiple of 64: those whose value is above the limit */
+/* mask bits of neurons [begin, end), begin a multiple of 64: those whose value is above the
+   limit */
 static inline void flin_mask_above(const float *values, float limit, uint32_t begin, uint32_t end,
                                    uint64_t *mask)
 {

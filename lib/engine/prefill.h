@@ -13,7 +13,7 @@
 #ifndef FLIN_ENGINE_PREFILL_H
 #define FLIN_ENGINE_PREFILL_H
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "util/arena.h"
 
 struct flashinfer_model;

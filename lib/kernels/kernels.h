@@ -207,7 +207,7 @@ float flin_sketch_input(const struct flin_sketch *sketch, const float *x, int8_t
 float flin_sketch_input_avx2(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 float flin_sketch_input_avx512(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 
-/* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The
+/* kernels/sketch/avx2.c and kernels/sketch/avx512.c, built with the overlay of the name. The
    last takes VNNI and VBMI where the CPU has them, as _vbmi does always, _vnni the first, and
    _bw neither. */
 void flin_sketch_mask_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale,
@@ -221,7 +221,7 @@ void flin_sketch_mask_avx512_vbmi(const struct flin_sketch *sketch, const int8_t
 void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, uint64_t *mask);
 
-/* kernels/sketch_neon.c and kernels/sketch_neon_dotprod.c */
+/* kernels/sketch/neon.c and kernels/sketch/neon_dotprod.c */
 void flin_sketch_mask_neon(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                            uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_neon_dotprod(const struct flin_sketch *sketch, const int8_t *levels,

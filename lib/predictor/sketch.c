@@ -2,7 +2,7 @@
  * sketch.c - reading a sketch: sizes, the input's levels, the reference score. sketch.h has the
  * layout.
  *
- * Owns: what the bytes mean. Refuses: making them (sketch_make.c), speed (kernels/sketch_*.c).
+ * Owns: what the bytes mean. Refuses: making them (sketch_make.c), speed (kernels/sketch/).
  */
 #include "predictor/sketch.h"
 #include "predictor/sketch_input.h"

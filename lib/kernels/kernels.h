@@ -91,7 +91,7 @@ static inline uint64_t flin_attend_bytes(uint64_t head_dim)
     return FLIN_ATTEND_POSITIONS * sizeof(float) + flin_levels_bytes(head_dim);
 }
 
-/* Sketch matrices: see predictor/sketch.h for the layout of tiles. */
+/* Sketch matrices: see kernels/sketch/sketch.h for the layout of tiles. */
 struct flin_sketch;
 
 typedef struct flin_kernels {
@@ -193,7 +193,7 @@ extern const flin_kernels flin_kernels_avx512;
 extern const flin_kernels flin_kernels_neon;
 extern const flin_kernels flin_kernels_neon_dotprod;
 
-/* Integer sums, so every table's sketch_mask gives the same mask; predictor/sketch.c. */
+/* Integer sums, so every table's sketch_mask gives the same mask; sketch/sketch.c. */
 void flin_sketch_mask_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                           uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_scores_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,

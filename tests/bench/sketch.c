@@ -15,8 +15,8 @@
 #include <sys/mman.h>
 
 #include "kernels/kernels.h"
+#include "kernels/sketch/sketch.h"
 #include "plain.h"
-#include "predictor/sketch.h"
 #include "util/clock.h"
 #include "util/pool.h"
 

@@ -2,14 +2,14 @@
  * sketch/avx2.c - tile sums of the sketch with AVX2.
  *
  * Owns: sums of a tile of every side, a row per 32-bit lane, eight rows a register. Refuses:
- * everything else; predictor/sketch.c has layout and driver. The sums are of integers, so they
+ * everything else; sketch/sketch.c has layout and driver. The sums are of integers, so they
  * equal the reference bit for bit.
  */
 #include <immintrin.h>
 
 #include "kernels/kernels.h"
-#include "predictor/sketch.h"
-#include "predictor/sketch_input.h"
+#include "kernels/sketch/input.h"
+#include "kernels/sketch/sketch.h"
 
 #define GROUPS 8     /* of four inputs in a block */
 #define HALF_ROWS 8u /* rows of a tile in one register */

@@ -3,14 +3,14 @@
  * has them.
  *
  * Owns: sums of a tile of every side, a row per 32-bit lane. Refuses: everything else;
- * predictor/sketch.c has layout and driver. The sums are of integers, so they equal the reference
+ * sketch/sketch.c has layout and driver. The sums are of integers, so they equal the reference
  * bit for bit.
  */
 #include <immintrin.h>
 
 #include "kernels/kernels.h"
-#include "predictor/sketch.h"
-#include "predictor/sketch_input.h"
+#include "kernels/sketch/input.h"
+#include "kernels/sketch/sketch.h"
 
 #define GROUPS 8 /* of four inputs in a block */
 #define ROWS FLIN_SKETCH_TILE_ROWS

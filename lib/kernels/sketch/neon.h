@@ -3,7 +3,7 @@
  * extension and without it.
  *
  * Owns: sums of a tile of every side, a row per 32-bit lane, four rows a register. Refuses:
- * everything else; predictor/sketch.c has layout and driver. The sums are of integers, so they
+ * everything else; sketch/sketch.c has layout and driver. The sums are of integers, so they
  * equal the reference bit for bit.
  */
 #ifndef FLIN_KERNELS_SKETCH_NEON_H
@@ -12,7 +12,7 @@
 #include <arm_neon.h>
 
 #include "kernels/kernels.h"
-#include "predictor/sketch.h"
+#include "kernels/sketch/sketch.h"
 
 #define GROUPS 8   /* of four inputs in a block */
 #define QUARTERS 4 /* of four rows in a tile */

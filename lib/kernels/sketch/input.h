@@ -1,16 +1,16 @@
 /*
- * sketch_input.h - the FFN input as a sketch multiplies it, in C that a compiler turns into
+ * sketch/input.h - the FFN input as a sketch multiplies it, in C that a compiler turns into
  * vectors: sketch.c compiles it for every CPU, overlays for theirs. One thread runs it while the
  * others wait.
  *
  * Owns: rounding, the same bits wherever it is compiled. Refuses: being included by anything else.
  */
-#ifndef FLIN_PREDICTOR_SKETCH_INPUT_H
-#define FLIN_PREDICTOR_SKETCH_INPUT_H
+#ifndef FLIN_KERNELS_SKETCH_INPUT_H
+#define FLIN_KERNELS_SKETCH_INPUT_H
 
 #include <string.h>
 
-#include "predictor/sketch.h"
+#include "kernels/sketch/sketch.h"
 #include "util/half.h"
 
 #define FLIN_SKETCH_LEVEL_MAX 127 /* of the input */

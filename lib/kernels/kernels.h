@@ -6,8 +6,9 @@
  *
  * `ref` is complete and obvious; an overlay copies its table and replaces what it does better.
  * Rules every overlay keeps:
- *   - dot products of one row have one fixed order, whatever rows stand beside it: matvec and
- *     dot_rows agree bit for bit, and so does any split of the rows over threads;
+ *   - dot products of one row have one fixed order, whatever rows and inputs stand beside it:
+ *     matvec, matvecs and dot_rows agree bit for bit, and so does any split of the rows over
+ *     threads;
  *   - add_rows adds rows in the order given, one fused or unfused multiply-add per element, the
  *     same for every element of a row whatever the column range, so that any split of the columns
  *     gives the same bits;
@@ -83,6 +84,8 @@ enum flin_pairs {
     FLIN_PAIRS_NEIGHBOURS = 1 /* 2 i with 2 i + 1 (GPT-J, Llama in Meta's) */
 };
 
+#define FLIN_INPUTS_MAX 8u /* of one product */
+
 #define FLIN_ATTEND_POSITIONS 1024u /* that attention looks at together */
 
 /* Scratch of one attend(). */
@@ -106,6 +109,14 @@ typedef struct flin_kernels {
        x: (cols) floats; levels of them for quantised types */
     void (*matvec[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols, const void *x,
                                          const float *bias, float *y);
+
+    /* Several inputs share each row of w once it is loaded: y[i][r] = sum_c w[r][c] * x[i][c]
+       (+ bias[r]) for i < inputs, every one with the bits that matvec() of that input alone has.
+       inputs: 1 to FLIN_INPUTS_MAX; x: (inputs) pointers to what matvec takes; y: (inputs)
+       pointers to (rows); bias: (rows) or NULL */
+    void (*matvecs[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols,
+                                          const void *const *x, uint32_t inputs, const float *bias,
+                                          float *const *y);
 
     /* y[i] = sum_c rows[i][c] * x[c]
        rows: (count) pointers to (cols), any even address; x: as for matvec */

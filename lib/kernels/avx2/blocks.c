@@ -2,7 +2,8 @@
  * avx2/blocks.c - quantised blocks with AVX2, FMA and F16C: levels, products and sums of rows,
  * conversions.
  *
- * Owns: the layout of levels in this overlay. Refuses: Q4_0 from floats, which only packing does.
+ * Owns: writing levels, as blocks.h lays them out. Refuses: Q4_0 from floats, which only packing
+ * does.
  *
  * Dot products go by groups of two blocks. Of Q4_0 lane 4 k + j has elements 4 j to 4 j + 3 and 16
  * + 4 j on of block k; of Q8_0 one block after the other fills the eight lanes. Each lane is an
@@ -12,25 +13,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/avx2/shared.h"
+#include "kernels/avx2/blocks.h"
 #include "util/half.h"
 
-#define GROUP 2u        /* blocks */
 #define LEAST 0x1p-100f /* as in ref/blocks.c */
 
 /* --------------------------------------------------------------------------------------- levels */
-
-/* A group's levels, 256 * high + low. Blocks beyond the last are zeros. */
-typedef struct levels {
-    int8_t high[2][32]; /* elements 0 to 15 of each block, 16 to 31 of each */
-    int8_t low[2][32];
-    int32_t start
-        [8]; /* -8 times the sum of a lane's levels: what Q4_0's unsigned bytes have too much */
-    float scale[2];
-    float unused[6];
-} levels;
-
-_Static_assert(sizeof(levels) == 192, "flin_levels_bytes() has room for one begun group");
 
 /* The largest magnitude of 32 floats, as ordered bits: NaN is above Inf. */
 INLINE float largest_of(const __m256 x[4])
@@ -113,11 +101,6 @@ void flin_avx2_quantise(const float *x, uint32_t cols, void *to)
 
 /* ----------------------------------------------------------------------------------------- rows */
 
-INLINE uint32_t block_bytes(type_t type)
-{
-    return type == FLIN_Q8_0 ? FLIN_Q8_0_BYTES : FLIN_Q4_0_BYTES;
-}
-
 INLINE const uint8_t *block_at(const void *row, uint32_t c, type_t type)
 {
     return (const uint8_t *)row + (uint64_t)(c / FLIN_BLOCK) * block_bytes(type);
@@ -129,14 +112,6 @@ INLINE float scale_of(const uint8_t *block)
 
     memcpy(&half, block, sizeof half);
     return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half)));
-}
-
-INLINE void ask(const void *row, uint64_t at, type_t type)
-{
-    const char *soon = (const char *)row + at;
-
-    _mm_prefetch(soon, _MM_HINT_T0);
-    if (type == FLIN_Q8_0) _mm_prefetch(soon + 64, _MM_HINT_T0);
 }
 
 /* ------------------------------------------------------------------------------------- products */
@@ -259,8 +234,7 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
         multiply8(row, at, GROUP, x, sum, type);
     }
     if (b < blocks) multiply8(row, at, blocks - b, x, sum, type);
-    return _mm256_set_m128(fold4(sum[4], sum[5], sum[6], sum[7]),
-                           fold4(sum[0], sum[1], sum[2], sum[3]));
+    return fold8(sum);
 }
 
 /* y[i] = row i . x */

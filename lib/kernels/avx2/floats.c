@@ -6,76 +6,13 @@
  *
  * Sums: a dot product keeps one vector a row, element c in lane c % 8; it is folded as a tree, the
  * same for every row. add_rows is one fused multiply-add per element and row. Types differ only in
- * load8() and load_tail(): their type argument is a constant wherever they are inlined. Beside it
- * stand avx2/blocks.c (quantised rows), avx2/attend.c, avx2/vectors.c (norms and the like).
+ * load8() and load_tail() of rows.h: their type argument is a constant wherever they are inlined.
+ * Beside it stand avx2/blocks.c (quantised rows), avx2/attend.c, avx2/vectors.c (norms and the
+ * like).
  */
-#include "kernels/avx2/shared.h"
-
-#define STEP 32u /* elements a row advances by per round of a loop */
-
-/* ----------------------------------------------------------------------------------------- rows */
-
-INLINE uint64_t bytes_of(uint64_t elements, type_t type)
-{
-    return elements * (type == FLIN_F32 ? sizeof(float) : sizeof(uint16_t));
-}
-
-INLINE const void *element_at(const void *matrix, uint64_t c, type_t type)
-{
-    return (const uint8_t *)matrix + bytes_of(c, type);
-}
-
-/* bfloat16 is the upper half of a float. */
-INLINE __m256 widened(__m128i halves, type_t type)
-{
-    if (type == FLIN_F16) return _mm256_cvtph_ps(halves);
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-}
-
-INLINE __m256 load8(const void *row, uint32_t c, type_t type)
-{
-    const void *at = element_at(row, c, type);
-
-    if (type == FLIN_F32) return _mm256_loadu_ps(at);
-    return widened(_mm_loadu_si128(at), type);
-}
-
-/* The elements of [c, end), fewer than 8; other lanes are 0. */
-INLINE __m256 load_tail(const void *row, uint32_t c, uint32_t end, type_t type)
-{
-    const void *at = element_at(row, c, type);
-    uint16_t halves[LANES] = {0};
-
-    if (type == FLIN_F32) return _mm256_maskload_ps(at, tail_mask(end - c));
-    memcpy(halves, at, (end - c) * sizeof halves[0]);
-    return widened(_mm_loadu_si128((const void *)halves), type);
-}
-
-/* Up to 8 elements of [c, end). */
-INLINE __m256 load_part(const void *row, uint32_t c, uint32_t end, type_t type)
-{
-    return end - c >= LANES ? load8(row, c, type) : load_tail(row, c, end, type);
-}
-
-/* Ask for the 32 elements at c of a row that will be worked on soon. */
-INLINE void prefetch32(const void *row, uint32_t c, type_t type)
-{
-    const char *at = element_at(row, c, type);
-
-    _mm_prefetch(at, _MM_HINT_T0);
-    if (type == FLIN_F32) _mm_prefetch(at + 64, _MM_HINT_T0);
-}
+#include "kernels/avx2/rows.h"
 
 /* ------------------------------------------------------------------------------------------ dot */
-
-/* Elements between the place worked on and the place asked for; beyond the end of a row it is the
-   next one's start. */
-INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
-{
-    const uint32_t ahead = AHEAD_BYTES / (uint32_t)bytes_of(1, type);
-
-    return ahead < cols ? ahead : cols;
-}
 
 /* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy.
    next: the eight rows after them, NULL if nothing is to be asked for. */
@@ -109,8 +46,7 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
         for (uint32_t r = 0; r < 8; r++)
             sum[r] = _mm256_fmadd_ps(load_part(row[r], c, cols, type), x8, sum[r]);
     }
-    return _mm256_set_m128(fold4(sum[4], sum[5], sum[6], sum[7]),
-                           fold4(sum[0], sum[1], sum[2], sum[3]));
+    return fold8(sum);
 }
 
 /* y[i] = row i . x */
@@ -278,6 +214,13 @@ static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *
     flin_view_matvec(flin_avx2_dot_f32, FLIN_F32, w, rows, cols, x, bias, y);
 }
 
+static void matvecs_f32(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx2_dot_f32, flin_avx2_dots_f32, FLIN_F32, w, rows, cols, x, inputs,
+                      bias, y);
+}
+
 static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
@@ -296,6 +239,13 @@ static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *
                        const float *bias, float *y)
 {
     flin_view_matvec(flin_avx2_dot_f16, FLIN_F16, w, rows, cols, x, bias, y);
+}
+
+static void matvecs_f16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx2_dot_f16, flin_avx2_dots_f16, FLIN_F16, w, rows, cols, x, inputs,
+                      bias, y);
 }
 
 static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -318,6 +268,13 @@ static void matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void 
     flin_view_matvec(flin_avx2_dot_bf16, FLIN_BF16, w, rows, cols, x, bias, y);
 }
 
+static void matvecs_bf16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx2_dot_bf16, flin_avx2_dots_bf16, FLIN_BF16, w, rows, cols, x, inputs,
+                      bias, y);
+}
+
 static void dot_rows_bf16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
@@ -338,6 +295,13 @@ static void matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void 
     flin_view_matvec(flin_avx2_dot_q8_0, FLIN_Q8_0, w, rows, cols, x, bias, y);
 }
 
+static void matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx2_dot_q8_0, flin_avx2_dots_q8_0, FLIN_Q8_0, w, rows, cols, x, inputs,
+                      bias, y);
+}
+
 static void dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
@@ -356,6 +320,13 @@ static void matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void 
                         const float *bias, float *y)
 {
     flin_view_matvec(flin_avx2_dot_q4_0, FLIN_Q4_0, w, rows, cols, x, bias, y);
+}
+
+static void matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx2_dot_q4_0, flin_avx2_dots_q4_0, FLIN_Q4_0, w, rows, cols, x, inputs,
+                      bias, y);
 }
 
 static void dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -391,6 +362,7 @@ const flin_kernels flin_kernels_avx2 = {
     .name = "avx2",
     .quantise = flin_avx2_quantise,
     .matvec = {matvec_f32, matvec_f16, matvec_bf16, matvec_q8_0, matvec_q4_0},
+    .matvecs = {matvecs_f32, matvecs_f16, matvecs_bf16, matvecs_q8_0, matvecs_q4_0},
     .dot_rows = {dot_rows_f32, dot_rows_f16, dot_rows_bf16, dot_rows_q8_0, dot_rows_q4_0},
     .add_rows = {add_rows_f32, add_rows_f16, add_rows_bf16, add_rows_q8_0, add_rows_q4_0},
     .to_float = {to_float_f32, to_float_f16, to_float_bf16, flin_avx2_to_float_q8_0,

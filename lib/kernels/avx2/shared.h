@@ -11,6 +11,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "kernels/inputs.h"
 #include "kernels/ref/shared.h"
 #include "kernels/view.h"
 
@@ -51,6 +52,12 @@ INLINE __m128 fold4(__m256 a, __m256 b, __m256 c, __m256 d)
     __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
 
     return _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1));
+}
+
+INLINE __m256 fold8(const __m256 sum[8])
+{
+    return _mm256_set_m128(fold4(sum[4], sum[5], sum[6], sum[7]),
+                           fold4(sum[0], sum[1], sum[2], sum[3]));
 }
 
 INLINE float fold1(__m256 a)
@@ -99,6 +106,10 @@ void flin_avx2_to_float_q4_0(const void *row, uint32_t cols, float *to);
 void flin_avx2_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
 flin_view_dot flin_avx2_dot_q8_0, flin_avx2_dot_q4_0;
+
+/* avx2/inputs.c and avx2/blocks_inputs.c */
+flin_view_dots flin_avx2_dots_f32, flin_avx2_dots_f16, flin_avx2_dots_bf16;
+flin_view_dots flin_avx2_dots_q8_0, flin_avx2_dots_q4_0;
 
 /* avx2/attend.c */
 void flin_avx2_attend_f32(const float *q, const void *keys, const void *values, uint32_t count,

@@ -6,69 +6,14 @@
  *
  * Sums: a dot product keeps two vectors a row, element c in lane c % 32 of the pair; they are
  * added, halved three times and so folded, the same for every row. add_rows is one fused
- * multiply-add per element and row. Types differ only in load16() and load_tail(): their type
- * argument is a constant wherever they are inlined. Beside it stand avx512/blocks.c (quantised
+ * multiply-add per element and row. Types differ only in load16() and load_tail() of rows.h: their
+ * type argument is a constant wherever they are inlined. Beside it stand avx512/blocks.c (quantised
  * rows), avx512/attend.c, avx512/vectors.c (norms and the like). BF16's own dot product is not
  * used: it drops denormals and wants x in bfloat16.
  */
-#include "kernels/avx512/shared.h"
-
-#define STEP 32u /* elements a row advances by per round of a loop */
-
-/* ----------------------------------------------------------------------------------------- rows */
-
-INLINE uint64_t bytes_of(uint64_t elements, type_t type)
-{
-    return elements * (type == FLIN_F32 ? sizeof(float) : sizeof(uint16_t));
-}
-
-INLINE const uint8_t *element_at(const void *matrix, uint64_t c, type_t type)
-{
-    return (const uint8_t *)matrix + bytes_of(c, type);
-}
-
-/* bfloat16 is the upper half of a float. */
-INLINE __m512 widened(__m256i halves, type_t type)
-{
-    if (type == FLIN_F16) return _mm512_cvtph_ps(halves);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
-}
-
-INLINE __m512 load16(const void *row, uint32_t c, type_t type)
-{
-    const uint8_t *at = element_at(row, c, type);
-
-    if (type == FLIN_F32) return _mm512_loadu_ps(at);
-    return widened(_mm256_loadu_si256((const __m256i *)(const void *)at), type);
-}
-
-INLINE __m512 load_tail(const void *row, uint32_t c, __mmask16 mask, type_t type)
-{
-    const uint8_t *at = element_at(row, c, type);
-
-    if (type == FLIN_F32) return _mm512_maskz_loadu_ps(mask, at);
-    return widened(_mm256_maskz_loadu_epi16(mask, at), type);
-}
-
-/* Ask for the 32 elements at c of a row that will be worked on soon. */
-INLINE void prefetch32(const void *row, uint32_t c, type_t type)
-{
-    const char *at = (const char *)element_at(row, c, type);
-
-    _mm_prefetch(at, _MM_HINT_T0);
-    if (type == FLIN_F32) _mm_prefetch(at + 64, _MM_HINT_T0);
-}
+#include "kernels/avx512/rows.h"
 
 /* ------------------------------------------------------------------------------------------ dot */
-
-/* Elements between the place worked on and the place asked for; beyond the end of a row it is the
-   next one's start. */
-INLINE uint32_t elements_ahead(uint32_t cols, type_t type)
-{
-    const uint32_t ahead = AHEAD_BYTES / (uint32_t)bytes_of(1, type);
-
-    return ahead < cols ? ahead : cols;
-}
 
 /* Eight rows side by side share the loads of x; so many streams are what keeps the memory busy.
    next: the eight rows after them, NULL if nothing is to be asked for. */
@@ -270,6 +215,13 @@ static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *
     flin_view_matvec(flin_avx512_dot_f32, FLIN_F32, w, rows, cols, x, bias, y);
 }
 
+static void matvecs_f32(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx512_dot_f32, flin_avx512_dots_f32, FLIN_F32, w, rows, cols, x, inputs,
+                      bias, y);
+}
+
 static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                          float *y)
 {
@@ -288,6 +240,13 @@ static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *
                        const float *bias, float *y)
 {
     flin_view_matvec(flin_avx512_dot_f16, FLIN_F16, w, rows, cols, x, bias, y);
+}
+
+static void matvecs_f16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx512_dot_f16, flin_avx512_dots_f16, FLIN_F16, w, rows, cols, x, inputs,
+                      bias, y);
 }
 
 static void dot_rows_f16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -310,6 +269,13 @@ static void matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void 
     flin_view_matvec(flin_avx512_dot_bf16, FLIN_BF16, w, rows, cols, x, bias, y);
 }
 
+static void matvecs_bf16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx512_dot_bf16, flin_avx512_dots_bf16, FLIN_BF16, w, rows, cols, x,
+                      inputs, bias, y);
+}
+
 static void dot_rows_bf16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                           float *y)
 {
@@ -328,6 +294,13 @@ static void matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void 
                         const float *bias, float *y)
 {
     flin_view_matvec(flin_avx512_dot_q8_0, FLIN_Q8_0, w, rows, cols, x, bias, y);
+}
+
+static void matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx512_dot_q8_0, flin_avx512_dots_q8_0, FLIN_Q8_0, w, rows, cols, x,
+                      inputs, bias, y);
 }
 
 static void dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -350,10 +323,24 @@ static void matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void 
     flin_view_matvec(flin_avx512_dot_q4_0, FLIN_Q4_0, w, rows, cols, x, bias, y);
 }
 
+static void matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx512_dot_q4_0, flin_avx512_dots_q4_0, FLIN_Q4_0, w, rows, cols, x,
+                      inputs, bias, y);
+}
+
 static void matvec_apart(const void *w, uint32_t rows, uint32_t cols, const void *x,
                          const float *bias, float *y)
 {
     flin_view_matvec(flin_avx512_dot_apart, FLIN_Q4_0_APART, w, rows, cols, x, bias, y);
+}
+
+static void matvecs_apart(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                          uint32_t inputs, const float *bias, float *const *y)
+{
+    flin_view_matvecs(flin_avx512_dot_apart, flin_avx512_dots_apart, FLIN_Q4_0_APART, w, rows, cols,
+                      x, inputs, bias, y);
 }
 
 static void dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -389,6 +376,7 @@ const flin_kernels flin_kernels_avx512 = {
     .name = "avx512",
     .quantise = flin_avx512_quantise,
     .matvec = {matvec_f32, matvec_f16, matvec_bf16, matvec_q8_0, matvec_q4_0, matvec_apart},
+    .matvecs = {matvecs_f32, matvecs_f16, matvecs_bf16, matvecs_q8_0, matvecs_q4_0, matvecs_apart},
     .dot_rows = {dot_rows_f32, dot_rows_f16, dot_rows_bf16, dot_rows_q8_0, dot_rows_q4_0},
     .add_rows = {add_rows_f32, add_rows_f16, add_rows_bf16, add_rows_q8_0, add_rows_q4_0},
     .to_float = {to_float_f32, to_float_f16, to_float_bf16, flin_avx512_to_float_q8_0,

@@ -10,6 +10,7 @@
 
 #include <immintrin.h>
 
+#include "kernels/inputs.h"
 #include "kernels/ref/shared.h"
 #include "kernels/view.h"
 
@@ -87,8 +88,12 @@ void flin_avx512_to_float_apart(const void *row, uint32_t cols, uint32_t begin, 
                                 float *to);
 void flin_avx512_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
-/* one of the two in view.h, as the CPU can */
+/* one of the two in view.h and inputs.h, as the CPU can */
 flin_view_dot flin_avx512_dot_q8_0, flin_avx512_dot_q4_0, flin_avx512_dot_apart;
+flin_view_dots flin_avx512_dots_q8_0, flin_avx512_dots_q4_0, flin_avx512_dots_apart;
+
+/* avx512/inputs.c */
+flin_view_dots flin_avx512_dots_f32, flin_avx512_dots_f16, flin_avx512_dots_bf16;
 
 /* avx512/attend.c */
 void flin_avx512_attend_f32(const float *q, const void *keys, const void *values, uint32_t count,

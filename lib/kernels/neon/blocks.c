@@ -176,10 +176,22 @@ void flin_neon_matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const vo
     matvec_blocks(w, rows, cols, x, bias, y, FLIN_Q8_0);
 }
 
+void flin_neon_matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                            uint32_t inputs, const float *bias, float *const *y)
+{
+    matvecs_blocks(w, rows, cols, x, inputs, bias, y, FLIN_Q8_0);
+}
+
 void flin_neon_matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                            const float *bias, float *y)
 {
     matvec_blocks(w, rows, cols, x, bias, y, FLIN_Q4_0);
+}
+
+void flin_neon_matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                            uint32_t inputs, const float *bias, float *const *y)
+{
+    matvecs_blocks(w, rows, cols, x, inputs, bias, y, FLIN_Q4_0);
 }
 
 void flin_neon_dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/inputs.h"
 #include "kernels/neon/shared.h"
 
 #define BLOCK FLIN_BLOCK
@@ -254,6 +255,80 @@ INLINE void matvec_blocks(const void *w, uint32_t rows, uint32_t cols, const voi
     dot_blocks(&view, cols, levels, y, type);
     if (bias == NULL) return;
     for (uint32_t r = 0; r < rows; r++) y[r] += bias[r];
+}
+
+#define CHUNK_BLOCKS 32u /* of eight rows and of the inputs lie in the first cache */
+
+/* Blocks [begin, end) of eight rows with some inputs: those of four rows are spread out once and
+   stay in registers for all inputs. sum: (inputs, 2) */
+INLINE void add8_blocks(const uint8_t *const row[8], uint32_t cols, const void *const *levels,
+                        uint32_t inputs, uint32_t begin, uint32_t end, float32x4_t (*sum)[2],
+                        enum flin_type type)
+{
+    float32x4_t kept[4][2];
+
+#pragma GCC unroll 8
+    for (uint32_t k = 0; k < 2 * inputs; k++) kept[k / 2][k % 2] = sum[k / 2][k % 2];
+    for (uint32_t b = begin; b < end; b++) {
+        const uint8_t *at[8];
+
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++) at[r] = row[r] + flin_type_bytes(type, BLOCK) * b;
+#pragma GCC unroll 8
+        for (uint32_t k = 0; k < 2 * inputs; k++) {
+            const uint32_t i = k % inputs, r = k / inputs;
+            const float *scales = (const float *)((const uint8_t *)levels[i] + scales_at(cols));
+            const block_input x = block_at(levels[i], b);
+            const float32x4_t sums = vcvtq_f32_s32(multiply_four(at + 4 * r, &x, type));
+
+            kept[i][r] = vfmaq_f32(kept[i][r], vmulq_n_f32(scales_of(at + 4 * r), scales[b]), sums);
+        }
+    }
+#pragma GCC unroll 8
+    for (uint32_t k = 0; k < 2 * inputs; k++) sum[k / 2][k % 2] = kept[k / 2][k % 2];
+}
+
+INLINE void dots_blocks(const rows_view *rows, uint32_t cols, const void *const *levels,
+                        uint32_t inputs, float *const *y, enum flin_type type)
+{
+    const uint32_t blocks = cols / BLOCK;
+
+    for (uint32_t first = 0; first < rows->count; first += 8) {
+        const uint32_t left = rows->count - first;
+        float32x4_t sum[FLIN_INPUTS_MAX][2];
+        const uint8_t *row[8];
+
+        memset(sum, 0, sizeof sum);
+        for (uint32_t r = 0; r < 8; r++) row[r] = row_at(rows, first + r);
+        for (uint32_t begin = 0; begin < blocks; begin += CHUNK_BLOCKS) {
+            const uint32_t end = blocks - begin < CHUNK_BLOCKS ? blocks : begin + CHUNK_BLOCKS;
+
+            for (uint32_t i = 0, here; i < inputs; i += here) {
+                here = flin_inputs_share(inputs - i);
+                if (here == 2) add8_blocks(row, cols, levels + i, 2, begin, end, sum + i, type);
+                if (here == 3) add8_blocks(row, cols, levels + i, 3, begin, end, sum + i, type);
+                if (here == 4) add8_blocks(row, cols, levels + i, 4, begin, end, sum + i, type);
+            }
+        }
+        for (uint32_t i = 0; i < inputs; i++) {
+            store_some(y[i] + first, left, sum[i][0]);
+            if (left > 4) store_some(y[i] + first + 4, left - 4, sum[i][1]);
+        }
+    }
+}
+
+INLINE void matvecs_blocks(const void *w, uint32_t rows, uint32_t cols, const void *const *levels,
+                           uint32_t inputs, const float *bias, float *const *y, enum flin_type type)
+{
+    const rows_view view = {NULL, w, flin_type_bytes(type, cols), rows};
+
+    if (inputs == 1) {
+        matvec_blocks(w, rows, cols, levels[0], bias, y[0], type);
+        return;
+    }
+    dots_blocks(&view, cols, levels, inputs, y, type);
+    for (uint32_t i = 0; bias != NULL && i < inputs; i++)
+        for (uint32_t r = 0; r < rows; r++) y[i][r] += bias[r];
 }
 
 INLINE void dot_rows_blocks(const void *const *rows, uint32_t count, uint32_t cols,

@@ -8,92 +8,18 @@
  *
  * Sums: a dot product keeps two vectors a row, element c in lane c % 8 of the pair; they are added
  * and folded as a tree, the same for every row. add_rows is one fused multiply-add per element and
- * row. Types differ only in load8(): its type argument is a constant wherever it is inlined.
+ * row. Types differ only in load8() of rows.h: its type argument is a constant wherever it is
+ * inlined.
  */
-#include "kernels/neon/shared.h"
+#include "kernels/neon/rows.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "kernels/ref/shared.h"
 
-#define LANES 8u
 #define ADDED 16u /* rows added per pass over y */
 
-typedef enum flin_type type_t;
-typedef float32x4x2_t eight;
-
-/* ----------------------------------------------------------------------------------------- rows */
-
-INLINE eight load8(const void *row, uint64_t c, type_t type)
-{
-    const uint8_t *at = (const uint8_t *)row + flin_type_bytes(type, c);
-    const uint8x16_t bytes = vld1q_u8(at);
-
-    if (type == FLIN_F16) {
-        const float16x8_t halves = vreinterpretq_f16_u8(bytes);
-        return (eight){{vcvt_f32_f16(vget_low_f16(halves)), vcvt_high_f32_f16(halves)}};
-    }
-    if (type == FLIN_BF16) {
-        const uint16x8_t high = vreinterpretq_u16_u8(bytes);
-        return (eight){{vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(high), 16)),
-                        vreinterpretq_f32_u32(vshll_high_n_u16(high, 16))}};
-    }
-    return (eight){{vreinterpretq_f32_u8(bytes), vreinterpretq_f32_u8(vld1q_u8(at + 16))}};
-}
-
-/* Elements [c, end), 8 at most; the lanes of others are 0. */
-INLINE eight load_part(const void *row, uint32_t c, uint32_t end, type_t type)
-{
-    uint8_t copy[LANES * sizeof(float)] = {0};
-
-    if (end - c >= LANES) return load8(row, c, type);
-    memcpy(copy, (const uint8_t *)row + flin_type_bytes(type, c), flin_type_bytes(type, end - c));
-    return load8(copy, 0, type);
-}
-
-/* Likewise of floats, the lanes of others `rest`. */
-INLINE eight load_rest(const float *x, uint32_t c, uint32_t end, float rest)
-{
-    float copy[LANES];
-
-    if (end - c >= LANES) return load8(x, c, FLIN_F32);
-    for (uint32_t i = 0; i < LANES; i++) copy[i] = i < end - c ? x[c + i] : rest;
-    return load8(copy, 0, FLIN_F32);
-}
-
-INLINE void store_part(float *y, uint32_t c, uint32_t end, eight value)
-{
-    const uint32_t left = end - c;
-
-    store_some(y + c, left, value.val[0]);
-    if (left > 4) store_some(y + c + 4, left - 4, value.val[1]);
-}
-
 /* ------------------------------------------------------------------------------------------ dot */
-
-/* Four sums at once: the halves, then pairs, then pairs of pairs. Every place has the same tree. */
-INLINE float32x4_t fold4(const eight sum[4])
-{
-    float32x4_t half[4];
-
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < 4; r++) half[r] = vaddq_f32(sum[r].val[0], sum[r].val[1]);
-    return vpaddq_f32(vpaddq_f32(half[0], half[1]), vpaddq_f32(half[2], half[3]));
-}
-
-INLINE float fold1(eight sum)
-{
-    const eight same[4] = {sum, sum, sum, sum};
-
-    return vgetq_lane_f32(fold4(same), 0);
-}
-
-INLINE eight multiply_add(eight sum, eight a, eight b)
-{
-    return (eight){
-        {vfmaq_f32(sum.val[0], a.val[0], b.val[0]), vfmaq_f32(sum.val[1], a.val[1], b.val[1])}};
-}
 
 /* Eight rows side by side share the loads of x, and their sums, which take 16 of 32 registers,
    do not wait for each other. */
@@ -478,16 +404,43 @@ static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *
     matvec(w, rows, cols, x, bias, y, FLIN_F32);
 }
 
+static void matvecs_f32(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    if (inputs == 1)
+        matvec_f32(w, rows, cols, x[0], bias, y[0]);
+    else
+        flin_neon_matvecs_f32(w, rows, cols, x, inputs, bias, y);
+}
+
 static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_F16);
 }
 
+static void matvecs_f16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    if (inputs == 1)
+        matvec_f16(w, rows, cols, x[0], bias, y[0]);
+    else
+        flin_neon_matvecs_f16(w, rows, cols, x, inputs, bias, y);
+}
+
 static void matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                         const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_BF16);
+}
+
+static void matvecs_bf16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, const float *bias, float *const *y)
+{
+    if (inputs == 1)
+        matvec_bf16(w, rows, cols, x[0], bias, y[0]);
+    else
+        flin_neon_matvecs_bf16(w, rows, cols, x, inputs, bias, y);
 }
 
 static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -582,6 +535,8 @@ const flin_kernels flin_kernels_neon = {
     .name = "neon",
     .quantise = flin_neon_quantise,
     .matvec = {matvec_f32, matvec_f16, matvec_bf16, flin_neon_matvec_q8_0, flin_neon_matvec_q4_0},
+    .matvecs = {matvecs_f32, matvecs_f16, matvecs_bf16, flin_neon_matvecs_q8_0,
+                flin_neon_matvecs_q4_0},
     .dot_rows = {dot_rows_f32, dot_rows_f16, dot_rows_bf16, flin_neon_dot_rows_q8_0,
                  flin_neon_dot_rows_q4_0},
     .add_rows = {add_rows_f32, add_rows_f16, add_rows_bf16, flin_neon_add_rows_q8_0,
@@ -606,6 +561,8 @@ const flin_kernels flin_kernels_neon_dotprod = {
     .quantise = flin_dotprod_quantise,
     .matvec = {matvec_f32, matvec_f16, matvec_bf16, flin_dotprod_matvec_q8_0,
                flin_dotprod_matvec_q4_0},
+    .matvecs = {matvecs_f32, matvecs_f16, matvecs_bf16, flin_dotprod_matvecs_q8_0,
+                flin_dotprod_matvecs_q4_0},
     .dot_rows = {dot_rows_f32, dot_rows_f16, dot_rows_bf16, flin_dotprod_dot_rows_q8_0,
                  flin_dotprod_dot_rows_q4_0},
     .add_rows = {add_rows_f32, add_rows_f16, add_rows_bf16, flin_neon_add_rows_q8_0,

@@ -57,6 +57,14 @@ typedef struct softmax {
    neon/floats.c */
 void flin_neon_soften(softmax *at, float *scores, uint32_t count, float *out, uint32_t head_dim);
 
+/* neon/inputs.c: two inputs at least */
+void flin_neon_matvecs_f32(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y);
+void flin_neon_matvecs_f16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y);
+void flin_neon_matvecs_bf16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                            uint32_t inputs, const float *bias, float *const *y);
+
 /* neon/blocks.c; the last for attention */
 void flin_neon_to_float_q8_0(const void *row, uint32_t cols, float *to);
 void flin_neon_to_float_q4_0(const void *row, uint32_t cols, float *to);
@@ -72,8 +80,12 @@ void flin_neon_add_view_q8_0(const rows_view *rows, const float *a, uint32_t beg
 void flin_neon_quantise(const float *x, uint32_t cols, void *levels);
 void flin_neon_matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                            const float *bias, float *y);
+void flin_neon_matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                            uint32_t inputs, const float *bias, float *const *y);
 void flin_neon_matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                            const float *bias, float *y);
+void flin_neon_matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                            uint32_t inputs, const float *bias, float *const *y);
 void flin_neon_dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                              float *y);
 void flin_neon_dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -85,8 +97,12 @@ void flin_neon_attend_q8_0(const float *q, const void *keys, const void *values,
 void flin_dotprod_quantise(const float *x, uint32_t cols, void *levels);
 void flin_dotprod_matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                               const float *bias, float *y);
+void flin_dotprod_matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                               uint32_t inputs, const float *bias, float *const *y);
 void flin_dotprod_matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                               const float *bias, float *y);
+void flin_dotprod_matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                               uint32_t inputs, const float *bias, float *const *y);
 void flin_dotprod_dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols,
                                 const void *x, float *y);
 void flin_dotprod_dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols,

@@ -209,6 +209,12 @@ void flin_ref_matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const voi
     }
 }
 
+void flin_ref_matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y)
+{
+    for (uint32_t i = 0; i < inputs; i++) flin_ref_matvec_q8_0(w, rows, cols, x[i], bias, y[i]);
+}
+
 void flin_ref_matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                           const float *bias, float *y)
 {
@@ -218,6 +224,12 @@ void flin_ref_matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const voi
         y[r] = dot_q4_0(row, cols, x);
         if (bias != NULL) y[r] += bias[r];
     }
+}
+
+void flin_ref_matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y)
+{
+    for (uint32_t i = 0; i < inputs; i++) flin_ref_matvec_q4_0(w, rows, cols, x[i], bias, y[i]);
 }
 
 void flin_ref_dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,

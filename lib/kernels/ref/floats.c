@@ -67,16 +67,34 @@ static void matvec_f32(const void *w, uint32_t rows, uint32_t cols, const void *
     matvec(w, rows, cols, x, bias, y, FLIN_F32);
 }
 
+static void matvecs_f32(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    for (uint32_t i = 0; i < inputs; i++) matvec_f32(w, rows, cols, x[i], bias, y[i]);
+}
+
 static void matvec_f16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                        const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_F16);
 }
 
+static void matvecs_f16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                        uint32_t inputs, const float *bias, float *const *y)
+{
+    for (uint32_t i = 0; i < inputs; i++) matvec_f16(w, rows, cols, x[i], bias, y[i]);
+}
+
 void flin_ref_matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                           const float *bias, float *y)
 {
     matvec(w, rows, cols, x, bias, y, FLIN_BF16);
+}
+
+void flin_ref_matvecs_bf16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y)
+{
+    for (uint32_t i = 0; i < inputs; i++) flin_ref_matvec_bf16(w, rows, cols, x[i], bias, y[i]);
 }
 
 static void dot_rows_f32(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -263,6 +281,8 @@ const flin_kernels flin_kernels_ref = {
     .quantise = flin_ref_quantise,
     .matvec = {matvec_f32, matvec_f16, flin_ref_matvec_bf16, flin_ref_matvec_q8_0,
                flin_ref_matvec_q4_0},
+    .matvecs = {matvecs_f32, matvecs_f16, flin_ref_matvecs_bf16, flin_ref_matvecs_q8_0,
+                flin_ref_matvecs_q4_0},
     .dot_rows = {dot_rows_f32, dot_rows_f16, flin_ref_dot_rows_bf16, flin_ref_dot_rows_q8_0,
                  flin_ref_dot_rows_q4_0},
     .add_rows = {add_rows_f32, add_rows_f16, flin_ref_add_rows_bf16, flin_ref_add_rows_q8_0,

@@ -13,8 +13,12 @@
 void flin_ref_quantise(const float *x, uint32_t cols, void *levels);
 void flin_ref_matvec_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                           const float *bias, float *y);
+void flin_ref_matvecs_q8_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y);
 void flin_ref_matvec_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *x,
                           const float *bias, float *y);
+void flin_ref_matvecs_q4_0(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y);
 void flin_ref_dot_rows_q8_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                             float *y);
 void flin_ref_dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
@@ -42,6 +46,8 @@ void flin_ref_rotate(float *x, uint32_t heads, uint32_t head_dim, uint32_t rotat
 /* ref/floats.c */
 void flin_ref_matvec_bf16(const void *w, uint32_t rows, uint32_t cols, const void *x,
                           const float *bias, float *y);
+void flin_ref_matvecs_bf16(const void *w, uint32_t rows, uint32_t cols, const void *const *x,
+                           uint32_t inputs, const float *bias, float *const *y);
 void flin_ref_dot_rows_bf16(const void *const *rows, uint32_t count, uint32_t cols, const void *x,
                             float *y);
 void flin_ref_add_rows_bf16(const void *const *rows, const float *a, uint32_t count, uint32_t begin,

@@ -174,6 +174,13 @@ typedef struct flin_kernels {
     void (*sketch_mask)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                         uint32_t begin, uint32_t end, uint64_t *mask);
 
+    /* The same for some inputs, FLIN_SKETCH_INPUTS at most and two at least, that share each tile
+       once its levels are looked up; NULL: this table goes over a tile once for each input
+       (flin_sketch_masks() does). levels, scales, masks: (inputs) */
+    void (*sketch_masks)(const struct flin_sketch *sketch, const int8_t *const *levels,
+                         const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                         uint64_t *const *masks);
+
     /* scores[i] of rows [begin, end), begin a multiple of 16, for calibrating: a row is named if
        scores[i] > -bias[i] */
     void (*sketch_scores)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
@@ -231,6 +238,16 @@ void flin_sketch_mask_avx512_vbmi(const struct flin_sketch *sketch, const int8_t
                                   float scale, uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, uint64_t *mask);
+
+void flin_sketch_masks_avx512(const struct flin_sketch *sketch, const int8_t *const *levels,
+                              const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                              uint64_t *const *masks);
+void flin_sketch_masks_avx512_bw(const struct flin_sketch *sketch, const int8_t *const *levels,
+                                 const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                                 uint64_t *const *masks);
+void flin_sketch_masks_avx512_vnni(const struct flin_sketch *sketch, const int8_t *const *levels,
+                                   const float *scales, uint32_t inputs, uint32_t begin,
+                                   uint32_t end, uint64_t *const *masks);
 
 /* kernels/sketch/neon.c and kernels/sketch/neon_dotprod.c */
 void flin_sketch_mask_neon(const struct flin_sketch *sketch, const int8_t *levels, float scale,

@@ -393,5 +393,6 @@ const flin_kernels flin_kernels_avx512 = {
                [FLIN_Q8_0] = flin_avx512_attend_q8_0},
     .sketch_input = flin_sketch_input_avx512,
     .sketch_mask = flin_sketch_mask_avx512,
+    .sketch_masks = flin_sketch_masks_avx512,
     .sketch_scores = flin_sketch_scores_avx512,
 };

@@ -15,6 +15,8 @@
 #define GROUPS 8 /* of four inputs in a block */
 #define ROWS FLIN_SKETCH_TILE_ROWS
 #define SIDES FLIN_SKETCH_SIDES
+#define INPUTS FLIN_SKETCH_INPUTS
+#define CHUNK 8u /* blocks of a side before the next side's */
 #define INLINE static inline __attribute__((always_inline))
 #define VNNI __attribute__((target("avx512vnni")))
 #define VBMI __attribute__((target("avx512vnni,avx512vbmi")))
@@ -63,7 +65,7 @@ INLINE __m512i table_of(int bits)
 }
 
 /* The four inputs of a group, for every row */
-INLINE __m512i inputs(const int8_t *levels)
+INLINE __m512i inputs_of(const int8_t *levels)
 {
     int four;
 
@@ -89,7 +91,7 @@ INLINE void sum_bw(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
             unpack(planes, bits, table, level);
             /* levels reach 78, so a pair reaches 2 * 78 * 127: 16 bits hold it */
             for (int g = 0; g < GROUPS; g++) {
-                __m512i pairs = _mm512_maddubs_epi16(level[g], inputs(levels + 4 * g));
+                __m512i pairs = _mm512_maddubs_epi16(level[g], inputs_of(levels + 4 * g));
                 dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
             }
             add_scaled(&total[side], scales, dot);
@@ -115,7 +117,7 @@ VNNI INLINE void sum_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t b
             flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
             unpack(planes, bits, table, level);
             for (int g = 0; g < GROUPS; g++)
-                dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
+                dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(levels + 4 * g));
             add_scaled(&total[side], scales, dot);
         }
     }
@@ -171,13 +173,127 @@ VBMI INLINE void sum_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t b
             flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
             unpack_vbmi(planes, bits, table, level);
             for (int g = 0; g < GROUPS; g += 2) {
-                dot = _mm512_dpbusd_epi32(dot, level[g], inputs(levels + 4 * g));
-                other = _mm512_dpbusd_epi32(other, level[g + 1], inputs(levels + 4 * g + 4));
+                dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(levels + 4 * g));
+                other = _mm512_dpbusd_epi32(other, level[g + 1], inputs_of(levels + 4 * g + 4));
             }
             add_scaled(&total[side], scales, _mm512_add_epi32(dot, other));
         }
     }
     for (uint32_t side = 0; side < SIDES; side++) _mm512_storeu_si512(sums[side], total[side]);
+}
+
+/* Some inputs: levels of a few blocks of one side after the other are looked up once for all. */
+INLINE void sums_bw(int bits, const uint8_t *const tile[SIDES], uint32_t blocks, uint32_t inputs,
+                    const int8_t *const *levels, const int32_t *const *start,
+                    int32_t sums[INPUTS][SIDES][ROWS])
+{
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const __m512i table = table_of(bits);
+
+    __builtin_memset(sums, 0, inputs * sizeof *sums);
+    for (uint32_t first = 0; first < blocks; first += CHUNK)
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint32_t last = blocks - first < CHUNK ? blocks : first + CHUNK;
+            __m512i total[INPUTS], level[GROUPS];
+
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < inputs; i++) total[i] = _mm512_loadu_si512(sums[i][side]);
+            for (uint32_t block = first; block < last; block++) {
+                const uint8_t *planes =
+                    tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
+                const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
+
+                flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+                unpack(planes, bits, table, level);
+#pragma GCC unroll 4
+                for (uint32_t i = 0; i < inputs; i++) {
+                    const int8_t *from = levels[i] + block * FLIN_SKETCH_BLOCK;
+                    __m512i dot = _mm512_set1_epi32(start[i][block]);
+
+                    for (int g = 0; g < GROUPS; g++) {
+                        __m512i pairs = _mm512_maddubs_epi16(level[g], inputs_of(from + 4 * g));
+                        dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+                    }
+                    add_scaled(&total[i], scales, dot);
+                }
+            }
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < inputs; i++) _mm512_storeu_si512(sums[i][side], total[i]);
+        }
+}
+
+VNNI INLINE void sums_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
+                           uint32_t inputs, const int8_t *const *levels,
+                           const int32_t *const *start, int32_t sums[INPUTS][SIDES][ROWS])
+{
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const __m512i table = table_of(bits);
+
+    __builtin_memset(sums, 0, inputs * sizeof *sums);
+    for (uint32_t first = 0; first < blocks; first += CHUNK)
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint32_t last = blocks - first < CHUNK ? blocks : first + CHUNK;
+            __m512i total[INPUTS], level[GROUPS];
+
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < inputs; i++) total[i] = _mm512_loadu_si512(sums[i][side]);
+            for (uint32_t block = first; block < last; block++) {
+                const uint8_t *planes =
+                    tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
+                const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
+
+                flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+                unpack(planes, bits, table, level);
+#pragma GCC unroll 4
+                for (uint32_t i = 0; i < inputs; i++) {
+                    const int8_t *from = levels[i] + block * FLIN_SKETCH_BLOCK;
+                    __m512i dot = _mm512_set1_epi32(start[i][block]);
+
+                    for (int g = 0; g < GROUPS; g++)
+                        dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(from + 4 * g));
+                    add_scaled(&total[i], scales, dot);
+                }
+            }
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < inputs; i++) _mm512_storeu_si512(sums[i][side], total[i]);
+        }
+}
+
+VBMI INLINE void sums_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
+                           uint32_t inputs, const int8_t *const *levels,
+                           const int32_t *const *start, int32_t sums[INPUTS][SIDES][ROWS])
+{
+    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
+    const __m512i table = table_of(bits);
+
+    __builtin_memset(sums, 0, inputs * sizeof *sums);
+    for (uint32_t first = 0; first < blocks; first += CHUNK)
+        for (uint32_t side = 0; side < SIDES; side++) {
+            const uint32_t last = blocks - first < CHUNK ? blocks : first + CHUNK;
+            __m512i total[INPUTS], level[GROUPS];
+
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < inputs; i++) total[i] = _mm512_loadu_si512(sums[i][side]);
+            for (uint32_t block = first; block < last; block++) {
+                const uint8_t *planes =
+                    tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
+                const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
+
+                flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
+                unpack_vbmi(planes, bits, table, level);
+#pragma GCC unroll 4
+                for (uint32_t i = 0; i < inputs; i++) {
+                    const int8_t *from = levels[i] + block * FLIN_SKETCH_BLOCK;
+                    __m512i dot = _mm512_set1_epi32(start[i][block]);
+
+                    for (int g = 0; g < GROUPS; g++)
+                        dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(from + 4 * g));
+                    add_scaled(&total[i], scales, dot);
+                }
+            }
+#pragma GCC unroll 4
+            for (uint32_t i = 0; i < inputs; i++) _mm512_storeu_si512(sums[i][side], total[i]);
+        }
 }
 
 #define SUMS_AS(attribute, name, bits)                                                             \
@@ -187,10 +303,24 @@ VBMI INLINE void sum_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t b
     {                                                                                              \
         sum_##name(bits, tile, blocks, levels, start, sums);                                       \
     }
+#define SUMS_OF(attribute, name, bits, inputs)                                                     \
+    attribute static void name##_##bits##_of_##inputs(                                             \
+        const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *const *levels,            \
+        const int32_t *const *start, int32_t sums[INPUTS][SIDES][ROWS])                            \
+    {                                                                                              \
+        sums_##name(bits, tile, blocks, inputs, levels, start, sums);                              \
+    }
+#define SUMS_OF_EACH(attribute, name, bits)                                                        \
+    SUMS_OF(attribute, name, bits, 2)                                                              \
+    SUMS_OF(attribute, name, bits, 3)                                                              \
+    SUMS_OF(attribute, name, bits, 4)
 #define SUMS(bits)                                                                                 \
     SUMS_AS(, bw, bits)                                                                            \
     SUMS_AS(VNNI, vnni, bits)                                                                      \
-    SUMS_AS(VBMI, vbmi, bits)
+    SUMS_AS(VBMI, vbmi, bits)                                                                      \
+    SUMS_OF_EACH(, bw, bits)                                                                       \
+    SUMS_OF_EACH(VNNI, vnni, bits)                                                                 \
+    SUMS_OF_EACH(VBMI, vbmi, bits)
 SUMS(1)
 SUMS(2)
 SUMS(3)
@@ -236,6 +366,52 @@ void flin_sketch_mask_avx512(const flin_sketch *sketch, const int8_t *levels, fl
                              uint32_t begin, uint32_t end, uint64_t *mask)
 {
     flin_sketch_mask_by(choose()[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
+}
+
+#define OF_EACH_COUNT(name, bits)                                                                  \
+    {                                                                                              \
+        name##_##bits##_of_2, name##_##bits##_of_3, name##_##bits##_of_4                           \
+    }
+#define OF_EACH(name)                                                                              \
+    {                                                                                              \
+        OF_EACH_COUNT(name, 1), OF_EACH_COUNT(name, 2), OF_EACH_COUNT(name, 3),                    \
+            OF_EACH_COUNT(name, 4)                                                                 \
+    }
+
+void flin_sketch_masks_avx512_bw(const flin_sketch *sketch, const int8_t *const *levels,
+                                 const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                                 uint64_t *const *masks)
+{
+    static const flin_sketch_tile_sums_of sums[4][3] = OF_EACH(bw);
+
+    flin_sketch_masks_by(sums[sketch->bits - 1][inputs - 2], sketch, levels, scales, inputs, begin,
+                         end, masks);
+}
+
+void flin_sketch_masks_avx512_vnni(const flin_sketch *sketch, const int8_t *const *levels,
+                                   const float *scales, uint32_t inputs, uint32_t begin,
+                                   uint32_t end, uint64_t *const *masks)
+{
+    static const flin_sketch_tile_sums_of sums[4][3] = OF_EACH(vnni);
+
+    flin_sketch_masks_by(sums[sketch->bits - 1][inputs - 2], sketch, levels, scales, inputs, begin,
+                         end, masks);
+}
+
+void flin_sketch_masks_avx512(const flin_sketch *sketch, const int8_t *const *levels,
+                              const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                              uint64_t *const *masks)
+{
+    static const flin_sketch_tile_sums_of sums[4][3] = OF_EACH(vbmi);
+
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx512vnni"))
+        flin_sketch_masks_avx512_bw(sketch, levels, scales, inputs, begin, end, masks);
+    else if (!__builtin_cpu_supports("avx512vbmi"))
+        flin_sketch_masks_avx512_vnni(sketch, levels, scales, inputs, begin, end, masks);
+    else
+        flin_sketch_masks_by(sums[sketch->bits - 1][inputs - 2], sketch, levels, scales, inputs,
+                             begin, end, masks);
 }
 
 void flin_sketch_scores_avx512(const flin_sketch *sketch, const int8_t *levels, float scale,

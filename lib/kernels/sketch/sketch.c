@@ -188,6 +188,19 @@ static void gather(const sides *of, uint32_t round, const uint8_t *tile[SIDES])
         tile[side] = of->tiles + tile_at(of, round, side) * of->tile_bytes;
 }
 
+/* The bits of a round's tiles. */
+static void put_fired(const flin_sketch *sketch, const sides *all, uint32_t round,
+                      const uint8_t *const tile[SIDES], int32_t sums[SIDES][ROWS], float scale,
+                      uint32_t end, uint64_t *mask)
+{
+    for (uint32_t side = 0; side < SIDES; side++) {
+        const uint32_t row = tile_at(all, round, side) * ROWS;
+        const uint32_t count = end - row < ROWS ? end - row : ROWS;
+        const uint64_t bits = fired(sketch, tile[side], row, count, sums[side], scale);
+        mask[row / 64] |= bits << row % 64;
+    }
+}
+
 void flin_sketch_mask_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,
                          const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                          uint64_t *mask)
@@ -202,12 +215,31 @@ void flin_sketch_mask_by(flin_sketch_tile_sums tile_sums, const flin_sketch *ske
     for (uint32_t round = 0; round < all.rounds; round++) {
         gather(&all, round, tile);
         tile_sums(tile, blocks, levels, start, sums);
-        for (uint32_t side = 0; side < SIDES; side++) {
-            const uint32_t row = tile_at(&all, round, side) * ROWS;
-            const uint32_t count = end - row < ROWS ? end - row : ROWS;
-            const uint64_t bits = fired(sketch, tile[side], row, count, sums[side], scale);
-            mask[row / 64] |= bits << row % 64;
-        }
+        put_fired(sketch, &all, round, tile, sums, scale, end, mask);
+    }
+}
+
+void flin_sketch_masks_by(flin_sketch_tile_sums_of tile_sums, const flin_sketch *sketch,
+                          const int8_t *const *levels, const float *scales, uint32_t inputs,
+                          uint32_t begin, uint32_t end, uint64_t *const *masks)
+{
+    const uint32_t blocks = flin_sketch_blocks(sketch->cols);
+    const sides all = sides_of(sketch, begin, end);
+    int32_t starts[FLIN_SKETCH_INPUTS][FLIN_SKETCH_COLS_MAX / BLOCK];
+    const int32_t *start[FLIN_SKETCH_INPUTS];
+    int32_t sums[FLIN_SKETCH_INPUTS][SIDES][ROWS];
+    const uint8_t *tile[SIDES];
+
+    for (uint32_t i = 0; i < inputs; i++) {
+        make_start(sketch, blocks, levels[i], starts[i]);
+        memset(masks[i] + begin / 64, 0, ((end + 63) / 64 - begin / 64) * sizeof *masks[i]);
+        start[i] = starts[i];
+    }
+    for (uint32_t round = 0; round < all.rounds; round++) {
+        gather(&all, round, tile);
+        tile_sums(tile, blocks, levels, start, sums);
+        for (uint32_t i = 0; i < inputs; i++)
+            put_fired(sketch, &all, round, tile, sums[i], scales[i], end, masks[i]);
     }
 }
 

@@ -50,6 +50,14 @@ uint64_t flin_sketch_bytes(uint32_t rows, uint32_t cols, uint32_t bits);
 /* Bytes of one tile (FLIN_SKETCH_TILE_ROWS neurons). */
 uint64_t flin_sketch_tile_bytes(uint32_t cols, uint32_t bits);
 
+struct flin_kernels;
+
+/* masks[i] = kernels->sketch_mask of levels[i] and scales[i] over rows [begin, end), for several
+   inputs that read the tiles from memory once. levels, scales, masks: (inputs) */
+void flin_sketch_masks(const struct flin_kernels *kernels, const flin_sketch *sketch,
+                       const int8_t *const *levels, const float *scales, uint32_t inputs,
+                       uint32_t begin, uint32_t end, uint64_t *const *masks);
+
 /* ------------------------------------------------ for kernels, predictor/sketch_make.c, tests */
 
 /* [bits - 1][index], ascending; each row repeats with period 2^bits. Subtract flin_sketch_zero[bits
@@ -95,6 +103,20 @@ typedef void (*flin_sketch_tile_sums)(const uint8_t *const tile[FLIN_SKETCH_SIDE
 void flin_sketch_mask_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,
                          const int8_t *levels, float scale, uint32_t begin, uint32_t end,
                          uint64_t *mask);
+
+/* The same of `inputs` inputs, FLIN_SKETCH_INPUTS at most: each tile's levels are looked up once.
+   levels, start: (inputs); sums: (inputs, sides) */
+#define FLIN_SKETCH_INPUTS 4u
+
+typedef void (*flin_sketch_tile_sums_of)(
+    const uint8_t *const tile[FLIN_SKETCH_SIDES], uint32_t blocks, const int8_t *const *levels,
+    const int32_t *const *start,
+    int32_t sums[FLIN_SKETCH_INPUTS][FLIN_SKETCH_SIDES][FLIN_SKETCH_TILE_ROWS]);
+
+/* The masks of rows [begin, end), see flin_kernels.sketch_masks. */
+void flin_sketch_masks_by(flin_sketch_tile_sums_of tile_sums, const flin_sketch *sketch,
+                          const int8_t *const *levels, const float *scales, uint32_t inputs,
+                          uint32_t begin, uint32_t end, uint64_t *const *masks);
 
 /* The scores of rows [begin, end), see flin_kernels.sketch_scores, likewise. */
 void flin_sketch_scores_by(flin_sketch_tile_sums tile_sums, const flin_sketch *sketch,

@@ -23,58 +23,65 @@ typedef struct group_weights {
     __m512 scale;
 } group_weights;
 
-/* Group g of a row, `count` blocks of its `blocks`. */
-INLINE group_weights load_blocks(const uint8_t *row, uint32_t g, uint32_t count, type_t type)
-{
-    const uint8_t *at = row + (uint64_t)g * GROUP * block_bytes(type);
+/* Where a row's groups of one chunk lie. */
+typedef struct groups_at {
+    const uint8_t *scales;  /* apart only */
+    const uint8_t *weights; /* or whole blocks */
+} groups_at;
 
-    return (group_weights){load_weights(at, count, type), four_times(load_scales(at, count, type))};
+/* Of a chunk that begins with group `begin` of a row of `blocks`. */
+INLINE groups_at find_groups(const void *row, uint32_t begin, uint32_t blocks, type_t type)
+{
+    const uint32_t left = blocks - begin * GROUP;
+    const uint8_t *at = (const uint8_t *)row + (uint64_t)begin * GROUP * block_bytes(type);
+
+    if (type != FLIN_Q4_0_APART) return (groups_at){NULL, at};
+    return (groups_at){at, at + 2 * (left < FLIN_APART_BLOCKS ? left : FLIN_APART_BLOCKS)};
 }
 
-INLINE group_weights load_apart(const uint8_t *row, uint32_t g, uint32_t count, uint32_t blocks)
+/* Group k of the chunk, of `count` blocks. */
+INLINE group_weights load_group(groups_at at, uint64_t k, uint32_t count, type_t type)
 {
-    const uint32_t begun = g * GROUP / FLIN_APART_BLOCKS * FLIN_APART_BLOCKS;
-    const uint32_t in_span =
-        blocks - begun < FLIN_APART_BLOCKS ? blocks - begun : FLIN_APART_BLOCKS;
-    const uint32_t first = g * GROUP - begun;
-    const uint8_t *span = row + (uint64_t)begun * FLIN_Q4_0_BYTES;
-    const uint8_t *bytes = span + 2 * in_span + 16 * first;
+    const uint8_t *bytes = at.weights + k * (GROUP * 16);
     uint64_t halves = 0;
     __m512i all;
 
-    memcpy(&halves, span + 2 * first, count == GROUP ? 2 * GROUP : 2 * count);
+    if (type != FLIN_Q4_0_APART) {
+        bytes = at.weights + k * (GROUP * block_bytes(type));
+        return (group_weights){load_weights(bytes, count, type),
+                               four_times(load_scales(bytes, count, type))};
+    }
+    memcpy(&halves, at.scales + k * (GROUP * 2), count == GROUP ? 2 * GROUP : 2 * count);
     all = count == GROUP ? _mm512_loadu_si512(bytes)
                          : _mm512_maskz_loadu_epi8(((__mmask64)1 << 16 * count) - 1, bytes);
     return (group_weights){halves_of(all),
                            four_times(_mm_cvtph_ps(_mm_cvtsi64_si128((long long)halves)))};
 }
 
-INLINE void ask_group(const void *row, uint64_t at, type_t type)
+/* The lines of a chunk's bytes that come with its group k: an eighth of them, and the one that is
+   left over with the last. */
+INLINE void ask_group(const uint8_t *chunk, uint64_t k, type_t type)
 {
-    const char *soon = (const char *)row + at;
+    const uint32_t lines = type == FLIN_Q8_0 ? 2 : 1;
 
-    _mm_prefetch(soon, _MM_HINT_T0);
-    _mm_prefetch(soon + 64, _MM_HINT_T0);
-    if (type == FLIN_Q8_0) _mm_prefetch(soon + 128, _MM_HINT_T0);
+    for (uint32_t i = 0; i < lines; i++)
+        _mm_prefetch((const char *)chunk + 64 * (k * lines + i), _MM_HINT_T0);
+    if (k == CHUNK - 1) _mm_prefetch((const char *)chunk + 64 * CHUNK * lines, _MM_HINT_T0);
 }
 
-/* Group g of some rows with some inputs; sum: (inputs, rows) */
-INLINE void multiply_group(const void *const *row, uint32_t rows, const void *const *x,
-                           uint32_t inputs, uint32_t g, uint32_t count, uint32_t blocks,
-                           __m512 *sum, type_t type)
+/* Group k of a chunk of some rows with some inputs; sum: (inputs, rows) */
+INLINE void multiply_group(const groups_at *at, uint32_t rows, const flin_avx512_levels *const *x,
+                           uint32_t inputs, uint64_t k, uint32_t count, __m512 *sum, type_t type)
 {
     const type_t held = type == FLIN_Q8_0 ? FLIN_Q8_0 : FLIN_Q4_0;
     group_weights w[4];
 
 #pragma GCC unroll 4
-    for (uint32_t r = 0; r < rows; r++)
-        w[r] = type == FLIN_Q4_0_APART ? load_apart(row[r], g, count, blocks)
-                                       : load_blocks(row[r], g, count, type);
+    for (uint32_t r = 0; r < rows; r++) w[r] = load_group(at[r], k, count, type);
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < inputs; i++) {
-        const flin_avx512_levels *group = (const flin_avx512_levels *)x[i] + g;
-        const levels from = load_levels(group, held);
-        const __m512 x_scale = four_times(_mm_load_ps(group->scale));
+        const levels from = load_levels(x[i] + k, held);
+        const __m512 x_scale = four_times(_mm_load_ps(x[i][k].scale));
 
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < rows; r++) {
@@ -86,54 +93,65 @@ INLINE void multiply_group(const void *const *row, uint32_t rows, const void *co
     }
 }
 
-/* Groups [begin, end) of some rows with some inputs: rows * inputs sums in registers, 8 at most.
-   sum: (inputs, FLIN_VIEW_SIDE), from the first of the rows on; next: as many rows as there are
-   rows, NULL if nothing is to be asked for. */
-INLINE void add_some_groups(const void *const *row, const void *const *next, uint32_t rows,
-                            const void *const *x, uint32_t inputs, uint32_t begin, uint32_t end,
-                            uint32_t blocks, __m512 *sum, type_t type)
+/* One chunk of some rows with some inputs: rows * inputs sums in registers, 8 at most. sum:
+   (inputs, FLIN_VIEW_SIDE), from the first of the rows on; soon: (rows) the chunk to ask for
+   meanwhile, if `asks`. */
+INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t asks, uint32_t rows,
+                      const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
+                      __m512 *sum, type_t type)
 {
-    const uint32_t group_bytes = GROUP * block_bytes(type);
-    const uint64_t row_bytes = (uint64_t)blocks * block_bytes(type);
-    const uint64_t ahead = AHEAD_BYTES < row_bytes ? AHEAD_BYTES : row_bytes;
-    uint32_t g = begin;
+    const uint32_t left = blocks / GROUP - begin, whole = left < CHUNK ? left : CHUNK;
+    const uint32_t rest = whole < CHUNK ? blocks % GROUP : 0;
+    const flin_avx512_levels *from[4] = {NULL};
+    const void *ahead[4] = {NULL};
+    groups_at at[4] = {{NULL, NULL}};
     __m512 kept[8];
 
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < rows; r++) {
+        at[r] = find_groups(row[r], begin, blocks, type);
+        ahead[r] = soon[r];
+    }
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < inputs; i++) from[i] = (const flin_avx512_levels *)x[i] + begin;
 #pragma GCC unroll 8
     for (uint32_t k = 0; k < rows * inputs; k++)
         kept[k] = sum[k / rows * FLIN_VIEW_SIDE + k % rows];
-    for (; g < end && (g + 1) * GROUP <= blocks; g++) {
-        const uint64_t soon = (uint64_t)g * group_bytes + ahead;
-
+    for (uint64_t k = 0; k < whole; k++) {
 #pragma GCC unroll 4
-        for (uint32_t r = 0; r < rows && next != NULL; r++)
-            ask_group(soon < row_bytes ? row[r] : next[r],
-                      soon < row_bytes ? soon : soon - row_bytes, type);
-        multiply_group(row, rows, x, inputs, g, GROUP, blocks, kept, type);
+        for (uint32_t r = 0; r < rows && asks; r++) ask_group(ahead[r], k, type);
+        multiply_group(at, rows, from, inputs, k, GROUP, kept, type);
     }
-    if (g < end) multiply_group(row, rows, x, inputs, g, blocks - g * GROUP, blocks, kept, type);
+    if (rest != 0) multiply_group(at, rows, from, inputs, whole, rest, kept, type);
 #pragma GCC unroll 8
     for (uint32_t k = 0; k < rows * inputs; k++)
         sum[k / rows * FLIN_VIEW_SIDE + k % rows] = kept[k];
 }
 
 /* Likewise of eight rows. */
-INLINE void add8_groups(const void *const row[8], const void *const *next, const void *const *x,
-                        uint32_t inputs, uint32_t begin, uint32_t end, uint32_t blocks,
-                        __m512 (*sum)[FLIN_VIEW_SIDE], type_t type)
+INLINE void add8(const void *const row[8], const void *const *soon, uint32_t asks,
+                 const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
+                 __m512 (*sum)[FLIN_VIEW_SIDE], type_t type)
 {
-    const uint32_t together = inputs == 2 ? 4 : 2;
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 2; r += 4)
+        add_chunk(row + r, soon + r, asks, 4, x, 2, begin, blocks, &sum[0][r], type);
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 3; r += 2)
+        add_chunk(row + r, soon + r, asks, 2, x, 3, begin, blocks, &sum[0][r], type);
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 4; r += 2)
+        add_chunk(row + r, soon + r, asks, 2, x, 4, begin, blocks, &sum[0][r], type);
+}
 
-    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r += together) {
-        const void *const *after = next != NULL ? next + r : NULL;
+/* What to ask for while the chunk that begins with group `begin` is worked on. */
+INLINE void look_ahead(const void *const row[8], const void *const next[8], uint32_t begin,
+                       uint32_t blocks, const void *soon[8], type_t type)
+{
+    const uint64_t row_bytes = (uint64_t)blocks * block_bytes(type);
+    const uint64_t ahead = AHEAD_BYTES < row_bytes ? AHEAD_BYTES : row_bytes;
+    const uint64_t at = (uint64_t)begin * GROUP * block_bytes(type) + ahead;
 
-        if (inputs == 2)
-            add_some_groups(row + r, after, 4, x, 2, begin, end, blocks, &sum[0][r], type);
-        else if (inputs == 3)
-            add_some_groups(row + r, after, 2, x, 3, begin, end, blocks, &sum[0][r], type);
-        else
-            add_some_groups(row + r, after, 2, x, 4, begin, end, blocks, &sum[0][r], type);
-    }
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r++)
+        soon[r] = at < row_bytes ? (const uint8_t *)row[r] + at
+                                 : (const uint8_t *)next[r] + (at - row_bytes);
 }
 
 INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x, uint32_t inputs,
@@ -148,12 +166,15 @@ INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x,
         flin_view_gather(rows, round, row, next);
         memset(sum, 0, inputs * sizeof *sum);
         for (uint32_t begin = 0; begin < groups; begin += CHUNK) {
-            const uint32_t end = groups - begin < CHUNK ? groups : begin + CHUNK;
+            const void *soon[FLIN_VIEW_SIDE];
 
+            look_ahead(row, next, begin, blocks, soon, type);
             for (uint32_t i = 0, here; i < inputs; i += here) {
                 here = flin_inputs_share(inputs - i);
-                add8_groups(row, i == 0 ? next : NULL, x + i, here, begin, end, blocks, sum + i,
-                            type);
+                if (i == 0)
+                    add8(row, soon, 1, x, here, begin, blocks, sum, type);
+                else
+                    add8(row, soon, 0, x + i, here, begin, blocks, sum + i, type);
             }
         }
         for (uint32_t i = 0; i < inputs; i++) {

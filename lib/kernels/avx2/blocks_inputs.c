@@ -144,57 +144,62 @@ INLINE __m256 multiply(const wide_weights *w, uint32_t count, const wide_levels 
     return sum;
 }
 
-/* Groups [begin, end) of two rows with some inputs, whose sums stay in registers. x: (inputs,
-   CHUNK) of the chunk; sum: (inputs, FLIN_VIEW_SIDE), from the first of the rows on; next: two
-   rows, NULL if nothing is to be asked for. */
-INLINE void add_two(const void *const row[2], const void *const *next, wide_levels (*x)[CHUNK],
-                    uint32_t inputs, uint32_t begin, uint32_t end, uint32_t blocks, __m256 *sum,
-                    type_t type)
+/* The chunk that begins with group `begin` of one row, with some inputs, whose sums stay in
+   registers: more rows would leave none for weights. x: (inputs, CHUNK) of the chunk; sum: (inputs,
+   FLIN_VIEW_SIDE), from the row on; soon: what to ask for meanwhile, if `asks`. */
+INLINE void add_row(const void *row, const uint8_t *soon, uint32_t asks, wide_levels (*x)[CHUNK],
+                    uint32_t inputs, uint32_t begin, uint32_t blocks, __m256 *sum, type_t type)
 {
+    const uint32_t left = blocks / GROUP - begin, whole = left < CHUNK ? left : CHUNK;
     const uint32_t group_bytes = GROUP * block_bytes(type);
-    const uint64_t row_bytes = (uint64_t)blocks * block_bytes(type);
-    const uint64_t ahead = AHEAD_BYTES < row_bytes ? AHEAD_BYTES : row_bytes;
-    __m256 kept[2][4];
+    const uint8_t *at = (const uint8_t *)row + (uint64_t)begin * group_bytes;
+    __m256 kept[4];
 
-#pragma GCC unroll 8
-    for (uint32_t k = 0; k < 2 * inputs; k++)
-        kept[k % 2][k / 2] = sum[k / 2 * FLIN_VIEW_SIDE + k % 2];
-    for (uint32_t g = begin; g < end; g++) {
-        const uint64_t at = (uint64_t)g * group_bytes, soon = at + ahead;
-        const uint32_t count = blocks - g * GROUP < GROUP ? 1 : GROUP;
-
-#pragma GCC unroll 2
-        for (uint32_t r = 0; r < 2; r++) {
-            const wide_weights w = load_group((const uint8_t *)row[r] + at, count, type);
-
-            if (next != NULL)
-                ask(soon < row_bytes ? row[r] : next[r], soon < row_bytes ? soon : soon - row_bytes,
-                    type);
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++)
-                kept[r][i] = multiply(&w, count, &x[i][g - begin], kept[r][i], type);
-        }
+    for (uint32_t i = 0; i < inputs; i++) kept[i] = sum[i * FLIN_VIEW_SIDE];
+    for (uint32_t k = 0; k < whole; k++, at += group_bytes, soon += group_bytes) {
+        const wide_weights w = load_group(at, GROUP, type);
+
+        if (asks) ask(soon, 0, type);
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < inputs; i++)
+            kept[i] = multiply(&w, GROUP, &x[i][k], kept[i], type);
     }
-#pragma GCC unroll 8
-    for (uint32_t k = 0; k < 2 * inputs; k++)
-        sum[k / 2 * FLIN_VIEW_SIDE + k % 2] = kept[k % 2][k / 2];
+    if (whole < CHUNK && blocks % GROUP != 0) {
+        const wide_weights w = load_group(at, 1, type);
+
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < inputs; i++)
+            kept[i] = multiply(&w, 1, &x[i][whole], kept[i], type);
+    }
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < inputs; i++) sum[i * FLIN_VIEW_SIDE] = kept[i];
 }
 
 /* Likewise of eight rows. */
-INLINE void add8(const void *const row[8], const void *const *next, wide_levels (*x)[CHUNK],
-                 uint32_t inputs, uint32_t begin, uint32_t end, uint32_t blocks,
+INLINE void add8(const void *const row[8], const uint8_t *const *soon, uint32_t asks,
+                 wide_levels (*x)[CHUNK], uint32_t inputs, uint32_t begin, uint32_t blocks,
                  __m256 (*sum)[FLIN_VIEW_SIDE], type_t type)
 {
-    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r += 2) {
-        const void *const *after = next != NULL ? next + r : NULL;
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 2; r++)
+        add_row(row[r], soon[r], asks, x, 2, begin, blocks, &sum[0][r], type);
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 3; r++)
+        add_row(row[r], soon[r], asks, x, 3, begin, blocks, &sum[0][r], type);
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 4; r++)
+        add_row(row[r], soon[r], asks, x, 4, begin, blocks, &sum[0][r], type);
+}
 
-        if (inputs == 2)
-            add_two(row + r, after, x, 2, begin, end, blocks, &sum[0][r], type);
-        else if (inputs == 3)
-            add_two(row + r, after, x, 3, begin, end, blocks, &sum[0][r], type);
-        else
-            add_two(row + r, after, x, 4, begin, end, blocks, &sum[0][r], type);
-    }
+/* What to ask for while the chunk that begins with group `begin` is worked on. */
+INLINE void look_ahead(const void *const row[8], const void *const next[8], uint32_t begin,
+                       uint32_t blocks, const uint8_t *soon[8], type_t type)
+{
+    const uint64_t row_bytes = (uint64_t)blocks * block_bytes(type);
+    const uint64_t ahead = AHEAD_BYTES < row_bytes ? AHEAD_BYTES : row_bytes;
+    const uint64_t at = (uint64_t)begin * GROUP * block_bytes(type) + ahead;
+
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r++)
+        soon[r] = at < row_bytes ? (const uint8_t *)row[r] + at
+                                 : (const uint8_t *)next[r] + (at - row_bytes);
 }
 
 INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x, uint32_t inputs,
@@ -211,13 +216,18 @@ INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x,
         memset(sum, 0, inputs * sizeof *sum);
         for (uint32_t begin = 0; begin < groups; begin += CHUNK) {
             const uint32_t end = groups - begin < CHUNK ? groups : begin + CHUNK;
+            const uint8_t *soon[FLIN_VIEW_SIDE];
 
+            look_ahead(row, next, begin, blocks, soon, type);
             for (uint32_t i = 0, here; i < inputs; i += here) {
                 here = flin_inputs_share(inputs - i);
                 for (uint32_t k = 0; k < here; k++)
                     for (uint32_t g = begin; g < end; g++)
                         widen((const levels *)x[i + k] + g, &wide[k][g - begin], type);
-                add8(row, i == 0 ? next : NULL, wide, here, begin, end, blocks, sum + i, type);
+                if (i == 0)
+                    add8(row, soon, 1, wide, here, begin, blocks, sum, type);
+                else
+                    add8(row, soon, 0, wide, here, begin, blocks, sum + i, type);
             }
         }
         for (uint32_t i = 0; i < inputs; i++) {

@@ -1,11 +1,11 @@
 /*
- * kernels_inputs.c - products of weights in memory with a few inputs at once, as a draft's positions and a batch's sessions
- * have them.
+ * kernels_inputs.c - products of weights in memory with a few inputs at once, as a draft's positions and a batch's
+ * sessions have them.
  *
  * Owns: how much longer some inputs take than one. Refuses: many tokens (kernels_products.c).
  *
- * Method: in each turn every count of inputs has its own slice of the buffer, one after the other, one input by matvec itself.
- * A ratio is the median over turns of the times within a turn, so that what else the machine does cancels out.
+ * Method: in each turn every count of inputs has its own slice of the buffer, one after the other, one input by matvec
+ * itself. A ratio is the median over turns of the times within a turn, so that what else the machine does cancels out.
  */
 #include "kernels_tasks.h"
 

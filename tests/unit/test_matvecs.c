@@ -1,9 +1,9 @@
 /*
- * test_matvecs.c - several inputs that share the rows of a matrix: every one of them has the bits it would have alone, in every
- * table of kernels this CPU can run, whatever the shape.
+ * test_matvecs.c - several inputs that share the rows of a matrix: every one of them has the bits it would have alone,
+ * in every table of kernels this CPU can run, whatever the shape.
  *
- * Matrices and inputs end at a page that may not be touched. Where a result is no number it is none on both sides; which of
- * several NaNs comes out is the compiler's business, which may swap factors.
+ * Matrices and inputs end at a page that may not be touched. Where a result is no number it is none on both sides;
+ * which of several NaNs comes out is the compiler's business, which may swap factors.
  */
 #define _GNU_SOURCE
 #include "support.h"

@@ -4,7 +4,7 @@
 #ifndef FLIN_ENGINE_COMPUTE_H
 #define FLIN_ENGINE_COMPUTE_H
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "kernels/kernels.h"
 #include "util/pool.h"
 

@@ -29,10 +29,12 @@ static void run_narrow(void *context, uint32_t begin, uint32_t end)
         const uint8_t *data = (const uint8_t *)weight->data +
                               (uint64_t)from * flin_type_bytes(weight->type, weight->cols);
 
-        for (uint32_t row = 0; from < to && row < task->rows; row++)
-            task->kernels->matvec[weight->type](data, to - from, weight->cols, task->x[i][row],
-                                                bias != NULL ? bias + from : NULL,
-                                                task->y[i][row] + from);
+        float *y[FLIN_INPUTS_MAX];
+
+        for (uint32_t row = 0; row < task->rows; row++) y[row] = task->y[i][row] + from;
+        if (from < to)
+            task->kernels->matvecs[weight->type](data, to - from, weight->cols, task->x[i],
+                                                 task->rows, bias != NULL ? bias + from : NULL, y);
         first += weight->rows;
     }
 }

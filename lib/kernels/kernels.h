@@ -6,8 +6,9 @@
  *
  * `ref` is complete and obvious; an overlay copies its table and replaces what it does better.
  * Rules every overlay keeps:
- *   - dot products of one row have one fixed order, whatever rows stand beside it: matvec and
- *     dot_rows agree bit for bit, and so does any split of the rows over threads;
+ *   - dot products of one row have one fixed order, whatever rows and inputs stand beside it:
+ *     matvec, matvecs and dot_rows agree bit for bit, and so does any split of the rows over
+ *     threads;
  *   - add_rows adds rows in the order given, one fused or unfused multiply-add per element, the
  *     same for every element of a row whatever the column range, so that any split of the columns
  *     gives the same bits;
@@ -83,6 +84,8 @@ enum flin_pairs {
     FLIN_PAIRS_NEIGHBOURS = 1 /* 2 i with 2 i + 1 (GPT-J, Llama in Meta's) */
 };
 
+#define FLIN_INPUTS_MAX 8u /* of one product */
+
 #define FLIN_ATTEND_POSITIONS 1024u /* that attention looks at together */
 
 /* Scratch of one attend(). */
@@ -91,7 +94,7 @@ static inline uint64_t flin_attend_bytes(uint64_t head_dim)
     return FLIN_ATTEND_POSITIONS * sizeof(float) + flin_levels_bytes(head_dim);
 }
 
-/* Sketch matrices: see predictor/sketch.h for the layout of tiles. */
+/* Sketch matrices: see kernels/sketch/sketch.h for the layout of tiles. */
 struct flin_sketch;
 
 typedef struct flin_kernels {
@@ -106,6 +109,14 @@ typedef struct flin_kernels {
        x: (cols) floats; levels of them for quantised types */
     void (*matvec[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols, const void *x,
                                          const float *bias, float *y);
+
+    /* Several inputs share each row of w once it is loaded: y[i][r] = sum_c w[r][c] * x[i][c]
+       (+ bias[r]) for i < inputs, every one with the bits that matvec() of that input alone has.
+       inputs: 1 to FLIN_INPUTS_MAX; x: (inputs) pointers to what matvec takes; y: (inputs)
+       pointers to (rows); bias: (rows) or NULL */
+    void (*matvecs[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols,
+                                          const void *const *x, uint32_t inputs, const float *bias,
+                                          float *const *y);
 
     /* y[i] = sum_c rows[i][c] * x[c]
        rows: (count) pointers to (cols), any even address; x: as for matvec */
@@ -163,6 +174,13 @@ typedef struct flin_kernels {
     void (*sketch_mask)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                         uint32_t begin, uint32_t end, uint64_t *mask);
 
+    /* The same for some inputs, FLIN_SKETCH_INPUTS at most and two at least, that share each tile
+       once its levels are looked up; NULL: this table goes over a tile once for each input
+       (flin_sketch_masks() does). levels, scales, masks: (inputs) */
+    void (*sketch_masks)(const struct flin_sketch *sketch, const int8_t *const *levels,
+                         const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                         uint64_t *const *masks);
+
     /* scores[i] of rows [begin, end), begin a multiple of 16, for calibrating: a row is named if
        scores[i] > -bias[i] */
     void (*sketch_scores)(const struct flin_sketch *sketch, const int8_t *levels, float scale,
@@ -193,7 +211,7 @@ extern const flin_kernels flin_kernels_avx512;
 extern const flin_kernels flin_kernels_neon;
 extern const flin_kernels flin_kernels_neon_dotprod;
 
-/* Integer sums, so every table's sketch_mask gives the same mask; predictor/sketch.c. */
+/* Integer sums, so every table's sketch_mask gives the same mask; sketch/sketch.c. */
 void flin_sketch_mask_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                           uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_scores_ref(const struct flin_sketch *sketch, const int8_t *levels, float scale,
@@ -207,7 +225,7 @@ float flin_sketch_input(const struct flin_sketch *sketch, const float *x, int8_t
 float flin_sketch_input_avx2(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 float flin_sketch_input_avx512(const struct flin_sketch *sketch, const float *x, int8_t *levels);
 
-/* kernels/sketch_avx2.c and kernels/sketch_avx512.c, built with the overlay of the name. The
+/* kernels/sketch/avx2.c and kernels/sketch/avx512.c, built with the overlay of the name. The
    last takes VNNI and VBMI where the CPU has them, as _vbmi does always, _vnni the first, and
    _bw neither. */
 void flin_sketch_mask_avx2(const struct flin_sketch *sketch, const int8_t *levels, float scale,
@@ -221,7 +239,17 @@ void flin_sketch_mask_avx512_vbmi(const struct flin_sketch *sketch, const int8_t
 void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                              uint32_t begin, uint32_t end, uint64_t *mask);
 
-/* kernels/sketch_neon.c and kernels/sketch_neon_dotprod.c */
+void flin_sketch_masks_avx512(const struct flin_sketch *sketch, const int8_t *const *levels,
+                              const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                              uint64_t *const *masks);
+void flin_sketch_masks_avx512_bw(const struct flin_sketch *sketch, const int8_t *const *levels,
+                                 const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
+                                 uint64_t *const *masks);
+void flin_sketch_masks_avx512_vnni(const struct flin_sketch *sketch, const int8_t *const *levels,
+                                   const float *scales, uint32_t inputs, uint32_t begin,
+                                   uint32_t end, uint64_t *const *masks);
+
+/* kernels/sketch/neon.c and kernels/sketch/neon_dotprod.c */
 void flin_sketch_mask_neon(const struct flin_sketch *sketch, const int8_t *levels, float scale,
                            uint32_t begin, uint32_t end, uint64_t *mask);
 void flin_sketch_mask_neon_dotprod(const struct flin_sketch *sketch, const int8_t *levels,

@@ -90,7 +90,7 @@ static inline void flin_view_scattered(flin_view_dot *dot, const void *const *ro
     dot(&view, cols, x, y);
 }
 
-/* avx512_blocks_bw.c and avx512_blocks_vnni.c: the same sums, bit for bit; the overlay's table
+/* avx512/blocks_bw.c and avx512/blocks_vnni.c: the same sums, bit for bit; the overlay's table
    takes the last where the CPU has it. */
 flin_view_dot flin_avx512_dot_q8_0_bw, flin_avx512_dot_q4_0_bw, flin_avx512_dot_apart_bw;
 flin_view_dot flin_avx512_dot_q8_0_vnni, flin_avx512_dot_q4_0_vnni, flin_avx512_dot_apart_vnni;

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/sketch/sketch.h"
 #include "model/gguf.h"
 #include "model/shape.h"
 #include "pack/json.h"
-#include "predictor/sketch.h"
 
 #define POSITION_OFFSET 2u /* rows transformers keeps in front of position 0 */
 

@@ -257,13 +257,15 @@ static int score_lowrank(const flashinfer_predictor *predictor, const flin_lowra
 {
     flin_lowrank lowrank = *made;
     float *hidden = malloc(lowrank.rank * sizeof *hidden);
+    const void *inputs[1];
 
     if (hidden == NULL)
         return flin_fail(error, FLASHINFER_ENOMEM, "no memory for rank %u", lowrank.rank);
     lowrank.bias = NULL;
-    flin_lowrank_hidden(&lowrank, predictor->kernels, x, 0, lowrank.rank, hidden);
-    predictor->kernels->matvec[lowrank.type](lowrank.up, lowrank.rows, lowrank.rank, hidden, NULL,
-                                             scores);
+    inputs[0] = x;
+    flin_lowrank_hidden(&lowrank, predictor->kernels, inputs, 1, 0, lowrank.rank, &hidden);
+    inputs[0] = hidden;
+    flin_lowrank_scores(&lowrank, predictor->kernels, inputs, 1, 0, lowrank.rows, &scores);
     free(hidden);
     return 0;
 }

@@ -15,24 +15,33 @@ static void run_hidden(void *context, uint32_t begin, uint32_t end)
 {
     const lowrank_task *task = context;
     const flin_predictor *predictor = task->predictor;
+    const void *x[FLIN_INPUTS_MAX];
+    float *hidden[FLIN_INPUTS_MAX];
 
-    for (uint32_t i = 0; i < task->input->count; i++)
-        flin_lowrank_hidden(task->lowrank, predictor->kernels, task->input->x[i], begin, end,
-                            predictor->hidden + (uint64_t)i * predictor->rank_max);
+    for (uint32_t i = 0; i < task->input->count; i++) {
+        x[i] = task->input->x[i];
+        hidden[i] = predictor->hidden + (uint64_t)i * predictor->rank_max;
+    }
+    flin_lowrank_hidden(task->lowrank, predictor->kernels, x, task->input->count, begin, end,
+                        hidden);
 }
 
 static void run_scores(void *context, uint32_t begin, uint32_t end)
 {
     const lowrank_task *task = context;
     const flin_predictor *predictor = task->predictor;
+    const void *hidden[FLIN_INPUTS_MAX];
+    float *scores[FLIN_INPUTS_MAX];
 
     for (uint32_t i = 0; i < task->input->count; i++) {
-        float *scores = predictor->sums + (uint64_t)i * predictor->neurons;
-        flin_lowrank_scores(task->lowrank, predictor->kernels,
-                            predictor->hidden + (uint64_t)i * predictor->rank_max, begin, end,
-                            scores);
-        flin_mask_above(scores, 0, begin, end, predictor->masks + (uint64_t)i * predictor->words);
+        hidden[i] = predictor->hidden + (uint64_t)i * predictor->rank_max;
+        scores[i] = predictor->sums + (uint64_t)i * predictor->neurons;
     }
+    flin_lowrank_scores(task->lowrank, predictor->kernels, hidden, task->input->count, begin, end,
+                        scores);
+    for (uint32_t i = 0; i < task->input->count; i++)
+        flin_mask_above(scores[i], 0, begin, end,
+                        predictor->masks + (uint64_t)i * predictor->words);
 }
 
 static void name_by_lowrank(flin_predictor *predictor, const flin_layer_predictor *layer,

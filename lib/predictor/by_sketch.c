@@ -4,31 +4,34 @@
 #include "predictor/share.h"
 
 typedef struct sketch_task {
-    const flin_predictor *predictor;
+    const flin_kernels *kernels;
     const flin_sketch *sketch;
-    float scales[FLIN_INPUTS_MAX];
     uint32_t inputs;
+    float scales[FLIN_INPUTS_MAX];
+    const int8_t *levels[FLIN_INPUTS_MAX];
+    uint64_t *masks[FLIN_INPUTS_MAX];
 } sketch_task;
 
 static void run_sketch(void *context, uint32_t begin, uint32_t end)
 {
     const sketch_task *task = context;
-    const flin_predictor *predictor = task->predictor;
 
-    for (uint32_t i = 0; i < task->inputs; i++)
-        predictor->kernels->sketch_mask(
-            task->sketch, predictor->levels + (uint64_t)i * predictor->levels_bytes,
-            task->scales[i], begin, end, predictor->masks + (uint64_t)i * predictor->words);
+    flin_sketch_masks(task->kernels, task->sketch, task->levels, task->scales, task->inputs, begin,
+                      end, task->masks);
 }
 
 static void name_by_sketch(flin_predictor *predictor, const flin_layer_predictor *layer,
                            const flin_predictor_input *input, flin_names *names)
 {
-    sketch_task task = {.predictor = predictor, .sketch = &layer->sketch, .inputs = input->count};
+    sketch_task task = {
+        .kernels = predictor->kernels, .sketch = &layer->sketch, .inputs = input->count};
 
-    for (uint32_t i = 0; i < input->count; i++)
-        task.scales[i] = predictor->kernels->sketch_input(
-            &layer->sketch, input->x[i], predictor->levels + (uint64_t)i * predictor->levels_bytes);
+    for (uint32_t i = 0; i < input->count; i++) {
+        int8_t *levels = predictor->levels + (uint64_t)i * predictor->levels_bytes;
+        task.scales[i] = predictor->kernels->sketch_input(&layer->sketch, input->x[i], levels);
+        task.levels[i] = levels;
+        task.masks[i] = predictor->masks + (uint64_t)i * predictor->words;
+    }
     flin_pool_split(predictor->pool, predictor->neurons, FLIN_SHARE_GRAIN, run_sketch, &task);
     names->streamed_from = predictor->neurons;
 }

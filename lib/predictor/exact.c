@@ -18,15 +18,16 @@ static void run_exact(void *context, uint32_t begin, uint32_t end)
     const flin_predictor *predictor = task->predictor;
     const flin_kept *kept = task->kept;
     const float *bias = task->input->bias;
+    float *sums[FLIN_INPUTS_MAX];
 
-    for (uint32_t i = 0; i < task->input->count; i++) {
-        float *sums = predictor->sums + (uint64_t)i * predictor->neurons;
-        predictor->kernels->matvec[kept->type](
-            kept->memory.base + (uint64_t)begin * kept->row_bytes, end - begin, predictor->width,
-            task->input->taken[i], bias != NULL ? bias + begin : NULL, sums + begin);
-        flin_mask_above(sums, task->input->threshold, begin, end,
+    for (uint32_t i = 0; i < task->input->count; i++)
+        sums[i] = predictor->sums + (uint64_t)i * predictor->neurons;
+    flin_share_products(predictor->kernels, kept->type,
+                        kept->memory.base + (uint64_t)begin * kept->row_bytes, begin, end,
+                        predictor->width, task->input->taken, task->input->count, bias, sums);
+    for (uint32_t i = 0; i < task->input->count; i++)
+        flin_mask_above(sums[i], task->input->threshold, begin, end,
                         predictor->masks + (uint64_t)i * predictor->words);
-    }
 }
 
 static void name_exactly(flin_predictor *predictor, const flin_layer_predictor *layer,

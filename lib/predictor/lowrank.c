@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "predictor/share.h"
+
 #define CHECK_COLS 512u /* numbers looked at at once */
 
 uint64_t flin_lowrank_bytes(const flin_lowrank *lowrank)
@@ -57,24 +59,27 @@ int flin_lowrank_check(const flin_lowrank *lowrank, const flin_kernels *kernels,
     return 0;
 }
 
-void flin_lowrank_hidden(const flin_lowrank *lowrank, const flin_kernels *kernels, const float *x,
-                         uint32_t begin, uint32_t end, float *hidden)
+void flin_lowrank_hidden(const flin_lowrank *lowrank, const flin_kernels *kernels,
+                         const void *const *x, uint32_t inputs, uint32_t begin, uint32_t end,
+                         float *const *hidden)
 {
     const uint8_t *rows = lowrank->down;
 
-    kernels->matvec[lowrank->type](rows + (uint64_t)begin *
-                                              flin_type_bytes(lowrank->type, lowrank->cols),
-                                   end - begin, lowrank->cols, x, NULL, hidden + begin);
-    for (uint32_t i = begin; lowrank->relu && i < end; i++)
-        if (!(hidden[i] > 0)) hidden[i] = 0;
+    flin_share_products(kernels, lowrank->type,
+                        rows + (uint64_t)begin * flin_type_bytes(lowrank->type, lowrank->cols),
+                        begin, end, lowrank->cols, x, inputs, NULL, hidden);
+    for (uint32_t input = 0; lowrank->relu && input < inputs; input++)
+        for (uint32_t i = begin; i < end; i++)
+            if (!(hidden[input][i] > 0)) hidden[input][i] = 0;
 }
 
 void flin_lowrank_scores(const flin_lowrank *lowrank, const flin_kernels *kernels,
-                         const float *hidden, uint32_t begin, uint32_t end, float *scores)
+                         const void *const *hidden, uint32_t inputs, uint32_t begin, uint32_t end,
+                         float *const *scores)
 {
     const uint8_t *rows = lowrank->up;
 
-    kernels->matvec[lowrank->type](
-        rows + (uint64_t)begin * flin_type_bytes(lowrank->type, lowrank->rank), end - begin,
-        lowrank->rank, hidden, lowrank->bias + begin, scores + begin);
+    flin_share_products(kernels, lowrank->type,
+                        rows + (uint64_t)begin * flin_type_bytes(lowrank->type, lowrank->rank),
+                        begin, end, lowrank->rank, hidden, inputs, lowrank->bias, scores);
 }

@@ -37,10 +37,13 @@ uint64_t flin_lowrank_bytes(const flin_lowrank *lowrank);
 int flin_lowrank_check(const flin_lowrank *lowrank, const flin_kernels *kernels, int layer,
                        flashinfer_error *error);
 
-/* hidden[begin..end) of the rank, then scores[begin..end) of the neurons. hidden: (rank). */
-void flin_lowrank_hidden(const flin_lowrank *lowrank, const flin_kernels *kernels, const float *x,
-                         uint32_t begin, uint32_t end, float *hidden);
+/* For several inputs, at most FLIN_INPUTS_MAX: hidden[i][begin..end) of the rank, then
+   scores[i][begin..end) of the neurons. x: (inputs) floats (cols); hidden[i]: (rank). */
+void flin_lowrank_hidden(const flin_lowrank *lowrank, const flin_kernels *kernels,
+                         const void *const *x, uint32_t inputs, uint32_t begin, uint32_t end,
+                         float *const *hidden);
 void flin_lowrank_scores(const flin_lowrank *lowrank, const flin_kernels *kernels,
-                         const float *hidden, uint32_t begin, uint32_t end, float *scores);
+                         const void *const *hidden, uint32_t inputs, uint32_t begin, uint32_t end,
+                         float *const *scores);
 
 #endif

@@ -21,8 +21,6 @@
 #include "util/arena.h"
 #include "util/pool.h"
 
-#define FLIN_INPUTS_MAX 8u /* rows of a pass that are named for together */
-
 /* Deciding matrix rows of a layer's first neurons, as they stand in the bundles. */
 typedef struct flin_kept {
     flin_arena memory; /* (count, row_bytes) */

@@ -26,7 +26,7 @@
 
 #include <stdint.h>
 
-#include "predictor/sketch.h"
+#include "kernels/sketch/sketch.h"
 #include "util/error.h"
 
 #define FLIN_SKETCH_BITS_DEFAULT 3u

@@ -236,6 +236,40 @@ static int run_products(const bench *b, const settings *set)
     return 0;
 }
 
+/* With the threads that are open. */
+static int run_inputs(bench *b, const settings *set, int *first)
+{
+    static const uint32_t shapes[][2] = {{4096, 16384}, {16384, 1024}};
+
+    if (!set->json)
+        printf("\nweights from memory with some inputs at once, %u threads, GB/s and times as long "
+               "as one\n",
+               b->pool.count);
+    for (uint32_t type = 0; type < FLIN_TYPES_IN_MEMORY; type++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+            inputs_figures found[INPUT_COUNTS];
+
+            if (b->kernels->matvecs[type] == NULL) continue;
+            if (set->only != NULL && strstr("matvecs", set->only) == NULL &&
+                strstr(type_names[type], set->only) == NULL)
+                continue;
+            if (measure_inputs(b, type, shapes[s][1], set->rounds, found) != 0) return -1;
+            if (!set->json) printf("%-5s %5ux%-5u", type_names[type], shapes[s][0], shapes[s][1]);
+            for (uint32_t i = 0; i < INPUT_COUNTS; i++, *first = 0)
+                if (set->json)
+                    printf("%s\n {\"inputs\": %u, \"type\": \"%s\", \"rows\": %u, \"cols\": %u, "
+                           "\"threads\": %u, \"gb_per_s\": %.2f, \"times\": %.3f}",
+                           *first ? "" : ",", found[i].inputs, type_names[type], shapes[s][0],
+                           shapes[s][1], b->pool.count, found[i].gb_per_s, found[i].times);
+                else
+                    printf("   %u: %6.2f %5.2fx", found[i].inputs, found[i].gb_per_s,
+                           found[i].times);
+            if (!set->json) printf("\n");
+            fflush(stdout);
+        }
+    return 0;
+}
+
 /* --------------------------------------------------------------------------------------- output */
 
 static void print_head(const bench *b, const settings *set)
@@ -335,7 +369,7 @@ static int wanted(const bench *b, const settings *set, const measure *what)
 
 static int run_all(bench *b, const settings *set)
 {
-    int first = 1;
+    int first = 1, first_inputs = 1;
 
     print_head(b, set);
     for (uint32_t threads = set->threads_least; threads <= set->threads_most; threads *= 2) {
@@ -357,6 +391,12 @@ static int run_all(bench *b, const settings *set)
             print_row(b, set, &what, found, first);
             first = 0;
         }
+        flin_pool_close(&b->pool);
+    }
+    if (set->json) printf("\n], \"inputs\": [");
+    for (uint32_t threads = set->threads_least; threads <= set->threads_most; threads *= 2) {
+        if (flin_pool_open(&b->pool, threads, NULL) != 0) return 1;
+        if (run_inputs(b, set, &first_inputs) != 0) return 1;
         flin_pool_close(&b->pool);
     }
     if (set->json) printf("\n], \"vectors\": [");

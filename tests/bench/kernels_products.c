@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "util/clock.h"
 
 #define WIDE 4096u

@@ -68,6 +68,18 @@ void prepare_slice(slice *work, bench *b, const measure *what);
 /* kernels_products.c: 0 or -1 */
 int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPE_COUNT]);
 
+/* kernels_inputs.c: 1, 2, 4 and 8 inputs on the bench's threads; 0 or -1 */
+#define INPUT_COUNTS 4u
+
+typedef struct inputs_figures {
+    uint32_t inputs;
+    double gb_per_s; /* of weights, 90th percentile */
+    double times;    /* as long as one input takes, median */
+} inputs_figures;
+
+int measure_inputs(bench *b, enum flin_type type, uint32_t cols, uint32_t rounds,
+                   inputs_figures figures[INPUT_COUNTS]);
+
 /* Every large buffer; 0 or -1. */
 int prepare_bench(bench *b, uint64_t buffer_bytes, int huge);
 

@@ -15,8 +15,8 @@
 #include <sys/mman.h>
 
 #include "kernels/kernels.h"
+#include "kernels/sketch/sketch.h"
 #include "plain.h"
-#include "predictor/sketch.h"
 #include "util/clock.h"
 #include "util/pool.h"
 
@@ -33,13 +33,15 @@ typedef struct bench {
     float *bias, *column_scale;
     int8_t *levels;
     uint64_t *mask;
+    uint64_t *masks[FLIN_INPUTS_MAX];
     double *rates, *plain_rates; /* (LAYERS_MAX) */
 } bench;
 
-/* A sketch, read by a kernel or plainly. */
+/* A sketch, read by a kernel, for some inputs at once, or plainly. */
 typedef struct layer {
     const bench *bench;
     mask_function function;
+    uint32_t inputs;
     flin_sketch sketch;
     _Atomic uint64_t sink;
 } layer;
@@ -52,6 +54,22 @@ static void run_mask(void *context, uint32_t index, uint32_t count)
     flin_pool_share(at->sketch.rows, 64, index, count, &begin, &end);
     if (begin != end)
         at->function(&at->sketch, at->bench->levels, 0.01f, begin, end, at->bench->mask);
+}
+
+static void run_masks(void *context, uint32_t index, uint32_t count)
+{
+    layer *at = context;
+    const int8_t *levels[FLIN_INPUTS_MAX];
+    float scales[FLIN_INPUTS_MAX];
+    uint32_t begin, end;
+
+    for (uint32_t i = 0; i < FLIN_INPUTS_MAX; i++) {
+        levels[i] = at->bench->levels;
+        scales[i] = 0.01f;
+    }
+    flin_pool_share(at->sketch.rows, 64, index, count, &begin, &end);
+    flin_sketch_masks(flin_kernels_choose(0), &at->sketch, levels, scales, at->inputs, begin, end,
+                      at->bench->masks);
 }
 
 static void run_plain(void *context, uint32_t index, uint32_t count)
@@ -116,6 +134,34 @@ static void run(bench *b, const char *name, mask_function function, uint32_t row
     }
 }
 
+/* The best kernel, for some inputs at once: how many times as long as for one, in turn. */
+static void run_inputs(bench *b, uint32_t rows, uint32_t cols)
+{
+    static const uint32_t counts[] = {1, 2, 4, 8};
+
+    for (uint32_t bits = 1; bits <= 4; bits++) {
+        const uint64_t bytes = flin_sketch_bytes(rows, cols, bits), layers = b->bytes / bytes;
+        layer work = {.bench = b, .sketch = {rows, cols, bits, 0, NULL, b->bias, b->column_scale}};
+
+        printf("some inputs  %u bits", bits);
+        for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+            uint64_t count;
+
+            for (count = 0; count < PASSES * layers && count < LAYERS_MAX; count++) {
+                work.sketch.tiles = b->memory + count % layers * bytes;
+                work.inputs = 1;
+                b->plain_rates[count] = rate_of(b, run_masks, &work);
+                work.sketch.tiles = b->memory + (count + layers / 2) % layers * bytes;
+                work.inputs = counts[k];
+                b->rates[count] = b->plain_rates[count] / rate_of(b, run_masks, &work);
+            }
+            qsort(b->rates, count, sizeof *b->rates, descending);
+            printf("   %u: %5.2fx", counts[k], b->rates[count / 2]);
+        }
+        printf("\n");
+    }
+}
+
 /* 0, or -1 without memory. Weights and scales are random, but scales are numbers such as sketches have. */
 static int prepare(bench *b, uint32_t rows, uint32_t cols)
 {
@@ -124,6 +170,10 @@ static int prepare(bench *b, uint32_t rows, uint32_t cols)
     b->column_scale = calloc(cols, sizeof(float));
     b->levels = calloc(flin_sketch_blocks(cols), FLIN_SKETCH_BLOCK);
     b->mask = calloc(rows / 64 + 1, sizeof(uint64_t));
+    for (uint32_t i = 0; i < FLIN_INPUTS_MAX; i++) {
+        b->masks[i] = calloc(rows / 64 + 1, sizeof(uint64_t));
+        if (b->masks[i] == NULL) return -1;
+    }
     b->rates = calloc(LAYERS_MAX, sizeof(double));
     b->plain_rates = calloc(LAYERS_MAX, sizeof(double));
     if (b->rates == NULL || b->plain_rates == NULL || b->memory == MAP_FAILED || b->bias == NULL ||
@@ -148,6 +198,7 @@ static void finish(bench *b)
     free(b->column_scale);
     free(b->levels);
     free(b->mask);
+    for (uint32_t i = 0; i < FLIN_INPUTS_MAX; i++) free(b->masks[i]);
     free(b->rates);
     free(b->plain_rates);
 }
@@ -188,6 +239,7 @@ int main(int argc, char **argv)
         run(&b, "neon dotprod", flin_sketch_mask_neon_dotprod, rows, cols);
     run(&b, "neon", flin_sketch_mask_neon, rows, cols);
 #endif
+    run_inputs(&b, rows, cols);
     if (megabytes <= 64) run(&b, "ref", flin_sketch_mask_ref, rows, cols);
     finish(&b);
     return 0;

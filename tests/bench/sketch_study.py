@@ -3,7 +3,7 @@
 
     sketch_study.py CHECKPOINT [--windows 16] [--bits 3] [--margins 1,1.5,2] [--variant NAME ...] [--no-perplexity]
 
-It repeats what lib/predictor/sketch_make.c and sketch.c do, so that a change can be tried here before it is written
+It repeats what lib/predictor/sketch_make.c and lib/kernels/sketch/sketch.c do, so that a change can be tried here before it is written
 there. The sketch is made from weights alone; the windows only judge it. Perplexity: a whole forward pass in which
 the neurons not predicted give zero. Only OPT with pre-norm layers and a tied head (the fable models).
 """

@@ -20,7 +20,7 @@
 #include <cpuid.h>
 #endif
 
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "unit/pack_fixture.h"
 #include "util/hash.h"
 

@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#include "kernels/ref.h"
+#include "kernels/ref/shared.h"
 #include "pack/pack.h"
 #include "util/half.h"
 

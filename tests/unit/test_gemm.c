@@ -15,7 +15,7 @@
 
 #include "flashinfer.h"
 #include "kernels/apart.h"
-#include "kernels/gemm.h"
+#include "kernels/gemm/gemm.h"
 #include "util/half.h"
 
 #define ROWS_MAX 70u

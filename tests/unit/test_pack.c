@@ -15,7 +15,7 @@
 #include "pack/config.h"
 #include "pack/layout.h"
 #include "pack/pack.h"
-#include "predictor/sketch.h"
+#include "kernels/sketch/sketch.h"
 
 /* ------------------------------------------------------------------------- what is written */
 

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "flashinfer.h"
 #include "kernels/kernels.h"
 #include "predictor/sketch.h"
 #include "predictor/sketch_make.h"
@@ -566,6 +567,74 @@ static void kernels_agree_on_anything(void **state)
     }
 }
 
+/* The tables of this CPU, and those it would have without some instructions. */
+static uint32_t tables_here(flin_kernels *tables)
+{
+    uint32_t count = 0;
+
+    for (uint32_t wanted = 0; wanted <= FLASHINFER_KERNELS_NEON; wanted++)
+        if (flin_kernels_choose(wanted) != NULL) tables[count++] = *flin_kernels_choose(wanted);
+#ifdef FLIN_HAVE_AVX512
+    if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) != NULL) {
+        tables[count] = flin_kernels_avx512;
+        tables[count++].sketch_masks = flin_sketch_masks_avx512_bw;
+        tables[count] = flin_kernels_avx512;
+        if (__builtin_cpu_supports("avx512vnni"))
+            tables[count++].sketch_masks = flin_sketch_masks_avx512_vnni;
+    }
+#endif
+    return count;
+}
+
+/* Of several inputs each has the mask it has alone, also where they go over the tiles in runs. */
+static void inputs_together_and_alone(void **state)
+{
+    flin_kernels tables[8];
+    const uint32_t count = tables_here(tables);
+
+    (void)state;
+    for (uint32_t round = 0; round < 1200; round++) {
+        const uint32_t rows = 1 + random_below(round % 8 == 0 ? 1500 : 200);
+        const uint32_t cols = 1 + random_below(round % 8 == 0 ? 3000 : 600);
+        const uint32_t inputs = 1 + random_below(FLIN_INPUTS_MAX);
+        const flin_kernels *kernels = &tables[round % count];
+        fixture f = fixture_new(rows, cols, 1 + round / 8 % 4);
+        const uint64_t tile_bytes = flin_sketch_tile_bytes(cols, f.sketch.bits);
+        const uint32_t cut = random_below(f.words) * 64;
+        int8_t *levels[FLIN_INPUTS_MAX];
+        uint64_t *masks[FLIN_INPUTS_MAX];
+        float scales[FLIN_INPUTS_MAX];
+
+        for (uint64_t i = 0; i < flin_sketch_bytes(rows, cols, f.sketch.bits); i++)
+            f.tiles[i] = (uint8_t)random_u32();
+        for (uint32_t row = 0; row < rows; row++) {
+            const float scale = gaussian();
+            memcpy(f.tiles + row / ROWS * tile_bytes + row % ROWS * sizeof scale, &scale,
+                   sizeof scale);
+            f.bias[row] = row % 2 == 0 ? 0 : gaussian();
+        }
+        for (uint32_t i = 0; i < inputs; i++) {
+            levels[i] = take(f.padded);
+            masks[i] = take(f.words * sizeof(uint64_t));
+            memset(masks[i], 0x5a, f.words * sizeof(uint64_t));
+            scales[i] = 0.001f * (float)(i + 1);
+            for (uint32_t c = 0; c < f.padded; c++)
+                levels[i][c] = (int8_t)(random_below(255) - 127);
+        }
+        flin_sketch_masks(kernels, &f.sketch, (const int8_t *const *)levels, scales, inputs, cut,
+                          rows, masks);
+        flin_sketch_masks(kernels, &f.sketch, (const int8_t *const *)levels, scales, inputs, 0, cut,
+                          masks);
+        for (uint32_t i = 0; i < inputs; i++) {
+            flin_sketch_mask_ref(&f.sketch, levels[i], scales[i], 0, rows, f.mask);
+            assert_memory_equal(masks[i], f.mask, f.words * sizeof(uint64_t));
+            free(levels[i]);
+            free(masks[i]);
+        }
+        fixture_free(&f);
+    }
+}
+
 /* ------------------------------------------------------------------------------------ property */
 
 /* Independent Gaussian weights and inputs, 3% active. The inputs of a language model hang together,
@@ -678,6 +747,7 @@ int main(void)
         cmocka_unit_test(kernels_agree_on_anything),
         cmocka_unit_test(default_margin_finds_the_active),
         cmocka_unit_test(check_refuses_damaged_sketches),
+        cmocka_unit_test(inputs_together_and_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,8 +14,8 @@
 typedef struct flin_tokenizer flin_tokenizer; /* lives in an arena; see tokenizer.c */
 
 /* Read the tokenizer.ggml.* keys and build the tables in the arena. With a measuring arena it only
-   adds up what they take (*tokenizer becomes NULL) after checking the keys: a model and pre that are
-   known (else FLASHINFER_EUNSUPPORTED), array types and lengths, vocab_count tokens, ids in range.
+   adds up what they take (*tokenizer becomes NULL) after checking the keys: a known model and pre
+   (else FLASHINFER_EUNSUPPORTED), array types and lengths, vocab_count tokens, ids in range.
    Strings and scores stay in the GGUF header. Deterministic: both passes take the same bytes. */
 int flin_tokenizer_layout(flin_arena *arena, const flin_gguf *gguf, uint32_t vocab_count,
                           flin_tokenizer **tokenizer, flashinfer_error *error);

@@ -241,7 +241,7 @@ static int check_pieces(flin_sentencepiece *model, int byte_fallback, flashinfer
     for (uint32_t id = 0; id < model->count; id++) {
         const flin_piece *piece = &model->pieces[id];
         flin_string text = {piece->text, strlen(piece->text)};
-        if (piece->type == FLIN_TOKEN_BYTE && flin_named_byte(text) < 0)
+        if (piece->type == FLIN_TOKEN_BYTE && flin_piece_byte(text) < 0)
             return flin_fail(error, FLASHINFER_ECHECKPOINT,
                              FILE_NAME ": piece %u is a byte, but its text is not such as <0x0A>",
                              id);

@@ -232,7 +232,7 @@ static int type_tokens(flin_vocabulary *vocab, const whole_parts *parts, flashin
         flin_string text = {vocab->tokens[id], 0};
         if (text.data == NULL) continue;
         text.bytes = strlen(text.data);
-        if (flin_named_byte(text) >= 0) {
+        if (flin_piece_byte(text) >= 0) {
             vocab->types[id] = FLIN_TOKEN_BYTE;
             byte_count++;
         } else if (unknown != NULL && strcmp(text.data, unknown) == 0) {

@@ -142,7 +142,7 @@ static int check_piece(const flin_tokenizer_keys *keys, uint32_t id, uint64_t ty
 {
     if (text.bytes == 0 && type != FLIN_TYPE_UNUSED && type != FLIN_TYPE_UNDEFINED)
         return bad_token(id, "has no text", error);
-    if (type == FLIN_TYPE_BYTE && flin_named_byte(text) < 0)
+    if (type == FLIN_TYPE_BYTE && flin_piece_byte(text) < 0)
         return bad_token(id, "is of type byte, but its text is not such as <0x0A>", error);
     if (isnan(flin_gguf_element_f64(keys->scores, id)))
         return flin_fail(error, FLASHINFER_EFORMAT,

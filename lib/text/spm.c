@@ -76,7 +76,7 @@ int flin_spm_build(flin_tokenizer *tokenizer, const flin_tokenizer_keys *keys,
     for (uint32_t id = 0; id < tokenizer->vocab_count; id++) {
         flin_string text = flin_token_text(tokenizer, id);
         if ((tokenizer->kinds[id] & FLIN_GIVES_MASK) == FLIN_GIVES_BYTE)
-            tokenizer->byte_tokens[flin_named_byte(text)] = (int32_t)id;
+            tokenizer->byte_tokens[flin_piece_byte(text)] = (int32_t)id;
         if ((tokenizer->kinds[id] & FLIN_MERGEABLE) != 0 &&
             word_bytes((const uint8_t *)text.data, text.bytes) != text.bytes)
             tokenizer->begins_words = 0;

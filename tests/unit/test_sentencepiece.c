@@ -133,7 +133,7 @@ static buffer cook_model(const model_recipe *from)
     put_piece(&made, "<tool>", 0, USER);
     for (int byte = from->bytes_short; from->byte_fallback != 0 && byte < 256; byte++) {
         (void)snprintf(name, sizeof name, "<0x%02X>", (unsigned)byte);
-        put_piece(&made, from->wrong_byte && byte == 20 ? "<0xXX>" : name, 0, BYTE);
+        put_piece(&made, from->wrong_byte && byte == 20 ? "<0x0a>" : name, 0, BYTE);
     }
     put_specifications(&made, from);
     return made;

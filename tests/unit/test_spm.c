@@ -513,6 +513,9 @@ static void wrong_tables_are_refused(void **state)
     from.types[ABC] = BYTE;
     refused_table(&from, "token 9 of tokenizer.ggml.tokens is of type byte");
     begin(&from, 1);
+    from.texts[BYTES + 11] = "<0x0a>"; /* beside <0x0A> */
+    refused_table(&from, "is of type byte, but its text is not such as <0x0A>");
+    begin(&from, 1);
     from.types[BYTES + 10] = NORMAL;
     refused_table(&from, "255 tokens as bytes");
     begin(&from, 1);

@@ -682,7 +682,9 @@ FLASHINFER_API int flashinfer_tokenize(const flashinfer_model *model, const char
  * @text_bytes: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than @capacity
  *
  * Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see
- * flashinfer_decoder_push(). May run beside any other call on the model.
+ * flashinfer_decoder_push(). The ids are taken as a whole text: a space that the tokenizer puts
+ * before every text is left out again. For a part of a text, which keeps its first space, use a
+ * decoder. May run beside any other call on the model.
  */
 FLASHINFER_API int flashinfer_detokenize(const flashinfer_model *model, const int32_t *tokens,
                                          size_t count, char *text, size_t capacity,
@@ -702,6 +704,9 @@ FLASHINFER_API int flashinfer_decoder_create(const flashinfer_model *model,
  * @text: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can
  *        never become a character are replaced by U+FFFD
  * @text_bytes: receives its length; may be NULL
+ *
+ * A stream may go on with a text, so that its first space is kept. Where the model's bos token
+ * comes first, a text begins: a space that the tokenizer puts before every text is left out.
  */
 FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token,
                                            const char **text, size_t *text_bytes,
@@ -888,7 +893,8 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
 /**
  * flashinfer_pack - write a checkpoint as a model file in flash layout
  * @checkpoint: Hugging Face directory: config.json, model.safetensors or its shards with
- *              model.safetensors.index.json, and tokenizer.json (or vocab.json and merges.txt)
+ *              model.safetensors.index.json, and tokenizer.model, tokenizer.json, or vocab.json and
+ *              merges.txt
  * @path: file to write; it appears under this name only when it is complete. What had this name, a
  *        symbolic link too, is replaced, but never a file of the checkpoint
  * @options: NULL for defaults

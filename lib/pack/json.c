@@ -41,7 +41,7 @@ int flin_checkpoint_open(int directory, const char *name, int required, int *fd,
     return 0;
 }
 
-static int check_text(const char *text, size_t bytes, const char *what, flashinfer_error *error)
+int flin_text_check(const char *text, size_t bytes, const char *what, flashinfer_error *error)
 {
     flin_utf8 next;
 
@@ -71,8 +71,8 @@ static int read_whole(int fd, char *text, size_t bytes, const char *name, flashi
     return 0;
 }
 
-int flin_text_load(int directory, const char *name, int required, char **text, size_t *bytes,
-                   flashinfer_error *error)
+int flin_bytes_load(int directory, const char *name, int required, char **text, size_t *bytes,
+                    flashinfer_error *error)
 {
     struct stat status;
     int fd;
@@ -96,10 +96,22 @@ int flin_text_load(int directory, const char *name, int required, char **text, s
         } else {
             (*text)[*bytes] = '\0';
             code = read_whole(fd, *text, *bytes, name, error);
-            if (code == 0) code = check_text(*text, *bytes, name, error);
         }
     }
     (void)close(fd);
+    if (code != 0) {
+        free(*text);
+        *text = NULL;
+    }
+    return code;
+}
+
+int flin_text_load(int directory, const char *name, int required, char **text, size_t *bytes,
+                   flashinfer_error *error)
+{
+    int code = flin_bytes_load(directory, name, required, text, bytes, error);
+
+    if (code == 0 && *text != NULL) code = flin_text_check(*text, *bytes, name, error);
     if (code != 0) {
         free(*text);
         *text = NULL;
@@ -125,7 +137,7 @@ int flin_json_parse(const char *text, size_t bytes, const char *what, cJSON **js
                     flashinfer_error *error)
 {
     const char *stopped = text;
-    int code = check_text(text, bytes, what, error);
+    int code = flin_text_check(text, bytes, what, error);
 
     *json = NULL;
     if (code != 0) return code;

@@ -23,6 +23,14 @@
 int flin_checkpoint_open(int directory, const char *name, int required, int *fd,
                          flashinfer_error *error);
 
+/* Read a file whole: *data gets `*bytes` bytes and a terminating zero; free() it. NULL when it is
+   absent and not required. */
+int flin_bytes_load(int directory, const char *name, int required, char **data, size_t *bytes,
+                    flashinfer_error *error);
+
+/* Valid UTF-8 without NUL; what names it in errors. */
+int flin_text_check(const char *text, size_t bytes, const char *what, flashinfer_error *error);
+
 /* Read a text file: *text gets `*bytes` bytes of valid UTF-8 without NUL and a terminating zero;
    free() it. NULL when it is absent and not required. */
 int flin_text_load(int directory, const char *name, int required, char **text, size_t *bytes,

@@ -56,6 +56,15 @@ static inline int flin_named_byte(flin_string text)
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
+/* The same as SentencePiece writes it, with capitals only: so 256 different such texts name all
+   bytes. */
+static inline int flin_piece_byte(flin_string text)
+{
+    for (size_t i = 3; i < text.bytes; i++)
+        if (text.data[i] >= 'a' && text.data[i] <= 'f') return -1;
+    return flin_named_byte(text);
+}
+
 /* Visible ASCII reads the same with and without the byte alphabet. */
 static inline int flin_is_visible_ascii(flin_string text)
 {

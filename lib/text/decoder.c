@@ -16,6 +16,7 @@ static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
 
 struct flashinfer_decoder {
     const flin_tokenizer *tokenizer;
+    flin_text_position position;
     size_t waiting_bytes;  /* at the beginning of bytes: a character that is not complete */
     size_t capacity_bytes; /* WAITING_BYTES_MAX and the longest token */
     uint8_t *bytes;        /* (capacity_bytes) */
@@ -36,6 +37,7 @@ int flin_decoder_create(const flin_tokenizer *tokenizer, flashinfer_decoder **de
                          "no memory for a decoder with room for a token of %zu bytes",
                          longest_bytes);
     made->tokenizer = tokenizer;
+    made->position = FLIN_TEXT_UNKNOWN;
     made->waiting_bytes = 0;
     made->capacity_bytes = capacity_bytes;
     made->bytes = (uint8_t *)(made + 1);
@@ -77,10 +79,13 @@ int flin_decoder_push(flashinfer_decoder *decoder, int32_t token, const char **t
     *text = "";
     if (text_bytes != NULL) *text_bytes = 0;
     if (token != -1) {
-        int code = flin_tokenizer_decode(
-            decoder->tokenizer, &token, 1, (char *)decoder->bytes + waiting_bytes,
-            decoder->capacity_bytes - waiting_bytes, &token_bytes, error);
+        int code =
+            flin_tokenizer_decode_at(decoder->tokenizer, &decoder->position, &token, 1,
+                                     (char *)decoder->bytes + waiting_bytes,
+                                     decoder->capacity_bytes - waiting_bytes, &token_bytes, error);
         if (code != 0) return code;
+    } else {
+        decoder->position = FLIN_TEXT_UNKNOWN;
     }
     used = write_text(decoder, waiting_bytes + token_bytes, token == -1);
     *text = decoder->text;

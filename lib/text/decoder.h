@@ -1,7 +1,8 @@
 /*
  * decoder.h - token ids to text while they arrive, never cutting a UTF-8 character in two.
  *
- * Owns: flashinfer_decoder, the at most three bytes that wait for the rest of their character.
+ * Owns: flashinfer_decoder, the at most three bytes that wait for the rest of their character, and
+ * whether a text has begun.
  * Refuses: vocabularies.
  */
 #ifndef FLIN_TEXT_DECODER_H
@@ -14,7 +15,9 @@
 int flin_decoder_create(const flin_tokenizer *tokenizer, flashinfer_decoder **decoder,
                         flashinfer_error *error);
 
-/* Token -1 gives what is left and makes the decoder as new. A refused token changes nothing; *text
+/* A stream may be the middle of a text, so its first space is given, unless the bos token came
+   before it: then the space that the tokenizer puts before a text is left out.
+   Token -1 gives what is left and makes the decoder as new. A refused token changes nothing; *text
  * is then "". */
 int flin_decoder_push(flashinfer_decoder *decoder, int32_t token, const char **text,
                       size_t *text_bytes, flashinfer_error *error);

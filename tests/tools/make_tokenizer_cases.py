@@ -20,7 +20,11 @@ import struct
 import sys
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+try:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+except ImportError as missing:  # tests/programs/test_spm.py takes the lines alone
+    if __name__ == "__main__":
+        sys.exit(f"{missing}: pip install tokenizers")
 
 SEED = 20240614
 

@@ -58,7 +58,7 @@ static void test_broken_tokenizers(void **state)
                   broken, "post_processor");
     refuse_tokenizer(made, "{", broken, "not valid JSON");
     remove_file(made, "tokenizer.json");
-    refuse(made, &plain, broken, "neither tokenizer.json nor vocab.json");
+    refuse(made, &plain, broken, "nor tokenizer.json nor vocab.json");
     write_text(made, "vocab.json", TEST_VOCAB);
     refuse(made, &plain, broken, "merges.txt");
     write_text(made, "merges.txt", "#version: 0.2\na b\nnonsense\n");

@@ -536,7 +536,7 @@ static void wrong_keys_are_refused(void **state)
     from.field = value;                                                                            \
     refused_spec(from, code, text)
     CHANGED(model, NULL, FLASHINFER_EFORMAT, "tokenizer.ggml.model");
-    CHANGED(model, "llama", FLASHINFER_EUNSUPPORTED, "is \"llama\"");
+    CHANGED(model, "bert", FLASHINFER_EUNSUPPORTED, "knows only \"gpt2\" and \"llama\"");
     CHANGED(pre, NULL, FLASHINFER_EFORMAT, "tokenizer.ggml.pre");
     CHANGED(pre, "line\nbreak \xff and a very long name that goes on", FLASHINFER_EUNSUPPORTED,
             "\"line?break ? and");

@@ -99,6 +99,14 @@ static inline void add_numbers(metadata *to, const char *key, const int32_t *num
     put(&to->entries, numbers, count * sizeof *numbers);
 }
 
+static inline void add_floats(metadata *to, const char *key, const float *numbers, size_t count)
+{
+    begin_entry(to, key, FLIN_GGUF_VALUE_ARRAY);
+    put_u32(&to->entries, FLIN_GGUF_VALUE_F32);
+    put_u64(&to->entries, count);
+    put(&to->entries, numbers, count * sizeof *numbers);
+}
+
 typedef struct fixture {
     buffer file;
     flin_storage storage;

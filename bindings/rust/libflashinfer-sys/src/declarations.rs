@@ -1109,7 +1109,9 @@ extern "C" {
     /// - `text_bytes`: receives how many bytes the ids have; FLASHINFER_EBUFFER if more than `capacity`
     ///
     /// Control tokens give no bytes. The result may begin or end inside a UTF-8 character: see
-    /// flashinfer_decoder_push(). May run beside any other call on the model.
+    /// flashinfer_decoder_push(). The ids are taken as a whole text: a space that the tokenizer puts
+    /// before every text is left out again. For a part of a text, which keeps its first space, use a
+    /// decoder. May run beside any other call on the model.
     pub fn flashinfer_detokenize(
         model: *const flashinfer_model,
         tokens: *const i32,
@@ -1136,6 +1138,9 @@ extern "C" {
     /// - `text`: receives zero-terminated UTF-8 owned by the decoder until its next call; bytes that can
     ///   never become a character are replaced by U+FFFD
     /// - `text_bytes`: receives its length; may be NULL
+    ///
+    /// A stream may go on with a text, so that its first space is kept. Where the model's bos token
+    /// comes first, a text begins: a space that the tokenizer puts before every text is left out.
     pub fn flashinfer_decoder_push(
         decoder: *mut flashinfer_decoder,
         token: i32,
@@ -1243,7 +1248,8 @@ extern "C" {
     /// flashinfer_pack - write a checkpoint as a model file in flash layout
     ///
     /// - `checkpoint`: Hugging Face directory: config.json, model.safetensors or its shards with
-    ///   model.safetensors.index.json, and tokenizer.json (or vocab.json and merges.txt)
+    ///   model.safetensors.index.json, and tokenizer.model, tokenizer.json, or vocab.json and
+    ///   merges.txt
     /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a
     ///   symbolic link too, is replaced, but never a file of the checkpoint
     /// - `options`: NULL for defaults

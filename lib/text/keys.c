@@ -1,0 +1,286 @@
+/*
+ * keys.c - reads and checks the tokenizer.ggml.* keys. Every refusal names its key.
+ */
+#include "text/keys.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "text/byte_alphabet.h"
+
+#define MERGES_MAX (1u << 27)
+#define MATCHED_BYTES_MAX 512u /* of a control or user-defined token: bounds the search in a text */
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const char *const models[] = {"gpt2", "llama"}; /* by FLIN_TOKENIZER_... */
+static const char *const bpe_splits[] = {"gpt-2"};
+static const char *const spm_splits[] = {"default"}; /* none at all */
+
+/* "a", "b" and "c" */
+static void list_names(const char *const *names, size_t count, char *text, size_t capacity)
+{
+    size_t used = 0;
+
+    text[0] = 0;
+    for (size_t i = 0; i < count && used < capacity; i++)
+        used += (size_t)snprintf(text + used, capacity - used, "%s\"%s\"",
+                                 i == 0           ? ""
+                                 : i + 1 == count ? " and "
+                                                  : ", ",
+                                 names[i]);
+}
+
+/* Require a string key to be one of the values known here; *chosen becomes its place. */
+static int choose_text(const flin_gguf *gguf, const char *key, const char *const *known,
+                       size_t known_count, uint32_t *chosen, flashinfer_error *error)
+{
+    flin_string value;
+    char shown[32], names[256];
+    size_t bytes;
+    int code = flin_gguf_string(gguf, key, &value, error);
+
+    if (code != 0) return code;
+    for (*chosen = 0; *chosen < known_count; ++*chosen)
+        if (flin_string_is(value, known[*chosen])) return 0;
+    bytes = value.bytes < sizeof shown - 1 ? value.bytes : sizeof shown - 1;
+    for (size_t i = 0; i < bytes; i++)
+        shown[i] = (char)(value.data[i] >= ' ' && value.data[i] <= '~' ? value.data[i] : '?');
+    shown[bytes] = 0;
+    list_names(known, known_count, names, sizeof names);
+    return flin_fail(
+        error, FLASHINFER_EUNSUPPORTED,
+        "%s is \"%s\", this build knows only %s; FLASHINFER_OPEN_NO_TOKENIZER opens the model "
+        "without text",
+        key, shown, names);
+}
+
+static int bad_key(const char *key, const char *what, flashinfer_error *error)
+{
+    return flin_fail(error, FLASHINFER_EFORMAT, "metadata key %s %s; pack the model again", key,
+                     what);
+}
+
+static int bad_token(uint32_t id, const char *what, flashinfer_error *error)
+{
+    return flin_fail(error, FLASHINFER_EFORMAT,
+                     "token %u of tokenizer.ggml.tokens %s; pack the model again", id, what);
+}
+
+static int find_array(const flin_gguf *gguf, const char *key, uint32_t type, uint64_t count_max,
+                      const flin_gguf_value **array, flashinfer_error *error)
+{
+    const flin_gguf_value *value = flin_gguf_find(gguf, key);
+
+    if (value == NULL || !value->is_array) return bad_key(key, "is missing or not an array", error);
+    if (value->type != type)
+        return bad_key(key,
+                       type == FLIN_GGUF_VALUE_STRING ? "is not an array of strings"
+                       : type == FLIN_GGUF_VALUE_F32
+                           ? "is not an array of 32-bit floating-point numbers"
+                           : "is not an array of 32-bit numbers",
+                       error);
+    if (value->count > count_max || value->bytes > UINT32_MAX)
+        return bad_key(key, "has more elements than any tokenizer needs", error);
+    *array = value;
+    return 0;
+}
+
+/* An array with one element for every token. */
+static int find_list(const flin_gguf *gguf, const char *key, uint32_t type, uint32_t vocab_count,
+                     const flin_gguf_value **array, flashinfer_error *error)
+{
+    int code = find_array(gguf, key, type, INT32_MAX, array, error);
+
+    if (code != 0 || (*array)->count == vocab_count) return code;
+    return flin_fail(error, FLASHINFER_EFORMAT,
+                     "metadata key %s has %llu elements for a vocabulary of %u; pack it again", key,
+                     (unsigned long long)(*array)->count, vocab_count);
+}
+
+/* A token id under an optional key; unchanged if absent. */
+static int read_id(const flin_gguf *gguf, const char *key, uint32_t vocab_count, int32_t *id,
+                   flashinfer_error *error)
+{
+    uint64_t number;
+    int code;
+
+    if (flin_gguf_find(gguf, key) == NULL) return 0;
+    code = flin_gguf_u64(gguf, key, &number, error);
+    if (code != 0) return code;
+    if (number >= vocab_count) return bad_key(key, "names a token outside the vocabulary", error);
+    *id = (int32_t)number;
+    return 0;
+}
+
+/* A truth value under an optional key; unchanged if absent. */
+static int read_flag(const flin_gguf *gguf, const char *key, int *flag, flashinfer_error *error)
+{
+    const flin_gguf_value *value = flin_gguf_find(gguf, key);
+
+    if (value == NULL) return 0;
+    if (value->is_array || value->type != FLIN_GGUF_VALUE_BOOL)
+        return bad_key(key, "is not a truth value", error);
+    *flag = value->data[0] != 0;
+    return 0;
+}
+
+uint64_t flin_tokenizer_keys_type(const flin_tokenizer_keys *keys, uint32_t id)
+{
+    return keys->types != NULL ? flin_gguf_element_u64(keys->types, id) : FLIN_TYPE_NORMAL;
+}
+
+int flin_tokenizer_is_matched(uint64_t type, size_t bytes)
+{
+    return bytes != 0 && (type == FLIN_TYPE_CONTROL || type == FLIN_TYPE_USER_DEFINED ||
+                          type == FLIN_TYPE_UNKNOWN);
+}
+
+/* What SentencePiece demands of a piece besides. */
+static int check_piece(const flin_tokenizer_keys *keys, uint32_t id, uint64_t type,
+                       flin_string text, flashinfer_error *error)
+{
+    if (text.bytes == 0 && type != FLIN_TYPE_UNUSED && type != FLIN_TYPE_UNDEFINED)
+        return bad_token(id, "has no text", error);
+    if (type == FLIN_TYPE_BYTE && flin_piece_byte(text) < 0)
+        return bad_token(id, "is of type byte, but its text is not such as <0x0A>", error);
+    if (isnan(flin_gguf_element_f64(keys->scores, id)))
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "element %u of tokenizer.ggml.scores is not a number; pack the model "
+                         "again",
+                         id);
+    return 0;
+}
+
+/* Check every token's type and count those that are found in text. */
+static int check_tokens(flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    const uint8_t *cursor = keys->tokens->data;
+    int code;
+
+    for (uint32_t id = 0; id < keys->vocab_count; id++) {
+        uint64_t type = flin_tokenizer_keys_type(keys, id);
+        flin_string text = flin_gguf_next_string(&cursor);
+        if (type > FLIN_TYPE_BYTE)
+            return flin_fail(error, FLASHINFER_EFORMAT,
+                             "token %u has the unknown type %lld; pack the model again", id,
+                             (long long)type);
+        if (keys->scores != NULL && (code = check_piece(keys, id, type, text, error)) != 0)
+            return code;
+        keys->byte_count += type == FLIN_TYPE_BYTE;
+        if (!flin_tokenizer_is_matched(type, text.bytes)) continue;
+        if (text.bytes > MATCHED_BYTES_MAX)
+            return flin_fail(error, FLASHINFER_EFORMAT,
+                             "token %u is a control or user-defined token of %zu bytes, %u are the "
+                             "most; pack the model again",
+                             id, text.bytes, MATCHED_BYTES_MAX);
+        keys->matched_count++;
+    }
+    return 0;
+}
+
+static int read_arrays(const flin_gguf *gguf, flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    static const char *const types = "tokenizer.ggml.token_type";
+    int is_spm = keys->model == FLIN_TOKENIZER_SPM;
+    int code;
+
+    if ((code = find_list(gguf, "tokenizer.ggml.tokens", FLIN_GGUF_VALUE_STRING, keys->vocab_count,
+                          &keys->tokens, error)) != 0)
+        return code;
+    if (is_spm)
+        code = find_list(gguf, "tokenizer.ggml.scores", FLIN_GGUF_VALUE_F32, keys->vocab_count,
+                         &keys->scores, error);
+    else
+        code = find_array(gguf, "tokenizer.ggml.merges", FLIN_GGUF_VALUE_STRING, MERGES_MAX,
+                          &keys->merges, error);
+    if (code == 0 && (is_spm || flin_gguf_find(gguf, types) != NULL))
+        code = find_list(gguf, types, FLIN_GGUF_VALUE_I32, keys->vocab_count, &keys->types, error);
+    return code != 0 ? code : check_tokens(keys, error);
+}
+
+/* Files may leave the special ids of "llama" out: they are 0, 1 and 2 then, if those are. */
+static int32_t usual_id(const flin_tokenizer_keys *keys, uint32_t id, uint64_t type)
+{
+    if (keys->model != FLIN_TOKENIZER_SPM || id >= keys->vocab_count) return -1;
+    return flin_tokenizer_keys_type(keys, id) == type ? (int32_t)id : -1;
+}
+
+static int read_ids(const flin_gguf *gguf, flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    int32_t padding = -1;
+    struct {
+        const char *key;
+        int32_t *id, usual;
+    } ids[] = {
+        {"tokenizer.ggml.bos_token_id", &keys->bos, usual_id(keys, 1, FLIN_TYPE_CONTROL)},
+        {"tokenizer.ggml.eos_token_id", &keys->eos, usual_id(keys, 2, FLIN_TYPE_CONTROL)},
+        {"tokenizer.ggml.unknown_token_id", &keys->unknown, usual_id(keys, 0, FLIN_TYPE_UNKNOWN)},
+        {"tokenizer.ggml.padding_token_id", &padding, -1}};
+
+    for (size_t i = 0; i < COUNT(ids); i++) {
+        int code;
+        *ids[i].id = ids[i].usual;
+        code = read_id(gguf, ids[i].key, keys->vocab_count, ids[i].id, error);
+        if (code != 0) return code;
+    }
+    return 0;
+}
+
+/* Flags that decide what becomes of a text; those that nothing here does are refused. */
+static int read_flags(const flin_gguf *gguf, flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    int is_spm = keys->model == FLIN_TOKENIZER_SPM, removes = 0, code;
+
+    keys->adds_bos = is_spm && keys->bos >= 0;
+    keys->adds_space = is_spm;
+    if ((code = read_flag(gguf, "tokenizer.ggml.add_bos_token", &keys->adds_bos, error)) != 0 ||
+        (code = read_flag(gguf, "tokenizer.ggml.add_space_prefix", &keys->adds_space, error)) !=
+            0 ||
+        (code = read_flag(gguf, "tokenizer.ggml.remove_extra_whitespaces", &removes, error)) != 0)
+        return code;
+    if (removes || (keys->adds_space && !is_spm))
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "tokenizer.ggml.%s is true, which this build does not know; "
+                         "FLASHINFER_OPEN_NO_TOKENIZER opens the model without text",
+                         removes ? "remove_extra_whitespaces" : "add_space_prefix");
+    if (keys->adds_bos && keys->bos < 0)
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "tokenizer.ggml.add_bos_token is true but tokenizer.ggml.bos_token_id is "
+                         "missing; pack the model again");
+    return 0;
+}
+
+/* Whatever a text holds must become tokens: all bytes have one, or there is an unknown token. */
+static int check_fallback(const flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    if (keys->model != FLIN_TOKENIZER_SPM || keys->byte_count == 256) return 0;
+    if (keys->byte_count != 0)
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "tokenizer.ggml.token_type marks %u tokens as bytes, which must be all "
+                         "256 or none; pack the model again",
+                         keys->byte_count);
+    if (keys->unknown >= 0) return 0;
+    return bad_key("tokenizer.ggml.unknown_token_id",
+                   "is missing, and the vocabulary has no tokens of bytes", error);
+}
+
+int flin_tokenizer_keys_read(const flin_gguf *gguf, uint32_t vocab_count, flin_tokenizer_keys *keys,
+                             flashinfer_error *error)
+{
+    static const char *const split = "tokenizer.ggml.pre";
+    uint32_t chosen;
+    int code;
+
+    memset(keys, 0, sizeof *keys);
+    keys->vocab_count = vocab_count;
+    code = choose_text(gguf, "tokenizer.ggml.model", models, COUNT(models), &keys->model, error);
+    if (code == 0 && keys->model == FLIN_TOKENIZER_BPE)
+        code = choose_text(gguf, split, bpe_splits, COUNT(bpe_splits), &chosen, error);
+    else if (code == 0 && flin_gguf_find(gguf, split) != NULL)
+        code = choose_text(gguf, split, spm_splits, COUNT(spm_splits), &chosen, error);
+    if (code == 0) code = read_arrays(gguf, keys, error);
+    if (code == 0) code = read_ids(gguf, keys, error);
+    if (code == 0) code = read_flags(gguf, keys, error);
+    return code != 0 ? code : check_fallback(keys, error);
+}

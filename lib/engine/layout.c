@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "model/verify.h"
+
 #define STREAM_CHUNK_MIN (64u * 1024u)
 #define STREAM_CHUNK_MAX (8u << 20) /* prompts: enough neurons for every thread's products */
 

@@ -413,9 +413,6 @@ int flin_stream_rows(flashinfer_model *model, uint32_t layer, uint32_t from, uin
 
 /* verify.c ------------------------------------------------------------------------------------- */
 
-/* Bytes scratch.verify needs: a run of bundles with their checksums. */
-uint32_t flin_verify_bytes(const flin_shape *shape);
-
 /* Read the whole file and compare every checksum. Needs storage, gguf and scratch.verify only. */
 int flin_verify(flashinfer_model *model, flashinfer_error *error);
 

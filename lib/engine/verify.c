@@ -1,164 +1,24 @@
 /*
- * verify.c - every checksum of the file, in file order, in pieces of one buffer: a damaged copy is
- * found before it is relied on.
+ * verify.c - checks a model's file against its checksums, with the model's buffer and progress.
  */
-#include <stdio.h>
-#include <string.h>
+#include "model/verify.h"
 
 #include "engine/model.h"
-#include "util/hash.h"
 
-#define BUFFER_BYTES (256u * 1024u)
-#define SUMS_BYTES                                                                                 \
-    (16u * 1024u) /* first part of the buffer: checksums of the bundles that follow */
-
-uint32_t flin_verify_bytes(const flin_shape *shape)
+static int tell(uint64_t done_bytes, uint64_t total_bytes, void *user, flashinfer_error *error)
 {
-    uint64_t bytes = SUMS_BYTES + flin_round_up(shape->bundle.stride_bytes, FLIN_PAGE_BYTES);
-    return bytes > BUFFER_BYTES ? (uint32_t)bytes : BUFFER_BYTES;
-}
-
-static int damaged(const flin_gguf_tensor *tensor, int layer, int64_t neuron, uint64_t offset,
-                   flashinfer_error *error)
-{
-    if (neuron < 0)
-        return flin_fail_at(error, FLASHINFER_ECORRUPT, layer, neuron, (int64_t)offset,
-                            "tensor %.*s at byte %llu does not match its checksum: the file is "
-                            "damaged, copy or pack "
-                            "it again",
-                            (int)tensor->name.bytes, tensor->name.data, (unsigned long long)offset);
-    return flin_fail_at(
-        error, FLASHINFER_ECORRUPT, layer, neuron, (int64_t)offset,
-        "neuron %lld of tensor %.*s at byte %llu does not match its checksum: the file is damaged, "
-        "copy or pack it again",
-        (long long)neuron, (int)tensor->name.bytes, tensor->name.data, (unsigned long long)offset);
-}
-
-static int verify_plain(flashinfer_model *model, const flin_gguf_tensor *tensor,
-                        flashinfer_error *error)
-{
-    uint64_t done = 0, covered = tensor->bytes;
-    flin_hash_stream stream;
-
-    /* the table of checksums does not cover its own last element */
-    if (flin_string_is(tensor->name, FLIN_SUMS_TENSOR)) covered -= sizeof(uint64_t);
-    flin_hash_begin(&stream);
-    while (done < covered) {
-        uint64_t piece =
-            covered - done < model->verify_bytes ? covered - done : model->verify_bytes;
-        int code = flin_storage_read(&model->storage, tensor->offset + done, model->scratch.verify,
-                                     piece, "a tensor", error);
-        if (code != 0) return code;
-        flin_hash_add(&stream, model->scratch.verify, piece);
-        done += piece;
-        code = flin_model_progress(model, "verify", tensor->offset + done, model->gguf.data_end,
-                                   error);
-        if (code != 0) return code;
-    }
-    return flin_hash_end(&stream) == tensor->sum ? 0
-                                                 : damaged(tensor, -1, -1, tensor->offset, error);
-}
-
-/* Which neuron the damaged bundle `row` belongs to; -1: the file that says so cannot be read. */
-static int64_t neuron_of(flashinfer_model *model, int layer, uint32_t row)
-{
-    const flin_gguf_tensor *rows;
-    const uint32_t *at = (const uint32_t *)(const void *)model->scratch.verify;
-    char name[64];
-
-    if (!model->shape.bundle.ordered) return row;
-    (void)snprintf(name, sizeof name, "blk.%d.ffn_bundle.rows", layer);
-    rows = flin_gguf_find_tensor(&model->gguf, name);
-    for (uint64_t done = 0, piece; rows != NULL && done < rows->bytes; done += piece) {
-        piece = rows->bytes - done < SUMS_BYTES ? rows->bytes - done : SUMS_BYTES;
-        if (flin_storage_read(&model->storage, rows->offset + done, model->scratch.verify, piece,
-                              "an order of bundles", NULL) != 0)
-            break;
-        for (uint64_t i = 0; i < piece / sizeof *at; i++)
-            if (at[i] == row) return (int64_t)(done / sizeof *at + i);
-    }
-    return -1;
-}
-
-/* Bundles [first, first + count): their checksums, then themselves. */
-static int verify_run(flashinfer_model *model, const flin_gguf_tensor *bundles,
-                      const flin_gguf_tensor *sums, int layer, uint32_t first, uint32_t count,
-                      flashinfer_error *error)
-{
-    const flin_shape *shape = &model->shape;
-    uint64_t *expected = (uint64_t *)(void *)model->scratch.verify;
-    uint8_t *rows = model->scratch.verify + SUMS_BYTES;
-    uint64_t parts = shape->bundle.part_count,
-             offset = bundles->offset + (uint64_t)first * shape->bundle.stride_bytes;
-    int code = flin_storage_read(&model->storage, sums->offset + first * parts * 8, expected,
-                                 count * parts * 8, "checksums of bundles", error);
-
-    if (code != 0) return code;
-    code = flin_storage_read(&model->storage, offset, rows,
-                             (uint64_t)count * shape->bundle.stride_bytes, "bundles", error);
-    if (code != 0) return code;
-    for (uint32_t i = 0; i < count; i++) {
-        for (uint32_t part = 0; part < shape->bundle.part_count; part++) {
-            const uint8_t *data = rows + (uint64_t)i * shape->bundle.stride_bytes +
-                                  shape->bundle.parts[part].offset_bytes;
-            if (flin_hash(data, shape->bundle.parts[part].bytes) != expected[i * parts + part])
-                return damaged(bundles, layer, neuron_of(model, layer, first + i),
-                               offset + (uint64_t)i * shape->bundle.stride_bytes, error);
-        }
-    }
-    return flin_model_progress(model, "verify",
-                               offset + (uint64_t)count * shape->bundle.stride_bytes,
-                               model->gguf.data_end, error);
-}
-
-static int verify_bundles(flashinfer_model *model, const flin_gguf_tensor *bundles, int layer,
-                          flashinfer_error *error)
-{
-    const flin_shape *shape = &model->shape;
-    uint32_t run = (model->verify_bytes - SUMS_BYTES) / shape->bundle.stride_bytes;
-    const flin_gguf_tensor *sums;
-    char name[64];
-
-    (void)snprintf(name, sizeof name, "blk.%d.ffn_bundle.xxh3", layer);
-    sums = flin_gguf_find_tensor(&model->gguf, name);
-    if (sums == NULL || sums->bytes != (uint64_t)shape->ffn * shape->bundle.part_count * 8 ||
-        bundles->bytes != (uint64_t)shape->ffn * shape->bundle.stride_bytes)
-        return flin_fail(error, FLASHINFER_EFORMAT,
-                         "tensor %s is missing or misshapen; pack the model again", name);
-    if (bundles->sum != sums->sum) return damaged(bundles, layer, -1, bundles->offset, error);
-    if (run > SUMS_BYTES / 8 / shape->bundle.part_count)
-        run = SUMS_BYTES / 8 / shape->bundle.part_count;
-    for (uint32_t first = 0; first < shape->ffn; first += run) {
-        uint32_t count = shape->ffn - first < run ? shape->ffn - first : run;
-        int code = verify_run(model, bundles, sums, layer, first, count, error);
-        if (code != 0) return code;
-    }
-    return 0;
-}
-
-/* The layer of a tensor named blk.N.ffn_bundle.weight, else -1. */
-static int bundle_layer(flin_string name)
-{
-    int layer = 0;
-    size_t at = 4;
-
-    if (name.bytes < 5 || memcmp(name.data, "blk.", 4) != 0) return -1;
-    for (; at < name.bytes && name.data[at] >= '0' && name.data[at] <= '9' && layer < 100000; at++)
-        layer = layer * 10 + (name.data[at] - '0');
-    name.data += at;
-    name.bytes -= at;
-    return flin_string_is(name, ".ffn_bundle.weight") ? layer : -1;
+    return flin_model_progress(user, "verify", done_bytes, total_bytes, error);
 }
 
 int flin_verify(flashinfer_model *model, flashinfer_error *error)
 {
-    const flin_gguf *gguf = &model->gguf;
-    int code = 0;
+    const flin_verification in = {.storage = &model->storage,
+                                  .gguf = &model->gguf,
+                                  .shape = &model->shape,
+                                  .buffer = model->scratch.verify,
+                                  .buffer_bytes = model->verify_bytes,
+                                  .progress = tell,
+                                  .user = model};
 
-    for (uint32_t i = 0; i < gguf->tensor_count && code == 0; i++) {
-        int layer = bundle_layer(gguf->tensors[i].name);
-        code = layer >= 0 ? verify_bundles(model, &gguf->tensors[i], layer, error)
-                          : verify_plain(model, &gguf->tensors[i], error);
-    }
-    return code;
+    return flin_verify_file(&in, error);
 }

@@ -2,71 +2,92 @@
  * opt.c - the OPT family (Zhang et al. 2022): learned positions, biases, ReLU, tied head; pre-norm,
  * or post-norm with narrower token embeddings in the 350m model.
  */
-#include "model/shape.h"
+#include "model/arch/arch.h"
 
-static int read_variants(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
+#include <string.h>
+
+static const flin_key_rule keys[] = {
+    {"context_length", "max_position_embeddings", FLIN_KEY_U32, FLIN_FIELD(context), 1,
+     FLIN_CONTEXT_MAX, FLIN_KEY_REQUIRED, 0},
+    {"embedding_length", "hidden_size", FLIN_KEY_U32, FLIN_FIELD(width), 1, FLIN_WIDTH_MAX,
+     FLIN_KEY_REQUIRED, 0},
+    {"block_count", "num_hidden_layers", FLIN_KEY_U32, FLIN_FIELD(layers), 1, FLIN_LAYERS_MAX,
+     FLIN_KEY_REQUIRED, 0},
+    {"feed_forward_length", "ffn_dim", FLIN_KEY_U32, FLIN_FIELD(ffn), 1, FLIN_NEURONS_MAX,
+     FLIN_KEY_REQUIRED, 0},
+    {"attention.head_count", "num_attention_heads", FLIN_KEY_U32, FLIN_FIELD(heads), 1,
+     FLIN_HEADS_MAX, FLIN_KEY_REQUIRED, 0},
+    {"attention.layer_norm_epsilon", NULL, FLIN_KEY_F32, FLIN_FIELD(norm_epsilon), 0, 1,
+     FLIN_KEY_REQUIRED, 1e-5},
+    {"vocab_size", "vocab_size", FLIN_KEY_U32, FLIN_FIELD(vocab), 1, FLIN_VOCAB_MAX,
+     FLIN_KEY_REQUIRED, 0},
+    {"word_embed_proj_dim", "word_embed_proj_dim", FLIN_KEY_U32, FLIN_FIELD(token_width), 1,
+     FLIN_WIDTH_MAX, 0, 0},
+    {"norm_before", "do_layer_norm_before", FLIN_KEY_BOOL, FLIN_FIELD(norm_before), 0, 1, 0, 1},
+    {.name = NULL},
+};
+
+static int is_projected(const flin_shape *shape)
 {
-    uint64_t norm_before;
-    flin_string activation;
-    int code = flin_gguf_u64_or(gguf, "opt.norm_before", 1, &norm_before, error);
-
-    if (code != 0) return code;
-    shape->norm_before = norm_before != 0;
-    shape->final_norm = flin_gguf_find_tensor(gguf, "output_norm.weight") != NULL;
-    if (flin_gguf_find(gguf, "opt.word_embed_proj_dim") != NULL) {
-        code = flin_shape_number(gguf, "opt.word_embed_proj_dim", 1, 1u << 20, &shape->token_width,
-                                 error);
-        if (code != 0) return code;
-    } else {
-        shape->token_width = shape->width;
-    }
-    code = flin_gguf_string(gguf, "flashinfer.ffn.activation", &activation, error);
-    if (code != 0) return code;
-    if (!flin_string_is(activation, "relu"))
-        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                         "activation \"%.*s\" is not supported; opt models use relu",
-                         (int)(activation.bytes < 64 ? activation.bytes : 64), activation.data);
-    return 0;
+    return shape->token_width != shape->width;
 }
 
-static int read_shape(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
+static int has_final_norm(const flin_shape *shape)
 {
-    const struct {
-        const char *key;
-        uint32_t most;
-        uint32_t *number;
-    } numbers[] = {
-        {"opt.block_count", 1024, &shape->layers},
-        {"opt.embedding_length", 1u << 20, &shape->width},
-        {"opt.feed_forward_length", 1u << 22, &shape->ffn},
-        {"opt.attention.head_count", 4096, &shape->heads},
-        {"opt.context_length", 1u << 22, &shape->context},
-        {"opt.vocab_size", 1u << 24, &shape->vocab},
-    };
-    double epsilon;
-    int code;
-
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        code =
-            flin_shape_number(gguf, numbers[i].key, 1, numbers[i].most, numbers[i].number, error);
-        if (code != 0) return code;
-    }
-    code = flin_gguf_f64(gguf, "opt.attention.layer_norm_epsilon", &epsilon, error);
-    if (code != 0) return code;
-    if (!(epsilon > 0 && epsilon < 1))
-        return flin_fail(error, FLASHINFER_EFORMAT,
-                         "opt.attention.layer_norm_epsilon must lie between 0 and 1");
-    shape->norm_epsilon = (float)epsilon;
-    if (shape->width % shape->heads != 0)
-        return flin_fail(error, FLASHINFER_EFORMAT,
-                         "opt.attention.head_count %u does not divide "
-                         "opt.embedding_length %u",
-                         shape->heads, shape->width);
-    shape->kv_heads = shape->heads;
-    shape->head_width = shape->width / shape->heads;
-    shape->norm_kind = FLIN_NORM_LAYER;
-    shape->activation.kind = FLIN_ACTIVATION_RELU;
-    return read_variants(gguf, shape, error);
+    return shape->final_norm != 0;
 }
 
-const flin_architecture flin_architecture_opt = {"opt", read_shape};
+#define BIAS FLIN_TENSOR_BIAS
+
+static const flin_tensor_rule tensors[] = {
+    {FLIN_KIND_MATRIX, FLIN_OF_MODEL(token_embedding), "token_embd", "embed_tokens",
+     FLIN_EXTENT_VOCAB, FLIN_EXTENT_TOKEN_WIDTH, 0, 0, 0, NULL},
+    {FLIN_KIND_LINEAR, FLIN_OF_MODEL(project_in), "token_embd_proj_in", "project_in",
+     FLIN_EXTENT_WIDTH, FLIN_EXTENT_TOKEN_WIDTH, 0, 0, 0, is_projected},
+    {FLIN_KIND_LINEAR, FLIN_OF_MODEL(project_out), "token_embd_proj_out", "project_out",
+     FLIN_EXTENT_TOKEN_WIDTH, FLIN_EXTENT_WIDTH, 0, 0, 0, is_projected},
+    /* transformers keeps two rows in front of position 0 */
+    {FLIN_KIND_MATRIX, FLIN_OF_MODEL(position_embedding), "position_embd", "embed_positions",
+     FLIN_EXTENT_CONTEXT, FLIN_EXTENT_WIDTH, FLIN_TENSOR_UNQUANTISED, 0, 2, NULL},
+    {FLIN_KIND_NORM, FLIN_OF_MODEL(output_norm), "output_norm", "final_layer_norm",
+     FLIN_EXTENT_WIDTH, FLIN_EXTENT_ONE, BIAS, 0, 0, has_final_norm},
+    {FLIN_KIND_LINEAR, FLIN_OF_MODEL(output), "output", "lm_head", FLIN_EXTENT_VOCAB,
+     FLIN_EXTENT_TOKEN_WIDTH, FLIN_TENSOR_TIED | FLIN_TENSOR_TOP, 0, 0, NULL},
+    {FLIN_KIND_NORM, FLIN_OF_LAYER(attention_norms.before), "attn_norm", "self_attn_layer_norm",
+     FLIN_EXTENT_WIDTH, FLIN_EXTENT_ONE, BIAS, 0, 0, NULL},
+    {FLIN_KIND_LINEAR, FLIN_OF_LAYER(attention.query), "attn_q", "self_attn.q_proj",
+     FLIN_EXTENT_QUERIES, FLIN_EXTENT_WIDTH, BIAS, 0, 0, NULL},
+    {FLIN_KIND_LINEAR, FLIN_OF_LAYER(attention.key), "attn_k", "self_attn.k_proj", FLIN_EXTENT_KEYS,
+     FLIN_EXTENT_WIDTH, BIAS | FLIN_TENSOR_TYPE_AS_BEFORE, 0, 0, NULL},
+    {FLIN_KIND_LINEAR, FLIN_OF_LAYER(attention.value), "attn_v", "self_attn.v_proj",
+     FLIN_EXTENT_KEYS, FLIN_EXTENT_WIDTH, BIAS | FLIN_TENSOR_TYPE_AS_BEFORE, 0, 0, NULL},
+    {FLIN_KIND_LINEAR, FLIN_OF_LAYER(attention.output), "attn_output", "self_attn.out_proj",
+     FLIN_EXTENT_WIDTH, FLIN_EXTENT_QUERIES, BIAS, 0, 0, NULL},
+    {FLIN_KIND_NORM, FLIN_OF_LAYER(ffn_norms.before), "ffn_norm", "final_layer_norm",
+     FLIN_EXTENT_WIDTH, FLIN_EXTENT_ONE, BIAS, 0, 0, NULL},
+    {FLIN_KIND_PART, FLIN_OF_LAYER(ffn.up_bias), "ffn_up", "fc1", FLIN_EXTENT_NEURONS,
+     FLIN_EXTENT_WIDTH, BIAS, FLIN_PART_UP, 0, NULL},
+    {FLIN_KIND_PART, FLIN_OF_LAYER(ffn.down_bias), "ffn_down", "fc2", FLIN_EXTENT_WIDTH,
+     FLIN_EXTENT_NEURONS, BIAS, FLIN_PART_DOWN, 0, NULL},
+    {.name = NULL},
+};
+
+/* The same norms stand elsewhere in post-norm models. */
+static void settle_layer(const flin_shape *shape, flin_layer *layer)
+{
+    if (shape->norm_before) return;
+    layer->attention_norms.after = layer->attention_norms.before;
+    layer->ffn_norms.after = layer->ffn_norms.before;
+    memset(&layer->attention_norms.before, 0, sizeof layer->attention_norms.before);
+    memset(&layer->ffn_norms.before, 0, sizeof layer->ffn_norms.before);
+}
+
+const flin_architecture flin_architecture_opt = {
+    .name = "opt",
+    .title = "OPT",
+    .keys = keys,
+    .tensors = tensors,
+    .norm_kind = FLIN_NORM_LAYER,
+    .activations = 1u << FLIN_ACTIVATION_RELU,
+    .settle_layer = settle_layer,
+};

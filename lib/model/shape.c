@@ -252,18 +252,25 @@ static uint32_t has_final_norm(const flin_gguf *gguf, const flin_architecture *a
 static int read_activation(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     flin_string name;
+    double threshold = 0;
     int code = flin_gguf_string(gguf, "flashinfer.ffn.activation", &name, error);
 
-    if (code != 0) return code;
-    if (flin_activation_find(name.data, name.bytes, &shape->activation.kind) &&
-        (shape->descriptor->activations >> shape->activation.kind & 1) != 0)
-        return 0;
-    return flin_arch_refuse_activation(shape->descriptor, "flashinfer.ffn.activation", name, error);
+    if (code == 0)
+        code = flin_arch_read_activation(shape->descriptor, "flashinfer.ffn.activation", name,
+                                         &shape->activation.kind, error);
+    if (code != 0 || shape->activation.kind != FLIN_ACTIVATION_FATRELU) return code;
+    code = flin_gguf_f64(gguf, "flashinfer.ffn.activation_threshold", &threshold, error);
+    if (code == 0 && !(threshold >= 0 && threshold < FLIN_THRESHOLD_MAX))
+        code = flin_fail(error, FLASHINFER_EFORMAT,
+                         "flashinfer.ffn.activation_threshold must be at least 0 and below %g",
+                         FLIN_THRESHOLD_MAX);
+    shape->activation.threshold = (float)threshold;
+    return code;
 }
 
 int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
-    gguf_keys from = {{FLASHINFER_EFORMAT, 0, read_number, full_name}, gguf, NULL};
+    gguf_keys from = {{FLASHINFER_EFORMAT, "", read_number, full_name}, gguf, NULL};
     flin_string name;
     int code;
 

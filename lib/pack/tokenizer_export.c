@@ -350,15 +350,15 @@ static int32_t choose_special(vocabulary *vocab, const char *key, int32_t fallba
     return id;
 }
 
-static void read_specials(vocabulary *vocab, const flin_config *config)
+static void read_specials(vocabulary *vocab, const flin_checkpoint *checkpoint)
 {
     const cJSON *files[2] = {vocab->settings, vocab->specials};
     const cJSON *entry;
 
-    vocab->bos = choose_special(vocab, "bos_token", config->bos_id);
-    vocab->eos = choose_special(vocab, "eos_token", config->eos_id);
+    vocab->bos = choose_special(vocab, "bos_token", checkpoint->bos_id);
+    vocab->eos = choose_special(vocab, "eos_token", checkpoint->eos_id);
     vocab->unknown = choose_special(vocab, "unk_token", -1);
-    vocab->padding = choose_special(vocab, "pad_token", config->pad_id);
+    vocab->padding = choose_special(vocab, "pad_token", checkpoint->pad_id);
     (void)choose_special(vocab, "sep_token", -1);
     (void)choose_special(vocab, "cls_token", -1);
     (void)choose_special(vocab, "mask_token", -1);
@@ -536,7 +536,7 @@ static void release(vocabulary *vocab)
     cJSON_Delete(vocab->added);
 }
 
-static int read_all(vocabulary *vocab, int directory, const flin_config *config,
+static int read_all(vocabulary *vocab, int directory, const flin_checkpoint *checkpoint,
                     flashinfer_error *error)
 {
     const cJSON *model;
@@ -554,7 +554,7 @@ static int read_all(vocabulary *vocab, int directory, const flin_config *config,
         code = flin_fail(error, FLASHINFER_ECHECKPOINT, "%s has no tokens", vocab->file);
     if (code == 0) code = sort_tokens(vocab, error);
     if (code != 0) return code;
-    read_specials(vocab, config);
+    read_specials(vocab, checkpoint);
     model = cJSON_GetObjectItemCaseSensitive(vocab->whole, "model");
     code = vocab->whole != NULL
                ? read_merge_list(vocab, cJSON_GetObjectItemCaseSensitive(model, "merges"), error)
@@ -562,15 +562,15 @@ static int read_all(vocabulary *vocab, int directory, const flin_config *config,
     return code != 0 ? code : read_settings(vocab, error);
 }
 
-int flin_tokenizer_export(flin_gguf_writer *writer, int directory, const flin_config *config,
-                          flashinfer_error *error)
+int flin_tokenizer_export(flin_gguf_writer *writer, int directory,
+                          const flin_checkpoint *checkpoint, flashinfer_error *error)
 {
     vocabulary vocab;
     int code;
 
     memset(&vocab, 0, sizeof vocab);
-    vocab.count = config->vocab_count;
-    code = read_all(&vocab, directory, config, error);
+    vocab.count = checkpoint->shape.vocab;
+    code = read_all(&vocab, directory, checkpoint, error);
     if (code == 0) put_all(writer, &vocab);
     release(&vocab);
     return code;

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 #include "model/gguf.h"
-#include "pack/layout.h"
+#include "pack/map.h"
 #include "util/hash.h"
 
 typedef struct packed {

@@ -10,36 +10,60 @@ static const flin_architecture *const architectures[] = {&flin_architecture_opt}
 
 enum { ARCHITECTURES = sizeof architectures / sizeof architectures[0] };
 
+/* Append a name to "one, two". */
+static void list(char *names, size_t capacity, const char *name)
+{
+    size_t used = strlen(names);
+
+    (void)snprintf(names + used, capacity - used, "%s%s", used == 0 ? "" : ", ", name);
+}
+
 int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer_error *error)
 {
     char known[256] = "";
 
     for (size_t i = 0; i < ARCHITECTURES; i++) {
-        size_t used = strlen(known);
         *found = architectures[i];
         if (flin_string_is(name, architectures[i]->name)) return 0;
-        (void)snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ",
-                       architectures[i]->name);
+        list(known, sizeof known, architectures[i]->name);
     }
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                      "architecture \"%.*s\" is not supported; this version runs %s",
                      (int)(name.bytes < 64 ? name.bytes : 64), name.data, known);
 }
 
-int flin_arch_refuse_activation(const flin_architecture *architecture, const char *key,
-                                flin_string name, flashinfer_error *error)
+int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,
+                              flashinfer_error *error)
+{
+    char known[256] = "";
+
+    for (size_t i = 0; i < ARCHITECTURES; i++) {
+        *found = architectures[i];
+        for (const char *const *type = architectures[i]->model_types; *type != NULL; type++) {
+            if (strcmp(*type, model_type) == 0) return 0;
+            list(known, sizeof known, *type);
+        }
+    }
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "model_type \"%.64s\" cannot be packed; this version packs %s", model_type,
+                     known);
+}
+
+int flin_arch_read_activation(const flin_architecture *architecture, const char *key,
+                              flin_string name, enum flin_activation_kind *kind,
+                              flashinfer_error *error)
 {
     char known[128] = "";
 
     for (uint32_t i = 0; i < FLIN_ACTIVATION_KINDS; i++) {
-        size_t used = strlen(known);
-        if ((architecture->activations >> i & 1) != 0)
-            (void)snprintf(known + used, sizeof known - used, "%s%s", used == 0 ? "" : ", ",
-                           flin_activation_name((enum flin_activation_kind)i));
+        *kind = (enum flin_activation_kind)i;
+        if ((architecture->activations >> i & 1) == 0) continue;
+        if (flin_string_is(name, flin_activation_name(*kind))) return 0;
+        list(known, sizeof known, flin_activation_name(*kind));
     }
     return flin_fail(
         error, FLASHINFER_EUNSUPPORTED, "%s \"%.*s\" is not supported; %s models are known with %s",
-        key, (int)(name.bytes < 64 ? name.bytes : 64), name.data, architecture->name, known);
+        key, (int)(name.bytes < 64 ? name.bytes : 64), name.data, architecture->title, known);
 }
 
 uint32_t flin_extent_of(const flin_shape *shape, enum flin_extent extent)
@@ -112,7 +136,7 @@ static int check_divides(const flin_keys *keys, const flin_shape *shape, size_t 
     memcpy(&divisor, (const uint8_t *)shape + part, sizeof divisor);
     memcpy(&number, (const uint8_t *)shape + whole, sizeof number);
     if (number % divisor == 0) return 0;
-    return flin_fail(error, keys->code, "%s %u does not divide %s %u",
+    return flin_fail(error, keys->code, "%s%s %u does not divide %s %u", keys->where,
                      key_name(keys, shape, part, part_name), divisor,
                      key_name(keys, shape, whole, whole_name), number);
 }

@@ -71,8 +71,9 @@ enum { FLIN_KEY_REQUIRED = 1 };
 
 /* A number of flin_shape. A field of 0 that no key gave is settled by flin_shape_settle(). */
 typedef struct flin_key_rule {
-    const char *name;   /* in model files, after "ARCHITECTURE."; NULL ends a table */
-    const char *source; /* in config.json; NULL: there it is always `otherwise` */
+    const char *name;       /* in model files, after "ARCHITECTURE."; NULL ends a table */
+    const char *sources[2]; /* in config.json, the first of them that is given; "outer.inner" is
+                               within an object. None: there it is always `otherwise` */
     enum flin_key_kind kind;
     size_t field; /* in flin_shape */
     double least, most;
@@ -90,12 +91,13 @@ typedef struct flin_key_rule {
 #define FLIN_HEADS_MAX 4096
 #define FLIN_VOCAB_MAX (1 << 22)
 #define FLIN_CONTEXT_MAX (1 << 22)
+#define FLIN_THRESHOLD_MAX 1e6 /* of activations; they begin at 0 */
 
 /* Where keys are read from: a model file's metadata, or config.json. */
 typedef struct flin_keys flin_keys;
 struct flin_keys {
-    int code; /* of what is wrong: FLASHINFER_EFORMAT or _ECHECKPOINT */
-    int reserved;
+    int code;          /* of what is wrong: FLASHINFER_EFORMAT or _ECHECKPOINT */
+    const char *where; /* what texts begin with: "config.json: ", or nothing */
     /* The number of a rule, within its bounds; *found is 0 and the number untouched if absent. */
     int (*number)(const flin_keys *keys, const flin_key_rule *rule, double *number, int *found,
                   flashinfer_error *error);
@@ -104,17 +106,43 @@ struct flin_keys {
                         size_t capacity);
 };
 
+/* config.json, for what a table cannot say. */
+typedef struct flin_config_keys flin_config_keys;
+struct flin_config_keys {
+    flin_keys keys;
+    int (*is_given)(const flin_keys *keys, const char *path); /* there, and not null */
+    int (*flag)(const flin_config_keys *config, const char *key, int otherwise, int *flag,
+                flashinfer_error *error);
+    const char *(*text)(const flin_config_keys *config, const char *path); /* NULL: no text */
+};
+
+/* What a checkpoint says of its tensors beside the shape. */
+typedef struct flin_facts {
+    uint32_t tied;      /* the head is the token embedding */
+    uint32_t no_norms;  /* norms have neither weights (ones) nor biases (zeros) */
+    uint32_t no_biases; /* of other tensors than norms: zeros */
+} flin_facts;
+
 /* ----------------------------------------------------------------------------------- descriptor */
 
 typedef struct flin_architecture flin_architecture;
 struct flin_architecture {
-    const char *name;  /* general.architecture */
-    const char *title; /* for texts */
+    const char *name;               /* general.architecture */
+    const char *title;              /* for texts */
+    const char *const *model_types; /* of config.json, and a NULL */
     const flin_key_rule *keys;
     const flin_tensor_rule *tensors; /* the model's, then those that every layer has */
     enum flin_norm_kind norm_kind;
     uint32_t gated;
-    uint32_t activations; /* 1 << FLIN_ACTIVATION_..., those known of it */
+    uint32_t activations;       /* 1 << FLIN_ACTIVATION_..., those known of it */
+    const char *activation_key; /* in config.json */
+    const char *activation_otherwise;
+    const char *const *prefixes; /* of names in checkpoints, and a NULL */
+    const char *layer_stem;      /* between prefix and number of a layer's names there */
+    /* The rest of config.json: facts, and what of the shape is no number. */
+    int (*read_config)(const flin_config_keys *config, flin_shape *shape, flin_facts *facts,
+                       flashinfer_error *error);
+    size_t (*ffn_input)(const flin_shape *shape); /* slot of the norm that the FFN's input is of */
     /* After a layer's tensors have their places. NULL: nothing to do. */
     void (*settle_layer)(const flin_shape *shape, flin_layer *layer);
 };
@@ -124,9 +152,15 @@ extern const flin_architecture flin_architecture_opt;
 /* By its name in general.architecture; an unknown one is FLASHINFER_EUNSUPPORTED. */
 int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer_error *error);
 
-/* FLASHINFER_EUNSUPPORTED with the activations that it knows. key: where the name stood. */
-int flin_arch_refuse_activation(const flin_architecture *architecture, const char *key,
-                                flin_string name, flashinfer_error *error);
+/* By model_type of config.json. */
+int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,
+                              flashinfer_error *error);
+
+/* The kind of that name, if the architecture is known with it; else FLASHINFER_EUNSUPPORTED with
+   those that it is. key: where the name stood. */
+int flin_arch_read_activation(const flin_architecture *architecture, const char *key,
+                              flin_string name, enum flin_activation_kind *kind,
+                              flashinfer_error *error);
 
 uint32_t flin_extent_of(const flin_shape *shape, enum flin_extent extent);
 

@@ -7,23 +7,78 @@
 #include <string.h>
 
 static const flin_key_rule keys[] = {
-    {"context_length", "max_position_embeddings", FLIN_KEY_U32, FLIN_FIELD(context), 1,
-     FLIN_CONTEXT_MAX, FLIN_KEY_REQUIRED, 0},
-    {"embedding_length", "hidden_size", FLIN_KEY_U32, FLIN_FIELD(width), 1, FLIN_WIDTH_MAX,
-     FLIN_KEY_REQUIRED, 0},
-    {"block_count", "num_hidden_layers", FLIN_KEY_U32, FLIN_FIELD(layers), 1, FLIN_LAYERS_MAX,
-     FLIN_KEY_REQUIRED, 0},
-    {"feed_forward_length", "ffn_dim", FLIN_KEY_U32, FLIN_FIELD(ffn), 1, FLIN_NEURONS_MAX,
-     FLIN_KEY_REQUIRED, 0},
-    {"attention.head_count", "num_attention_heads", FLIN_KEY_U32, FLIN_FIELD(heads), 1,
-     FLIN_HEADS_MAX, FLIN_KEY_REQUIRED, 0},
-    {"attention.layer_norm_epsilon", NULL, FLIN_KEY_F32, FLIN_FIELD(norm_epsilon), 0, 1,
-     FLIN_KEY_REQUIRED, 1e-5},
-    {"vocab_size", "vocab_size", FLIN_KEY_U32, FLIN_FIELD(vocab), 1, FLIN_VOCAB_MAX,
-     FLIN_KEY_REQUIRED, 0},
-    {"word_embed_proj_dim", "word_embed_proj_dim", FLIN_KEY_U32, FLIN_FIELD(token_width), 1,
-     FLIN_WIDTH_MAX, 0, 0},
-    {"norm_before", "do_layer_norm_before", FLIN_KEY_BOOL, FLIN_FIELD(norm_before), 0, 1, 0, 1},
+    {"context_length",
+     {"max_position_embeddings", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(context),
+     1,
+     FLIN_CONTEXT_MAX,
+     FLIN_KEY_REQUIRED,
+     0},
+    {"embedding_length",
+     {"hidden_size", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(width),
+     1,
+     FLIN_WIDTH_MAX,
+     FLIN_KEY_REQUIRED,
+     0},
+    {"block_count",
+     {"num_hidden_layers", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(layers),
+     1,
+     FLIN_LAYERS_MAX,
+     FLIN_KEY_REQUIRED,
+     0},
+    {"feed_forward_length",
+     {"ffn_dim", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(ffn),
+     1,
+     FLIN_NEURONS_MAX,
+     FLIN_KEY_REQUIRED,
+     0},
+    {"attention.head_count",
+     {"num_attention_heads", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(heads),
+     1,
+     FLIN_HEADS_MAX,
+     FLIN_KEY_REQUIRED,
+     0},
+    {"attention.layer_norm_epsilon",
+     {NULL, NULL},
+     FLIN_KEY_F32,
+     FLIN_FIELD(norm_epsilon),
+     0,
+     1,
+     FLIN_KEY_REQUIRED,
+     1e-5},
+    {"vocab_size",
+     {"vocab_size", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(vocab),
+     1,
+     FLIN_VOCAB_MAX,
+     FLIN_KEY_REQUIRED,
+     0},
+    {"word_embed_proj_dim",
+     {"word_embed_proj_dim", NULL},
+     FLIN_KEY_U32,
+     FLIN_FIELD(token_width),
+     1,
+     FLIN_WIDTH_MAX,
+     0,
+     0},
+    {"norm_before",
+     {"do_layer_norm_before", NULL},
+     FLIN_KEY_BOOL,
+     FLIN_FIELD(norm_before),
+     0,
+     1,
+     0,
+     1},
     {.name = NULL},
 };
 
@@ -82,12 +137,43 @@ static void settle_layer(const flin_shape *shape, flin_layer *layer)
     memset(&layer->ffn_norms.before, 0, sizeof layer->ffn_norms.before);
 }
 
+static int read_config(const flin_config_keys *config, flin_shape *shape, flin_facts *facts,
+                       flashinfer_error *error)
+{
+    int removed = 0, affine = 1, biases = 1, tied = 1;
+    int code = config->flag(config, "_remove_final_layer_norm", 0, &removed, error);
+
+    if (code == 0) code = config->flag(config, "layer_norm_elementwise_affine", 1, &affine, error);
+    if (code == 0) code = config->flag(config, "enable_bias", 1, &biases, error);
+    if (code == 0) code = config->flag(config, "tie_word_embeddings", 1, &tied, error);
+    shape->final_norm = shape->norm_before && !removed;
+    *facts = (flin_facts){(uint32_t)tied, !affine, !biases};
+    return code;
+}
+
+/* In post-norm models it is the norm behind attention. */
+static size_t ffn_input(const flin_shape *shape)
+{
+    return shape->norm_before ? offsetof(flin_layer, ffn_norms.before)
+                              : offsetof(flin_layer, attention_norms.before);
+}
+
+static const char *const model_types[] = {"opt", NULL};
+static const char *const prefixes[] = {"model.decoder.", "decoder.", NULL};
+
 const flin_architecture flin_architecture_opt = {
     .name = "opt",
     .title = "OPT",
+    .model_types = model_types,
     .keys = keys,
     .tensors = tensors,
     .norm_kind = FLIN_NORM_LAYER,
     .activations = 1u << FLIN_ACTIVATION_RELU,
+    .activation_key = "activation_function",
+    .activation_otherwise = "relu",
+    .prefixes = prefixes,
+    .layer_stem = "layers",
+    .read_config = read_config,
+    .ffn_input = ffn_input,
     .settle_layer = settle_layer,
 };

@@ -181,6 +181,7 @@ static int map_matrix(mapper *map, const flin_tensor_rule *rule, flashinfer_erro
                    columns = flin_extent_of(map->shape, rule->cols);
     flin_packing_tensor tensor = {.skip = rule->skip_rows * columns,
                                   .count = rows * columns,
+                                  .columns = (uint32_t)columns,
                                   .type = packing->choices.resident};
     int code;
 
@@ -194,6 +195,7 @@ static int map_matrix(mapper *map, const flin_tensor_rule *rule, flashinfer_erro
         packing->head = tensor.source;
         return 0;
     }
+    if ((rule->flags & FLIN_TENSOR_HALVES) != 0) tensor.head_rows = map->shape->head_width;
     if ((rule->flags & FLIN_TENSOR_UNQUANTISED) != 0 && flin_type_quantised(tensor.type))
         tensor.type = FLIN_F16;
     tensor.target =

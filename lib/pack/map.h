@@ -18,6 +18,8 @@ typedef struct flin_packing_tensor {
     const flin_source_tensor *source; /* NULL: fill */
     uint64_t skip;                    /* elements at the source's start that are left out */
     uint64_t count;
+    uint32_t columns;   /* of a matrix */
+    uint32_t head_rows; /* of each head, whose halves are interleaved; 0: rows stay as they are */
     float fill;
     enum flin_type type;
     uint32_t target; /* index in the writer */

@@ -159,22 +159,50 @@ static int load_vector(flin_transfer *transfer, const flin_source_tensor *source
     return 0;
 }
 
+/* Elements [first, first + count) as the model file has them: rotary pairs of a head, which lie half
+   of it apart in the checkpoint, become neighbours. The count is of whole rows, and at most
+   floats_max. */
+static int read_heads(flin_transfer *transfer, const flin_packing_tensor *tensor, uint64_t first,
+                      uint32_t count, float limit, flashinfer_error *error)
+{
+    const uint32_t columns = tensor->columns, half = tensor->head_rows / 2;
+    float *to = transfer->floats;
+    int code = 0;
+
+    for (uint64_t row = first / columns; count > 0 && code == 0; row++, to += columns) {
+        const uint64_t head = row / tensor->head_rows, place = row % tensor->head_rows;
+        const uint64_t from = head * tensor->head_rows + place % 2 * half + place / 2;
+        code = read_floats(transfer, tensor->source, tensor->skip + from * columns, columns, limit,
+                           to, error);
+        count -= columns;
+    }
+    return code;
+}
+
+static int read_piece(flin_transfer *transfer, const flin_packing_tensor *tensor, uint64_t first,
+                      uint32_t count, flashinfer_error *error)
+{
+    const float limit = limit_of(tensor->type);
+
+    if (tensor->source == NULL)
+        return load_vector(transfer, NULL, count, tensor->fill, transfer->floats, error);
+    if (tensor->head_rows != 0) return read_heads(transfer, tensor, first, count, limit, error);
+    return read_floats(transfer, tensor->source, tensor->skip + first, count, limit,
+                       transfer->floats, error);
+}
+
 int flin_transfer_tensor(flin_transfer *transfer, const flin_packing_tensor *tensor,
                          flashinfer_error *error)
 {
-    float limit = limit_of(tensor->type);
     uint32_t most = BYTES_MIN / 4; /* whole blocks */
     int code = 0;
 
+    if (tensor->head_rows != 0) most = most / tensor->columns * tensor->columns;
     flin_gguf_write_begin(transfer->writer, tensor->target, 1);
     for (uint64_t first = 0; first < tensor->count && code == 0;) {
         uint32_t count = at_most(tensor->count - first, most);
         uint64_t bytes = flin_type_bytes(tensor->type, count);
-        if (tensor->source != NULL)
-            code = read_floats(transfer, tensor->source, tensor->skip + first, count, limit,
-                               transfer->floats, error);
-        else
-            code = load_vector(transfer, NULL, count, tensor->fill, transfer->floats, error);
+        code = read_piece(transfer, tensor, first, count, error);
         if (code != 0) return at_layer(code, tensor->layer, error);
         transfer->kernels->from_float[tensor->type](transfer->floats, count, transfer->bytes);
         code = flin_gguf_write(transfer->writer, transfer->bytes, bytes, error);

@@ -85,7 +85,7 @@ static void test_config(void **state)
         int code;
         const char *words;
     } cases[] = {
-        {"\"model_type\":\"llama\",", FLASHINFER_EUNSUPPORTED, "llama"},
+        {"\"model_type\":\"mamba\",", FLASHINFER_EUNSUPPORTED, "mamba"},
         {"\"model_type\":7,", FLASHINFER_ECHECKPOINT, "model_type"},
         {"\"activation_function\":\"gelu\",", FLASHINFER_EUNSUPPORTED, "gelu"},
         {"\"activation_function\":null,", FLASHINFER_EUNSUPPORTED, "activation_function"},

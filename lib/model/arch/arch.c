@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const flin_architecture *const architectures[] = {&flin_architecture_opt};
+static const flin_architecture *const architectures[] = {&flin_architecture_llama,
+                                                         &flin_architecture_opt};
 
 enum { ARCHITECTURES = sizeof architectures / sizeof architectures[0] };
 
@@ -98,6 +99,26 @@ const flin_tensor_rule *flin_arch_rule(const flin_architecture *architecture, si
 
 /* ----------------------------------------------------------------------------------------- keys */
 
+static uint32_t field_of(const flin_shape *shape, size_t field)
+{
+    uint32_t number;
+
+    memcpy(&number, (const uint8_t *)shape + field, sizeof number);
+    return number;
+}
+
+static int check_again(const flin_keys *keys, const flin_key_rule *rule, const flin_shape *shape,
+                       double number, flashinfer_error *error)
+{
+    const uint32_t before = field_of(shape, rule->field);
+    char name[64];
+
+    if (before == 0 || (uint32_t)number == before) return 0;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "%s%s is %u, which must be %u as other keys of the model have it", keys->where,
+                     keys->name(keys, rule, name, sizeof name), (uint32_t)number, before);
+}
+
 static int read_key(const flin_keys *keys, const flin_key_rule *rule, flin_shape *shape,
                     flashinfer_error *error)
 {
@@ -106,6 +127,10 @@ static int read_key(const flin_keys *keys, const flin_key_rule *rule, flin_shape
     int found = 0, code = keys->number(keys, rule, &number, &found, error);
 
     if (code != 0) return code;
+    if ((rule->flags & FLIN_KEY_AGAIN) != 0) {
+        if (!found) return 0;
+        if ((code = check_again(keys, rule, shape, number, error)) != 0) return code;
+    }
     if (rule->kind == FLIN_KEY_F32) {
         float value = (float)number;
         memcpy(field, &value, sizeof value);
@@ -131,14 +156,26 @@ static int check_divides(const flin_keys *keys, const flin_shape *shape, size_t 
                          flashinfer_error *error)
 {
     char part_name[64], whole_name[64];
-    uint32_t divisor, number;
+    const uint32_t divisor = field_of(shape, part), number = field_of(shape, whole);
 
-    memcpy(&divisor, (const uint8_t *)shape + part, sizeof divisor);
-    memcpy(&number, (const uint8_t *)shape + whole, sizeof number);
     if (number % divisor == 0) return 0;
     return flin_fail(error, keys->code, "%s%s %u does not divide %s %u", keys->where,
                      key_name(keys, shape, part, part_name), divisor,
                      key_name(keys, shape, whole, whole_name), number);
+}
+
+static int settle_rotary(const flin_keys *keys, flin_shape *shape, flashinfer_error *error)
+{
+    flin_rotary *rotary = &shape->rotary;
+    char name[64];
+
+    if (!shape->descriptor->rotates) return 0;
+    rotary->pairs = shape->descriptor->pairs;
+    if (rotary->rotated == 0) rotary->rotated = shape->head_width;
+    if (rotary->rotated % 2 == 0 && rotary->rotated <= shape->head_width) return 0;
+    return flin_fail(error, keys->code, "%s%s: %u elements of a head of %u cannot turn in pairs",
+                     keys->where, key_name(keys, shape, FLIN_FIELD(rotary.rotated), name),
+                     rotary->rotated, shape->head_width);
 }
 
 /* What follows where no key said otherwise. */
@@ -156,7 +193,7 @@ static int settle(const flin_keys *keys, flin_shape *shape, flashinfer_error *er
     }
     if (code == 0)
         code = check_divides(keys, shape, FLIN_FIELD(kv_heads), FLIN_FIELD(heads), error);
-    return code;
+    return code != 0 ? code : settle_rotary(keys, shape, error);
 }
 
 int flin_arch_read_keys(const flin_keys *keys, flin_shape *shape, flashinfer_error *error)

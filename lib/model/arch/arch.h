@@ -37,16 +37,18 @@ enum flin_tensor_scope { FLIN_SCOPE_MODEL, FLIN_SCOPE_LAYER };
 
 enum {
     FLIN_TENSOR_BIAS = 1,
-    FLIN_TENSOR_TOP = 2,            /* in checkpoints its name has no prefix */
-    FLIN_TENSOR_TIED = 4,           /* where it is absent the token embedding takes its place */
-    FLIN_TENSOR_UNQUANTISED = 8,    /* packed as F16 where other matrices are quantised */
+    FLIN_TENSOR_TOP = 2,         /* in checkpoints its name has no prefix */
+    FLIN_TENSOR_TIED = 4,        /* where it is absent the token embedding takes its place */
+    FLIN_TENSOR_UNQUANTISED = 8, /* packed as F16 where other matrices are quantised */
+    FLIN_TENSOR_HALVES = 32, /* in checkpoints a head's rotary pairs are half of it apart; in model
+                                files the pairs are neighbours */
     FLIN_TENSOR_TYPE_AS_BEFORE = 16 /* has the type of the tensor above it in the table */
 };
 
 typedef struct flin_tensor_rule {
     enum flin_tensor_kind kind;
     enum flin_tensor_scope scope;
-    size_t slot;        /* in flin_weights or flin_layer: FLIN_OF_MODEL, FLIN_OF_LAYER */
+    size_t slot;        /* in flin_weights or flin_layer: by scope */
     const char *name;   /* in model files, without "blk.N." and ".weight"; NULL ends a table */
     const char *source; /* in checkpoints, without prefix, "layers.N." and ".weight" */
     enum flin_extent rows, cols; /* (rows, cols) row-major; of a norm only rows */
@@ -56,8 +58,16 @@ typedef struct flin_tensor_rule {
     int (*wanted)(const flin_shape *shape); /* NULL: always */
 } flin_tensor_rule;
 
-#define FLIN_OF_MODEL(field) FLIN_SCOPE_MODEL, offsetof(flin_weights, field)
-#define FLIN_OF_LAYER(field) FLIN_SCOPE_LAYER, offsetof(flin_layer, field)
+/* A line of a table. field: the slot, in what the scope names; last come the flags, and behind them
+   what else differs from nothing, as .role = FLIN_PART_UP. */
+#define FLIN_TENSOR(KIND, SCOPE, field, NAME, SOURCE, ROWS, COLS, ...)                             \
+    {                                                                                              \
+        .kind = FLIN_KIND_##KIND, .scope = FLIN_SCOPE_##SCOPE,                                     \
+        .slot = offsetof(FLIN_SLOTS_##SCOPE, field), .name = (NAME), .source = (SOURCE),           \
+        .rows = FLIN_EXTENT_##ROWS, .cols = FLIN_EXTENT_##COLS, .flags = __VA_ARGS__               \
+    }
+#define FLIN_SLOTS_MODEL flin_weights
+#define FLIN_SLOTS_LAYER flin_layer
 
 /* ----------------------------------------------------------------------------------------- keys */
 
@@ -67,7 +77,10 @@ enum flin_key_kind {
     FLIN_KEY_BOOL /* a uint32_t of 0 or 1 */
 };
 
-enum { FLIN_KEY_REQUIRED = 1 };
+enum {
+    FLIN_KEY_REQUIRED = 1,
+    FLIN_KEY_AGAIN = 2 /* of a field that a key above it gave: must say the same */
+};
 
 /* A number of flin_shape. A field of 0 that no key gave is settled by flin_shape_settle(). */
 typedef struct flin_key_rule {
@@ -83,12 +96,20 @@ typedef struct flin_key_rule {
 
 #define FLIN_FIELD(field) offsetof(flin_shape, field)
 
+/* A line of a table; behind the flags may come .otherwise and .sources[1]. */
+#define FLIN_KEY(KIND, field_, NAME, SOURCE, LEAST, MOST, ...)                                     \
+    {                                                                                              \
+        .kind = FLIN_KEY_##KIND, .field = FLIN_FIELD(field_), .name = (NAME),                      \
+        .sources[0] = (SOURCE), .least = (LEAST), .most = (MOST), .flags = __VA_ARGS__             \
+    }
+
 /* Bounds of all architectures: generous to every published model, tight enough that no product of
    sizes overflows 64 bits. */
 #define FLIN_WIDTH_MAX 65536
 #define FLIN_NEURONS_MAX (1 << 20)
 #define FLIN_LAYERS_MAX 1024
 #define FLIN_HEADS_MAX 4096
+#define FLIN_HEAD_WIDTH_MAX 65536
 #define FLIN_VOCAB_MAX (1 << 22)
 #define FLIN_CONTEXT_MAX (1 << 22)
 #define FLIN_THRESHOLD_MAX 1e6 /* of activations; they begin at 0 */
@@ -134,6 +155,8 @@ struct flin_architecture {
     const flin_tensor_rule *tensors; /* the model's, then those that every layer has */
     enum flin_norm_kind norm_kind;
     uint32_t gated;
+    uint32_t rotates; /* 1: heads turn by position, all of them unless a key says how much */
+    enum flin_pairs pairs;
     uint32_t activations;       /* 1 << FLIN_ACTIVATION_..., those known of it */
     const char *activation_key; /* in config.json */
     const char *activation_otherwise;
@@ -147,6 +170,7 @@ struct flin_architecture {
     void (*settle_layer)(const flin_shape *shape, flin_layer *layer);
 };
 
+extern const flin_architecture flin_architecture_llama;
 extern const flin_architecture flin_architecture_opt;
 
 /* By its name in general.architecture; an unknown one is FLASHINFER_EUNSUPPORTED. */

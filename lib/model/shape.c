@@ -1,12 +1,14 @@
 /*
- * shape.c - architecture look-up and the keys every architecture shares: flashinfer.*
- * (docs/format.md).
+ * shape.c - a shape from a model file's metadata: the architecture's keys, and those that every
+ * architecture shares, flashinfer.* (docs/format.md).
  */
 #include "model/shape.h"
 
+#include <stdio.h>
 #include <string.h>
 
-static const flin_architecture *const architectures[] = {&flin_architecture_opt};
+#include "model/arch/arch.h"
+#include "model/names.h"
 
 #define VERSION_PLAIN 1u
 #define VERSION_ORDERED 2u /* bundles may lie in another order than their neurons */
@@ -188,23 +190,99 @@ static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_err
     return 0;
 }
 
+/* ---------------------------------------------------------------------- the architecture's keys */
+
+#define KEY_BYTES 96
+
+typedef struct gguf_keys {
+    flin_keys keys; /* first: its functions get this */
+    const flin_gguf *gguf;
+    const char *architecture;
+} gguf_keys;
+
+static const char *full_name(const flin_keys *keys, const flin_key_rule *rule, char *text,
+                             size_t capacity)
+{
+    const gguf_keys *from = (const gguf_keys *)keys;
+
+    (void)snprintf(text, capacity, "%s.%s", from->architecture, rule->name);
+    return text;
+}
+
+static int read_number(const flin_keys *keys, const flin_key_rule *rule, double *number, int *found,
+                       flashinfer_error *error)
+{
+    const flin_gguf *gguf = ((const gguf_keys *)keys)->gguf;
+    char key[KEY_BYTES];
+    uint32_t whole = 0;
+    uint64_t flag = 0;
+    int code = 0;
+
+    (void)full_name(keys, rule, key, sizeof key);
+    *found = (rule->flags & FLIN_KEY_REQUIRED) != 0 || flin_gguf_find(gguf, key) != NULL;
+    if (!*found) return 0;
+    if (rule->kind == FLIN_KEY_F32) {
+        code = flin_gguf_f64(gguf, key, number, error);
+        if (code == 0 && !(*number > rule->least && *number < rule->most))
+            code = flin_fail(error, FLASHINFER_EFORMAT, "%s must lie between %g and %g", key,
+                             rule->least, rule->most);
+        return code;
+    }
+    if (rule->kind == FLIN_KEY_BOOL) {
+        code = flin_gguf_u64(gguf, key, &flag, error);
+        *number = flag != 0;
+        return code;
+    }
+    code = flin_shape_number(gguf, key, (uint32_t)rule->least, (uint32_t)rule->most, &whole, error);
+    *number = whole;
+    return code;
+}
+
+/* A final norm that the architecture does not always have is there if the file has it. */
+static uint32_t has_final_norm(const flin_gguf *gguf, const flin_architecture *architecture)
+{
+    const flin_tensor_rule *rule =
+        flin_arch_rule(architecture, offsetof(flin_weights, output_norm));
+    char name[FLIN_TENSOR_NAME_BYTES];
+
+    if (rule == NULL || rule->wanted == NULL) return rule != NULL;
+    return flin_gguf_find_tensor(gguf, flin_tensor_name(name, -1, rule->name, ".weight")) != NULL;
+}
+
+static int read_activation(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
+{
+    flin_string name;
+    double threshold = 0;
+    int code = flin_gguf_string(gguf, "flashinfer.ffn.activation", &name, error);
+
+    if (code == 0)
+        code = flin_arch_read_activation(shape->descriptor, "flashinfer.ffn.activation", name,
+                                         &shape->activation.kind, error);
+    if (code != 0 || shape->activation.kind != FLIN_ACTIVATION_FATRELU) return code;
+    code = flin_gguf_f64(gguf, "flashinfer.ffn.activation_threshold", &threshold, error);
+    if (code == 0 && !(threshold >= 0 && threshold < FLIN_THRESHOLD_MAX))
+        code = flin_fail(error, FLASHINFER_EFORMAT,
+                         "flashinfer.ffn.activation_threshold must be at least 0 and below %g",
+                         FLIN_THRESHOLD_MAX);
+    shape->activation.threshold = (float)threshold;
+    return code;
+}
+
 int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
+    gguf_keys from = {{FLASHINFER_EFORMAT, "", read_number, full_name}, gguf, NULL};
     flin_string name;
     int code;
 
     memset(shape, 0, sizeof *shape);
     code = read_version(gguf, shape, error);
+    if (code == 0) code = flin_gguf_string(gguf, "general.architecture", &name, error);
+    if (code == 0) code = flin_arch_find(name, &shape->descriptor, error);
     if (code != 0) return code;
-    code = flin_gguf_string(gguf, "general.architecture", &name, error);
+    shape->architecture = from.architecture = shape->descriptor->name;
+    code = flin_arch_read_keys(&from.keys, shape, error);
     if (code != 0) return code;
-    for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {
-        if (!flin_string_is(name, architectures[i]->name)) continue;
-        shape->architecture = architectures[i]->name;
-        code = architectures[i]->read_shape(gguf, shape, error);
-        return code != 0 ? code : read_bundle(gguf, shape, error);
-    }
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "architecture \"%.*s\" is not supported; this version runs opt",
-                     (int)(name.bytes < 64 ? name.bytes : 64), name.data);
+    shape->final_norm = has_final_norm(gguf, shape->descriptor);
+    code = read_activation(gguf, shape, error);
+    return code != 0 ? code : read_bundle(gguf, shape, error);
 }

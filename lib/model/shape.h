@@ -2,7 +2,8 @@
  * shape.h - what the engine needs to know about a model: its dimensions, its variants, the inner
  * layout of a bundle.
  *
- * Owns: reading them from metadata, one descriptor per architecture. Refuses: weights.
+ * Owns: reading them from metadata by the architecture's descriptor (arch/arch.h). Refuses:
+ * weights.
  */
 #ifndef FLIN_MODEL_SHAPE_H
 #define FLIN_MODEL_SHAPE_H
@@ -50,8 +51,11 @@ static inline const flin_part *flin_bundle_part(const flin_bundle *bundle, uint3
     return &bundle->parts[bundle->index_of[role]];
 }
 
+struct flin_architecture;
+
 typedef struct flin_shape {
-    const char *architecture;
+    const char *architecture; /* its name */
+    const struct flin_architecture *descriptor;
     uint32_t layers;
     uint32_t width;       /* d: residual stream */
     uint32_t token_width; /* of token embeddings; projected to `width` when it differs (OPT-350m) */
@@ -76,14 +80,6 @@ static inline uint32_t flin_shape_decider(const flin_shape *shape)
 {
     return shape->gated ? FLIN_PART_GATE : FLIN_PART_UP;
 }
-
-/* One architecture: its name in general.architecture and how its metadata becomes a shape. */
-typedef struct flin_architecture {
-    const char *name;
-    int (*read_shape)(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error);
-} flin_architecture;
-
-extern const flin_architecture flin_architecture_opt;
 
 /* Find the architecture, read its shape and the bundle layout; every number is checked for
    sense. */

@@ -67,6 +67,12 @@ typedef struct flin_ffn_layer {
     flin_bundles bundles;
 } flin_ffn_layer;
 
+/* Of the sums that decide which neurons fire; NULL: none. */
+static inline const float *flin_ffn_decider_bias(const flin_ffn_layer *ffn)
+{
+    return ffn->gated ? ffn->gate_bias : ffn->up_bias;
+}
+
 /* A layer as data: attention and FFN, each with its norms, in the order that forward() has. */
 typedef struct flin_layer {
     flin_norms attention_norms;
@@ -75,6 +81,13 @@ typedef struct flin_layer {
     flin_ffn_layer ffn;
     flin_layer_predictor predictor;
 } flin_layer;
+
+/* The norm whose output is the FFN's input: its own, or else the one behind attention. */
+static inline const flin_norm *flin_layer_ffn_input(const flin_layer *layer)
+{
+    return layer->ffn_norms.before.kind != FLIN_NORM_NONE ? &layer->ffn_norms.before
+                                                          : &layer->attention_norms.after;
+}
 
 /* Which of a layer's bundles is a neuron's. */
 static inline uint32_t flin_bundles_index(const flin_bundles *bundles, uint32_t neuron)
@@ -136,8 +149,16 @@ typedef int (*flin_load_progress)(uint64_t done_bytes, uint64_t total_bytes, voi
 int flin_weights_load(flin_weights *weights, flin_storage *storage, flin_storage *predictors,
                       int verify, flashinfer_error *error, flin_load_progress progress, void *user);
 
-/* XXH3-64 of the checksums of all up rows and of their biases, neuron by neuron: what a
-   predictor file says it was made for. The weights must be loaded. */
+/* XXH3-64 of the checksums of all rows that decide (gate where the FFN is gated, else up) and of
+   their biases, neuron by neuron: what a predictor file says it was made for. The weights must be
+   loaded. */
 uint64_t flin_weights_identity(const flin_weights *weights, const flin_shape *shape);
+
+/* The type of token embeddings, which matrices that stay in memory are packed with; 0: unknown. */
+int flin_weights_resident_type(const flin_gguf *gguf, const flin_shape *shape,
+                               enum flin_type *type);
+
+/* Numbers the model was trained to: of tensors and bundles, but not of predictors. */
+uint64_t flin_weights_parameters(const flin_gguf *gguf, const flin_shape *shape);
 
 #endif

@@ -19,9 +19,10 @@
 
 #include "model/gguf.h"
 #include "model/shape.h"
-#include "pack/config.h"
-#include "pack/opt.h"
+#include "pack/checkpoint.h"
+#include "pack/map.h"
 #include "pack/order.h"
+#include "pack/safetensors.h"
 #include "pack/tokenizer_export.h"
 #include "pack/transfer.h"
 #include "predictor/sketch_make.h"
@@ -70,13 +71,13 @@ static int open_directory(const char *checkpoint, int *directory, flashinfer_err
 }
 
 /* The checkpoint's own name for the model, else its directory's. */
-static void choose_name(flin_config *config, const char *checkpoint)
+static void choose_name(flin_checkpoint *named, const char *directory)
 {
     char *full;
 
-    if (config->name[0] != '\0') return;
-    full = realpath(checkpoint, NULL);
-    if (full != NULL) flin_config_set_name(config, full);
+    if (named->name[0] != '\0') return;
+    full = realpath(directory, NULL);
+    if (full != NULL) flin_checkpoint_set_name(named, full);
     free(full);
 }
 
@@ -125,54 +126,56 @@ static int check_not_source(const char *path, int directory, const flin_safetens
                      "%s is part of the checkpoint; choose another file to write", path);
 }
 
-static void tell(const flashinfer_pack_options *options, const flin_config *config,
+static void tell(const flashinfer_pack_options *options, const flin_checkpoint *checkpoint,
                  const flin_gguf_writer *writer)
 {
+    const flin_shape *shape = &checkpoint->shape;
     char text[256];
 
     if (options->log == NULL) return;
     (void)snprintf(text, sizeof text,
                    "packing %s: %u layers of %u, %u FFN neurons each, %llu bytes",
-                   config->name[0] != '\0' ? config->name : "opt", config->layer_count,
-                   config->width, config->neuron_count, (unsigned long long)writer->file_bytes);
+                   checkpoint->name[0] != '\0' ? checkpoint->name : shape->architecture,
+                   shape->layers, shape->width, shape->ffn, (unsigned long long)writer->file_bytes);
     options->log(FLASHINFER_LOG_INFO, text, options->log_user);
 }
 
 /* Every byte of the file, in an order that reads each weight file mostly forward. */
 static int transfer_all(flin_transfer *transfer, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
+    const flin_packing *packing = transfer->packing;
     int code = flin_transfer_tick(transfer, 0, error);
 
     if (code == 0) code = flin_transfer_check_head(transfer, error);
-    for (uint32_t i = 0; i < layout->tensor_count && code == 0; i++)
-        code = flin_transfer_tensor(transfer, &layout->tensors[i], error);
-    for (uint32_t layer = 0; layer < layout->layer_count && code == 0; layer++) {
-        if (layout->choices.sketch_bits != 0) code = flin_transfer_sketch(transfer, layer, error);
+    for (uint32_t i = 0; i < packing->tensor_count && code == 0; i++)
+        code = flin_transfer_tensor(transfer, &packing->tensors[i], error);
+    for (uint32_t layer = 0; layer < packing->shape.layers && code == 0; layer++) {
+        if (packing->choices.sketch_bits != 0) code = flin_transfer_sketch(transfer, layer, error);
         if (code == 0) code = flin_transfer_bundles(transfer, layer, error);
     }
     return code;
 }
 
-/* The layout is settled: make the file. */
-static int write_file(const char *path, const flin_config *config, const flin_safetensors *source,
-                      const flin_layout *layout, flin_gguf_writer *writer,
-                      const flashinfer_pack_options *options, flashinfer_error *error)
+/* All is settled: make the file. */
+static int write_file(const char *path, const flin_checkpoint *checkpoint,
+                      const flin_source *source, const flin_packing *packing,
+                      flin_gguf_writer *writer, const flashinfer_pack_options *options,
+                      flashinfer_error *error)
 {
     flin_transfer transfer;
     int code = flin_gguf_writer_create(writer, path, error);
 
     if (code != 0) return code;
-    tell(options, config, writer);
-    code = flin_transfer_open(&transfer, source, layout, writer, options, error);
+    tell(options, checkpoint, writer);
+    code = flin_transfer_open(&transfer, source, packing, writer, options, error);
     if (code == 0) code = transfer_all(&transfer, error);
     flin_transfer_close(&transfer);
     return code != 0 ? code : flin_gguf_writer_finish(writer, error);
 }
 
-static flin_layout_choices choose(const flashinfer_pack_options *options)
+static flin_packing_choices choose(const flashinfer_pack_options *options)
 {
-    flin_layout_choices choices = {FLIN_F16, FLIN_F16, FLIN_SKETCH_BITS_DEFAULT, options->order};
+    flin_packing_choices choices = {FLIN_F16, FLIN_F16, FLIN_SKETCH_BITS_DEFAULT, options->order};
 
     /* numbers that are 0 name no type and change none */
     (void)flin_type_from_dtype(options->dtype, &choices.resident);
@@ -184,55 +187,56 @@ static flin_layout_choices choose(const flashinfer_pack_options *options)
     return choices;
 }
 
-static int check_order(const flashinfer_order *order, const flin_config *config,
+static int check_order(const flashinfer_order *order, const flin_shape *shape,
                        flashinfer_error *error)
 {
-    if (order == NULL || flin_order_fits(order, config->layer_count, config->neuron_count))
-        return 0;
+    if (order == NULL || flin_order_fits(order, shape->layers, shape->ffn)) return 0;
     return flin_fail(error, FLASHINFER_EINVAL,
                      "the order was learned from a model of other dimensions than this one's %u "
                      "layers of %u neurons",
-                     config->layer_count, config->neuron_count);
+                     shape->layers, shape->ffn);
 }
 
-static int pack_directory(int directory, const char *checkpoint, const char *path,
-                          const flashinfer_pack_options *options, flin_safetensors *source,
-                          flin_layout *layout, flin_gguf_writer *writer, flashinfer_error *error)
+static int pack_directory(int directory, const char *path, const char *to,
+                          const flashinfer_pack_options *options, flin_safetensors *set,
+                          flin_packing *packing, flin_gguf_writer *writer, flashinfer_error *error)
 {
-    flin_layout_choices choices = choose(options);
-    flin_config config;
-    int code = flin_config_load(&config, directory, error);
+    flin_packing_choices choices = choose(options);
+    flin_checkpoint checkpoint;
+    int code = flin_checkpoint_load(&checkpoint, directory, error);
 
     if (code != 0) return code;
-    choose_name(&config, checkpoint);
-    if ((code = check_order(options->order, &config, error)) != 0) return code;
-    code = flin_safetensors_open(source, directory, error);
-    if (code == 0) code = check_not_source(path, directory, source, error);
-    if (code == 0) code = flin_opt_lay_out(layout, &config, source, &choices, writer, error);
+    choose_name(&checkpoint, path);
+    if ((code = check_order(options->order, &checkpoint.shape, error)) != 0) return code;
+    code = flin_safetensors_open(set, directory, error);
+    if (code == 0) code = check_not_source(to, directory, set, error);
+    if (code == 0)
+        code = flin_packing_map(packing, &checkpoint, &set->source, &choices, writer, error);
     if (code != 0) return code;
-    flin_opt_put_keys(layout, &config, writer);
-    code = flin_tokenizer_export(writer, directory, &config, error);
-    return code != 0 ? code : write_file(path, &config, source, layout, writer, options, error);
+    flin_packing_put_keys(packing, &checkpoint, writer);
+    code = flin_tokenizer_export(writer, directory, &checkpoint, error);
+    return code != 0 ? code
+                     : write_file(to, &checkpoint, &set->source, packing, writer, options, error);
 }
 
 int flin_pack(const char *checkpoint, const char *path, const flashinfer_pack_options *options,
               flashinfer_error *error)
 {
-    flin_safetensors source;
-    flin_layout layout;
+    flin_safetensors set;
+    flin_packing packing;
     flin_gguf_writer writer;
     int directory;
     int code = check_arguments(checkpoint, path, options, error);
 
     if (code == 0) code = open_directory(checkpoint, &directory, error);
     if (code != 0) return code;
-    memset(&source, 0, sizeof source);
-    memset(&layout, 0, sizeof layout);
+    memset(&set, 0, sizeof set);
+    memset(&packing, 0, sizeof packing);
     flin_gguf_writer_begin(&writer);
-    code = pack_directory(directory, checkpoint, path, options, &source, &layout, &writer, error);
+    code = pack_directory(directory, checkpoint, path, options, &set, &packing, &writer, error);
     flin_gguf_writer_close(&writer);
-    flin_opt_release(&layout);
-    flin_safetensors_close(&source);
+    flin_packing_release(&packing);
+    flin_safetensors_close(&set);
     (void)close(directory);
     return code;
 }

@@ -2,10 +2,10 @@
  * predictor_file.c - a predictor as a GGUF file of its own, and taken from the model that runs by
  * it.
  */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/names.h"
 #include "pack/gguf_write.h"
 #include "pack/predictor_make.h"
 
@@ -30,24 +30,28 @@ static void list_pieces(const flin_made_layer *made, piece pieces[PIECES])
         uint64_t tile = flin_sketch_tile_bytes(sketch->cols, sketch->bits);
         uint64_t tiles = (sketch->rows + FLIN_SKETCH_TILE_ROWS - 1) / FLIN_SKETCH_TILE_ROWS;
         pieces[0] =
-            (piece){"ffn_sketch.weight", FLIN_GGUF_I8, tile, tiles, made->weights[0], tile * tiles};
-        pieces[1] = (piece){"ffn_sketch.bias",           FLIN_GGUF_F32, sketch->rows, 0, made->bias,
+            (piece){FLIN_TENSOR_SKETCH, FLIN_GGUF_I8, tile, tiles, made->weights[0], tile * tiles};
+        pieces[1] = (piece){FLIN_TENSOR_SKETCH_BIAS,     FLIN_GGUF_F32, sketch->rows, 0, made->bias,
                             sizeof(float) * sketch->rows};
         pieces[2] =
-            (piece){"ffn_sketch.scale",          FLIN_GGUF_F32, sketch->cols, 0, made->column_scale,
+            (piece){FLIN_TENSOR_SKETCH_SCALE,    FLIN_GGUF_F32, sketch->cols, 0, made->column_scale,
                     sizeof(float) * sketch->cols};
         return;
     }
-    pieces[0] = (piece){
-        "fc1.weight",     type,
-        lowrank->cols,    lowrank->rank,
-        made->weights[0], (uint64_t)lowrank->rank * flin_type_bytes(lowrank->type, lowrank->cols)};
-    pieces[1] = (piece){
-        "fc2.weight",     type,
-        lowrank->rank,    lowrank->rows,
-        made->weights[1], (uint64_t)lowrank->rank * flin_type_bytes(lowrank->type, lowrank->rows)};
-    pieces[2] = (piece){"fc2.bias", FLIN_GGUF_F32, lowrank->rows,
-                        0,          made->bias,    sizeof(float) * lowrank->rows};
+    pieces[0] = (piece){FLIN_TENSOR_LOWRANK_DOWN,
+                        type,
+                        lowrank->cols,
+                        lowrank->rank,
+                        made->weights[0],
+                        (uint64_t)lowrank->rank * flin_type_bytes(lowrank->type, lowrank->cols)};
+    pieces[1] = (piece){FLIN_TENSOR_LOWRANK_UP,
+                        type,
+                        lowrank->rank,
+                        lowrank->rows,
+                        made->weights[1],
+                        (uint64_t)lowrank->rank * flin_type_bytes(lowrank->type, lowrank->rows)};
+    pieces[2] = (piece){FLIN_TENSOR_LOWRANK_BIAS,     FLIN_GGUF_F32, lowrank->rows, 0, made->bias,
+                        sizeof(float) * lowrank->rows};
 }
 
 /* ----------------------------------------------------------------------------------------- save */
@@ -99,8 +103,8 @@ static void add_tensors(flin_gguf_writer *writer, const flashinfer_predictor *pr
         piece pieces[PIECES];
         list_pieces(&predictor->layers[i], pieces);
         for (uint32_t k = 0; k < PIECES; k++) {
-            char name[FLIN_GGUF_NAME_BYTES];
-            (void)snprintf(name, sizeof name, "blk.%u.%s", i, pieces[k].suffix);
+            char name[FLIN_TENSOR_NAME_BYTES];
+            (void)flin_tensor_name(name, (int32_t)i, pieces[k].suffix, "");
             (void)flin_gguf_add_tensor(writer, name, pieces[k].type, pieces[k].columns,
                                        pieces[k].rows);
         }

@@ -135,9 +135,9 @@ static int make_tiles(flashinfer_predictor *predictor, uint32_t layer, flin_sket
                       float *rows, flashinfer_error *error)
 {
     flin_made_layer *made = &predictor->layers[layer];
-    const flin_ffn_layer *ffn = &predictor->model->weights.layers[layer].ffn;
-    const float *bias = ffn->gated ? ffn->gate_bias : ffn->up_bias;
-    const uint32_t decider = flin_shape_decider(&predictor->model->shape);
+    const flin_shape *shape = &predictor->model->shape;
+    const float *bias = flin_ffn_decider_bias(&predictor->model->weights.layers[layer].ffn);
+    const uint32_t decider = flin_shape_decider(shape);
     uint8_t *tile = made->weights[0];
 
     for (uint32_t first = 0; first < predictor->neurons; first += FLIN_SKETCH_TILE_ROWS) {
@@ -157,7 +157,8 @@ static int make_tiles(flashinfer_predictor *predictor, uint32_t layer, flin_sket
 int flin_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, uint32_t bits,
                               float margin, flashinfer_error *error)
 {
-    const flin_norm *norm = &predictor->model->weights.layers[layer].ffn_norms.before;
+    /* behind attention, as in post-norm models, margins are only a start */
+    const flin_norm *norm = flin_layer_ffn_input(&predictor->model->weights.layers[layer]);
     float *rows = malloc((size_t)FLIN_SKETCH_TILE_ROWS * predictor->width * sizeof *rows);
     flin_sketch_maker maker;
     int code;
@@ -167,9 +168,6 @@ int flin_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, u
         return flin_fail(error, FLASHINFER_ENOMEM, "no memory for rows of %u inputs",
                          predictor->width);
     code = flin_made_sketch(predictor, layer, bits, error);
-    /* in post-norm models the input is the other norm's output; margins then are only a start */
-    if (predictor->model->shape.norm_before == 0)
-        norm = &predictor->model->weights.layers[layer].attention_norms.after;
     if (code == 0)
         code = flin_sketch_maker_open(&maker, predictor->width, bits, norm->weight, norm->bias,
                                       margin < 0 ? FLIN_SKETCH_MARGIN : margin, error);

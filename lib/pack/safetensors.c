@@ -55,10 +55,10 @@ static int read_shape(flin_safetensor *tensor, const cJSON *shape, uint64_t *ele
         if (!flin_json_integer(item, UINT64_MAX, &size)) return 0;
         if (size != 0 && product > (1ull << 53) / size) return 0;
         product *= size;
-        if (count < FLIN_SAFETENSORS_DIMENSIONS_MAX) tensor->dimensions[count] = size;
-        if (count > FLIN_SAFETENSORS_DIMENSIONS_MAX) count = FLIN_SAFETENSORS_DIMENSIONS_MAX;
+        if (count < FLIN_SOURCE_DIMENSIONS_MAX) tensor->base.dimensions[count] = size;
+        if (count > FLIN_SOURCE_DIMENSIONS_MAX) count = FLIN_SOURCE_DIMENSIONS_MAX;
     }
-    tensor->dimension_count = count;
+    tensor->base.dimension_count = count;
     *elements = product;
     return 1;
 }
@@ -72,9 +72,10 @@ static int read_entry(flin_safetensor *tensor, const char *file, const cJSON *en
 
     memset(tensor, 0, sizeof *tensor);
     if (type == NULL) return bad_entry(file, entry, "it has no dtype", error);
-    tensor->name = entry->string;
-    tensor->type_name = type;
+    tensor->base.name = entry->string;
+    tensor->base.type_name = type;
     tensor->type = type_of(type);
+    tensor->base.readable = tensor->type != FLIN_SAFETENSORS_OTHER;
     if (!read_shape(tensor, cJSON_GetObjectItemCaseSensitive(entry, "shape"), &elements))
         return bad_entry(file, entry, "its shape is missing or impossible", error);
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
@@ -107,7 +108,8 @@ static int compare_offsets(const void *left, const void *right)
 
 static int compare_names(const void *left, const void *right)
 {
-    return strcmp(((const flin_safetensor *)left)->name, ((const flin_safetensor *)right)->name);
+    return strcmp(((const flin_safetensor *)left)->base.name,
+                  ((const flin_safetensor *)right)->base.name);
 }
 
 static int compare_placements(const void *left, const void *right)
@@ -127,8 +129,8 @@ static int check_overlap(const char *file, flin_safetensor *tensors, uint32_t co
     for (uint32_t i = 1; i < count; i++)
         if (tensors[i - 1].offset + tensors[i - 1].bytes > tensors[i].offset)
             return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, (int64_t)tensors[i].offset,
-                                "%s: tensors %.128s and %.128s overlap", file, tensors[i - 1].name,
-                                tensors[i].name);
+                                "%s: tensors %.128s and %.128s overlap", file,
+                                tensors[i - 1].base.name, tensors[i].base.name);
     return 0;
 }
 
@@ -242,7 +244,7 @@ static int add_file(flin_safetensors *set, int directory, const char *name,
 
     uint32_t kept = first;
     for (uint32_t i = first; i < set->tensor_count; i++) {
-        placement key = {name, set->tensors[i].name};
+        placement key = {name, set->tensors[i].base.name};
         if (bsearch(&key, placements, placement_count, sizeof key, compare_placements) != NULL)
             set->tensors[kept++] = set->tensors[i];
     }
@@ -251,6 +253,19 @@ static int add_file(flin_safetensors *set, int directory, const char *name,
 }
 
 /* --------------------------------------------------------------------------------------- shards */
+
+static const flin_source_tensor *find(const flin_source *source, const char *name)
+{
+    const flin_safetensors *set = (const flin_safetensors *)source;
+    const flin_safetensor *found;
+    flin_safetensor key;
+
+    if (set->tensor_count == 0) return NULL;
+    memset(&key, 0, sizeof key);
+    key.base.name = name;
+    found = bsearch(&key, set->tensors, set->tensor_count, sizeof key, compare_names);
+    return found != NULL ? &found->base : NULL;
+}
 
 /* A shard lies in the checkpoint directory itself: no path may lead out of it. */
 static int is_plain_name(const char *name)
@@ -310,12 +325,78 @@ static int open_shards(flin_safetensors *set, int directory, flashinfer_error *e
             code = add_file(set, directory, placements[i].file, placements, count, error);
     if (code == 0) qsort(set->tensors, set->tensor_count, sizeof *set->tensors, compare_names);
     for (uint32_t i = 0; i < count && code == 0; i++)
-        if (flin_safetensors_find(set, placements[i].tensor) == NULL)
+        if (find(&set->source, placements[i].tensor) == NULL)
             code = flin_fail(error, FLASHINFER_ECHECKPOINT,
                              "%s has no tensor %.128s, which " INDEX_NAME " puts there",
                              placements[i].file, placements[i].tensor);
     free(placements);
     return code;
+}
+
+/* ------------------------------------------------------------------------------------- elements */
+
+static int bad_element(const flin_safetensor *tensor, uint64_t index, float value, float limit,
+                       flashinfer_error *error)
+{
+    int64_t offset = (int64_t)(tensor->offset + index * type_bytes[tensor->type]);
+    char place[96];
+
+    flin_source_element(&tensor->base, index, place, sizeof place);
+    if (isfinite(value))
+        return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
+                            "tensor %.128s holds %g at %s, its type in the file goes to %g; pack "
+                            "with --dtype f32",
+                            tensor->base.name, (double)value, place, (double)limit);
+    return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
+                        "tensor %.128s holds %s at %s", tensor->base.name,
+                        isnan(value) ? "NaN" : "an infinity", place);
+}
+
+/* Widen in place: the count 2-byte values lie in the second half of `to`, so reading stays ahead of
+ * writing. */
+static void widen(uint32_t type, uint32_t count, float *to)
+{
+    const uint8_t *from = (const uint8_t *)to + (size_t)count * 2;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t bits;
+        float value;
+        memcpy(&bits, from + (size_t)i * 2, sizeof bits);
+        value = type == FLIN_SAFETENSORS_F16 ? flin_float_from_half(bits)
+                                             : flin_float_from_bfloat(bits);
+        memcpy((uint8_t *)to + (size_t)i * 4, &value, sizeof value);
+    }
+}
+
+static int read_floats(const flin_source *source, const flin_source_tensor *what, uint64_t first,
+                       uint32_t count, float limit, float *to, flashinfer_error *error)
+{
+    const flin_safetensors *set = (const flin_safetensors *)source;
+    const flin_safetensor *tensor = (const flin_safetensor *)what;
+    uint32_t size = type_bytes[tensor->type];
+    uint8_t *raw = (uint8_t *)to + (size_t)count * (4 - size);
+    int code = read_exactly(&set->files[tensor->file], tensor->offset + first * size, raw,
+                            (uint64_t)count * size, error);
+
+    if (code != 0) return code;
+    if (size == 2) widen(tensor->type, count, to);
+    for (uint32_t i = 0; i < count; i++)
+        if (!(fabsf(to[i]) <= limit)) return bad_element(tensor, first + i, to[i], limit, error);
+    return 0;
+}
+
+static void expect(const flin_source *source, const flin_source_tensor *what)
+{
+#ifdef POSIX_FADV_WILLNEED
+    const flin_safetensors *set = (const flin_safetensors *)source;
+    const flin_safetensor *tensor = (const flin_safetensor *)what;
+
+    (void)posix_fadvise(set->files[tensor->file].fd, (off_t)tensor->offset, (off_t)tensor->bytes,
+                        POSIX_FADV_WILLNEED);
+#else
+    (void)source;
+    (void)what;
+#endif
 }
 
 /* -------------------------------------------------------------------------------------- the set */
@@ -342,9 +423,9 @@ static int open_set(flin_safetensors *set, int directory, flashinfer_error *erro
         return flin_fail(error, FLASHINFER_ECHECKPOINT, "the checkpoint has no tensors");
     qsort(set->tensors, set->tensor_count, sizeof *set->tensors, compare_names);
     for (uint32_t i = 1; i < set->tensor_count; i++)
-        if (strcmp(set->tensors[i - 1].name, set->tensors[i].name) == 0)
+        if (strcmp(set->tensors[i - 1].base.name, set->tensors[i].base.name) == 0)
             return flin_fail(error, FLASHINFER_ECHECKPOINT,
-                             "the checkpoint has tensor %.128s twice", set->tensors[i].name);
+                             "the checkpoint has tensor %.128s twice", set->tensors[i].base.name);
     return 0;
 }
 
@@ -353,6 +434,7 @@ int flin_safetensors_open(flin_safetensors *set, int directory, flashinfer_error
     int code;
 
     memset(set, 0, sizeof *set);
+    set->source = (flin_source){find, read_floats, expect};
     code = open_set(set, directory, error);
     if (code != 0) flin_safetensors_close(set);
     return code;
@@ -368,106 +450,4 @@ void flin_safetensors_close(flin_safetensors *set)
     free(set->tensors);
     cJSON_Delete(set->index);
     memset(set, 0, sizeof *set);
-}
-
-const flin_safetensor *flin_safetensors_find(const flin_safetensors *set, const char *name)
-{
-    flin_safetensor key;
-
-    if (set->tensor_count == 0) return NULL;
-    memset(&key, 0, sizeof key);
-    key.name = name;
-    return bsearch(&key, set->tensors, set->tensor_count, sizeof key, compare_names);
-}
-
-void flin_safetensors_shape(const flin_safetensor *tensor, char *text, size_t capacity)
-{
-    size_t used = 0;
-
-    if (tensor->dimension_count > FLIN_SAFETENSORS_DIMENSIONS_MAX) {
-        (void)snprintf(text, capacity, "more than %u dimensions", FLIN_SAFETENSORS_DIMENSIONS_MAX);
-        return;
-    }
-    (void)snprintf(text, capacity, "[");
-    for (uint32_t i = 0; i < tensor->dimension_count; i++) {
-        used = strlen(text);
-        (void)snprintf(text + used, capacity - used, "%s%llu", i == 0 ? "" : ", ",
-                       (unsigned long long)tensor->dimensions[i]);
-    }
-    used = strlen(text);
-    (void)snprintf(text + used, capacity - used, "]");
-}
-
-/* ------------------------------------------------------------------------------------- elements */
-
-/* Where element `index` lies, as "[row, column]". */
-static void name_element(const flin_safetensor *tensor, uint64_t index, char *text, size_t capacity)
-{
-    flin_safetensor place = *tensor;
-
-    for (uint32_t i = tensor->dimension_count; i-- > 0;) {
-        place.dimensions[i] = index % tensor->dimensions[i];
-        index /= tensor->dimensions[i];
-    }
-    flin_safetensors_shape(&place, text, capacity);
-}
-
-static int bad_element(const flin_safetensor *tensor, uint64_t index, float value, float limit,
-                       flashinfer_error *error)
-{
-    int64_t offset = (int64_t)(tensor->offset + index * type_bytes[tensor->type]);
-    char place[96];
-
-    name_element(tensor, index, place, sizeof place);
-    if (isfinite(value))
-        return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
-                            "tensor %.128s holds %g at %s, its type in the file goes to %g; pack "
-                            "with --dtype f32",
-                            tensor->name, (double)value, place, (double)limit);
-    return flin_fail_at(error, FLASHINFER_ECHECKPOINT, -1, -1, offset,
-                        "tensor %.128s holds %s at %s", tensor->name,
-                        isnan(value) ? "NaN" : "an infinity", place);
-}
-
-/* Widen in place: the count 2-byte values lie in the second half of `to`, so reading stays ahead of
- * writing. */
-static void widen(uint32_t type, uint32_t count, float *to)
-{
-    const uint8_t *from = (const uint8_t *)to + (size_t)count * 2;
-
-    for (uint32_t i = 0; i < count; i++) {
-        uint16_t bits;
-        float value;
-        memcpy(&bits, from + (size_t)i * 2, sizeof bits);
-        value = type == FLIN_SAFETENSORS_F16 ? flin_float_from_half(bits)
-                                             : flin_float_from_bfloat(bits);
-        memcpy((uint8_t *)to + (size_t)i * 4, &value, sizeof value);
-    }
-}
-
-int flin_safetensors_read(const flin_safetensors *set, const flin_safetensor *tensor,
-                          uint64_t first, uint32_t count, float limit, float *to,
-                          flashinfer_error *error)
-{
-    uint32_t size = type_bytes[tensor->type];
-    uint8_t *raw = (uint8_t *)to + (size_t)count * (4 - size);
-    int code = read_exactly(&set->files[tensor->file], tensor->offset + first * size, raw,
-                            (uint64_t)count * size, error);
-
-    if (code != 0) return code;
-    if (size == 2) widen(tensor->type, count, to);
-    for (uint32_t i = 0; i < count; i++)
-        if (!(fabsf(to[i]) <= limit)) return bad_element(tensor, first + i, to[i], limit, error);
-    return 0;
-}
-
-void flin_safetensors_expect(const flin_safetensors *set, const flin_safetensor *tensor)
-{
-#ifdef POSIX_FADV_WILLNEED
-    (void)posix_fadvise(set->files[tensor->file].fd, (off_t)tensor->offset, (off_t)tensor->bytes,
-                        POSIX_FADV_WILLNEED);
-#else
-    (void)set;
-    (void)tensor;
-#endif
 }

@@ -1,8 +1,8 @@
 /*
  * safetensors.h - the tensors of a checkpoint, in one safetensors file or in shards.
  *
- * Owns: open files, the table of tensors, reading elements as floats. Refuses: knowing what a
- * tensor is for.
+ * Owns: open files, the table of tensors, reading elements as floats: a flin_source. Refuses:
+ * knowing what a tensor is for.
  *
  * A file is: u64 header length, JSON header {name: {dtype, shape, data_offsets}}, data. Every
  * extent is checked against the file's length, the shape and every other tensor before anything is
@@ -15,24 +15,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "util/error.h"
+#include "pack/source.h"
 
 #define FLIN_SAFETENSORS_HEADER_BYTES_MAX (16u << 20)
 #define FLIN_SAFETENSORS_SHARDS_MAX 1024u
-#define FLIN_SAFETENSORS_DIMENSIONS_MAX 4u
 
 enum { FLIN_SAFETENSORS_F32, FLIN_SAFETENSORS_F16, FLIN_SAFETENSORS_BF16, FLIN_SAFETENSORS_OTHER };
 
 typedef struct flin_safetensor {
-    const char *name;         /* lives in the file's header */
-    const char *type_name;    /* as the header spells it */
-    uint32_t type;            /* FLIN_SAFETENSORS_... */
-    uint32_t dimension_count; /* 0: a scalar; FLIN_SAFETENSORS_DIMENSIONS_MAX + 1: more than that */
-    uint64_t dimensions[FLIN_SAFETENSORS_DIMENSIONS_MAX]; /* slowest first, as in PyTorch */
-    uint64_t offset;                                      /* bytes from the start of the file */
-    uint64_t bytes;
+    flin_source_tensor base; /* its texts live in the file's header */
+    uint32_t type;           /* FLIN_SAFETENSORS_... */
     uint32_t file;
-    uint32_t reserved;
+    uint64_t offset; /* bytes from the start of the file */
+    uint64_t bytes;
 } flin_safetensor;
 
 typedef struct flin_safetensors_file {
@@ -43,6 +38,7 @@ typedef struct flin_safetensors_file {
 } flin_safetensors_file;
 
 typedef struct flin_safetensors {
+    flin_source source;
     cJSON *index; /* of shards; NULL for one file */
     flin_safetensors_file *files;
     uint32_t file_count;
@@ -55,21 +51,5 @@ typedef struct flin_safetensors {
  */
 int flin_safetensors_open(flin_safetensors *set, int directory, flashinfer_error *error);
 void flin_safetensors_close(flin_safetensors *set); /* a zeroed set is fine */
-
-const flin_safetensor *flin_safetensors_find(const flin_safetensors *set,
-                                             const char *name); /* NULL: absent */
-
-/* "[4096, 320]" */
-void flin_safetensors_shape(const flin_safetensor *tensor, char *text, size_t capacity);
-
-/* Elements [first, first + count) as floats. Every one must be finite and at most `limit` in
-   magnitude, else FLASHINFER_ECHECKPOINT names tensor, element and file offset. The tensor's type
-   is not OTHER. */
-int flin_safetensors_read(const flin_safetensors *set, const flin_safetensor *tensor,
-                          uint64_t first, uint32_t count, float limit, float *to,
-                          flashinfer_error *error);
-
-/* Tell the system that the whole tensor will be read soon, in small pieces. */
-void flin_safetensors_expect(const flin_safetensors *set, const flin_safetensor *tensor);
 
 #endif

@@ -161,14 +161,14 @@ static int export_whole(flin_gguf_writer *writer, flin_vocabulary *vocab, flashi
     return code;
 }
 
-int flin_tokenizer_export(flin_gguf_writer *writer, int directory, const flin_config *config,
-                          flashinfer_error *error)
+int flin_tokenizer_export(flin_gguf_writer *writer, int directory,
+                          const flin_checkpoint *checkpoint, flashinfer_error *error)
 {
     flin_vocabulary vocab;
     flin_sentencepiece *model = NULL;
     int code;
 
-    flin_vocabulary_begin(&vocab, config);
+    flin_vocabulary_begin(&vocab, checkpoint);
     code = flin_vocabulary_load(&vocab, directory, error);
     if (code == 0) code = flin_sentencepiece_load(directory, &model, error);
     if (code != 0) {

@@ -9,7 +9,7 @@
 #ifndef FLIN_PACK_TOKENIZER_EXPORT_H
 #define FLIN_PACK_TOKENIZER_EXPORT_H
 
-#include "pack/config.h"
+#include "pack/checkpoint.h"
 #include "pack/gguf_write.h"
 
 /* Token types of GGUF */
@@ -22,7 +22,7 @@ enum {
     FLIN_TOKEN_BYTE = 6
 };
 
-int flin_tokenizer_export(flin_gguf_writer *writer, int directory, const flin_config *config,
-                          flashinfer_error *error);
+int flin_tokenizer_export(flin_gguf_writer *writer, int directory,
+                          const flin_checkpoint *checkpoint, flashinfer_error *error);
 
 #endif

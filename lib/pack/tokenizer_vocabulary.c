@@ -9,14 +9,14 @@
 
 #include "model/gguf.h"
 
-/* The only fields of config that tokenizers need. */
-void flin_vocabulary_begin(flin_vocabulary *vocab, const flin_config *config)
+/* The only fields of a checkpoint that tokenizers need. */
+void flin_vocabulary_begin(flin_vocabulary *vocab, const flin_checkpoint *checkpoint)
 {
     memset(vocab, 0, sizeof *vocab);
-    vocab->count = config->vocab_count;
-    vocab->bos = config->bos_id;
-    vocab->eos = config->eos_id;
-    vocab->padding = config->pad_id;
+    vocab->count = checkpoint->shape.vocab;
+    vocab->bos = checkpoint->bos_id;
+    vocab->eos = checkpoint->eos_id;
+    vocab->padding = checkpoint->pad_id;
     vocab->unknown = -1;
     vocab->adds_bos = -1;
 }

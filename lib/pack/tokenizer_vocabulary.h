@@ -40,7 +40,7 @@ typedef struct flin_vocabulary {
 } flin_vocabulary;
 
 /* The special ids start as config.json has them. Files are read by flin_vocabulary_load(). */
-void flin_vocabulary_begin(flin_vocabulary *vocab, const flin_config *config);
+void flin_vocabulary_begin(flin_vocabulary *vocab, const flin_checkpoint *checkpoint);
 int flin_vocabulary_load(flin_vocabulary *vocab, int directory, flashinfer_error *error);
 void flin_vocabulary_end(flin_vocabulary *vocab);
 

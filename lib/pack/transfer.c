@@ -1,7 +1,7 @@
 /*
  * transfer.c - read, convert, transpose, write.
  *
- * A bundle needs row i of up, which lies in one piece, and column i of down, which lies in `width`
+ * A bundle needs row i of up and perhaps of gate, which lie in one piece, and column i of down, which lies in `width`
  * pieces. So down is read in tiles of as many columns as fit the tile buffer: every read is a few
  * KiB long, and the matrix is read once.
  */
@@ -45,53 +45,68 @@ static float limit_of(enum flin_type type)
     }
 }
 
-/* -------------------------------------------------------------------------------------- buffers */
-
-static uint32_t tile_columns(const flin_layout *layout)
+static int read_floats(const flin_transfer *transfer, const flin_source_tensor *tensor,
+                       uint64_t first, uint32_t count, float limit, float *to,
+                       flashinfer_error *error)
 {
-    uint64_t room = TILE_BYTES / layout->part_bytes; /* at least 48: see FLIN_CONFIG_WIDTH_MAX */
-    uint64_t whole = FLOATS_MIN / BLOCK_ROWS; /* columns of which as many rows are read at once */
-    uint64_t most = room < whole ? room : whole;
-    uint64_t tiles = (layout->neuron_count + most - 1) / most;
-
-    return (uint32_t)((layout->neuron_count + tiles - 1) / tiles);
+    return transfer->source->read(transfer->source, tensor, first, count, limit, to, error);
 }
 
-int flin_transfer_open(flin_transfer *transfer, const flin_safetensors *source,
-                       const flin_layout *layout, flin_gguf_writer *writer,
+/* -------------------------------------------------------------------------------------- buffers */
+
+/* A column of down, as every part of a bundle. */
+static size_t part_bytes(const flin_packing *packing)
+{
+    return (size_t)flin_type_bytes(packing->choices.ffn, packing->shape.width);
+}
+
+static uint32_t tile_columns(const flin_packing *packing)
+{
+    const flin_shape *shape = &packing->shape;
+    uint64_t room = TILE_BYTES / part_bytes(packing); /* at least 48: see FLIN_WIDTH_MAX */
+    uint64_t whole = FLOATS_MIN / BLOCK_ROWS; /* columns of which as many rows are read at once */
+    uint64_t most = room < whole ? room : whole;
+    uint64_t tiles = (shape->ffn + most - 1) / most;
+
+    return (uint32_t)((shape->ffn + tiles - 1) / tiles);
+}
+
+int flin_transfer_open(flin_transfer *transfer, const flin_source *source,
+                       const flin_packing *packing, flin_gguf_writer *writer,
                        const flashinfer_pack_options *options, flashinfer_error *error)
 {
-    size_t neurons = layout->neuron_count;
-    size_t width = layout->width;
-    uint64_t sketch_bytes = layout->choices.sketch_bits != 0
-                                ? flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits)
+    const flin_shape *shape = &packing->shape;
+    size_t neurons = shape->ffn;
+    size_t width = shape->width;
+    uint64_t sketch_bytes = packing->choices.sketch_bits != 0
+                                ? flin_sketch_tile_bytes(shape->width, packing->choices.sketch_bits)
                                 : 0;
 
     memset(transfer, 0, sizeof *transfer);
     transfer->source = source;
-    transfer->layout = layout;
+    transfer->packing = packing;
     transfer->writer = writer;
     transfer->options = options;
     transfer->kernels = flin_kernels_choose(FLASHINFER_KERNELS_DEFAULT);
-    transfer->limit = limit_of(layout->choices.ffn);
+    transfer->limit = limit_of(packing->choices.ffn);
     for (uint32_t i = 0; i + 1 < writer->tensor_count; i++)
         transfer->total_bytes += writer->tensors[i].bytes;
     transfer->floats_max = width * FLIN_SKETCH_TILE_ROWS > FLOATS_MIN
                                ? (uint32_t)width * FLIN_SKETCH_TILE_ROWS
                                : FLOATS_MIN;
     transfer->bytes_max = sketch_bytes > BYTES_MIN ? (uint32_t)sketch_bytes : BYTES_MIN;
-    transfer->tile_max = tile_columns(layout);
+    transfer->tile_max = tile_columns(packing);
     transfer->floats = malloc(transfer->floats_max * sizeof *transfer->floats);
     transfer->bytes = malloc(transfer->bytes_max);
-    transfer->tile = malloc(transfer->tile_max * (size_t)layout->part_bytes);
-    transfer->sums = malloc(neurons * FLIN_LAYOUT_PARTS * sizeof *transfer->sums);
+    transfer->tile = malloc(transfer->tile_max * part_bytes(packing));
+    transfer->sums = malloc(neurons * shape->bundle.part_count * sizeof *transfer->sums);
     transfer->rows = malloc(neurons * sizeof *transfer->rows);
-    transfer->up_bias = malloc(neurons * sizeof(float));
+    transfer->decider_bias = malloc(neurons * sizeof(float));
     transfer->sketch_bias = malloc(neurons * sizeof(float));
     transfer->norm_weight = malloc(width * sizeof(float));
     transfer->norm_bias = malloc(width * sizeof(float));
     if (transfer->floats == NULL || transfer->bytes == NULL || transfer->tile == NULL ||
-        transfer->sums == NULL || transfer->rows == NULL || transfer->up_bias == NULL ||
+        transfer->sums == NULL || transfer->rows == NULL || transfer->decider_bias == NULL ||
         transfer->sketch_bias == NULL || transfer->norm_weight == NULL ||
         transfer->norm_bias == NULL)
         return flin_fail(error, FLASHINFER_ENOMEM, "no memory for packing buffers of about 16 MiB");
@@ -105,7 +120,7 @@ void flin_transfer_close(flin_transfer *transfer)
     free(transfer->tile);
     free(transfer->sums);
     free(transfer->rows);
-    free(transfer->up_bias);
+    free(transfer->decider_bias);
     free(transfer->sketch_bias);
     free(transfer->norm_weight);
     free(transfer->norm_bias);
@@ -136,31 +151,58 @@ static int at_layer(int code, int32_t layer, flashinfer_error *error)
 }
 
 /* A whole vector; without a source every element is `fill`. */
-static int load_vector(flin_transfer *transfer, const flin_safetensor *source, uint32_t count,
+static int load_vector(flin_transfer *transfer, const flin_source_tensor *source, uint32_t count,
                        float fill, float *to, flashinfer_error *error)
 {
-    if (source != NULL)
-        return flin_safetensors_read(transfer->source, source, 0, count, FLT_MAX, to, error);
+    if (source != NULL) return read_floats(transfer, source, 0, count, FLT_MAX, to, error);
     for (uint32_t i = 0; i < count; i++) to[i] = fill;
     return 0;
 }
 
-int flin_transfer_tensor(flin_transfer *transfer, const flin_layout_tensor *tensor,
+/* Elements [first, first + count) as the model file has them: rotary pairs of a head, which lie half
+   of it apart in the checkpoint, become neighbours. The count is of whole rows, and at most
+   floats_max. */
+static int read_heads(flin_transfer *transfer, const flin_packing_tensor *tensor, uint64_t first,
+                      uint32_t count, float limit, flashinfer_error *error)
+{
+    const uint32_t columns = tensor->columns, half = tensor->head_rows / 2;
+    float *to = transfer->floats;
+    int code = 0;
+
+    for (uint64_t row = first / columns; count > 0 && code == 0; row++, to += columns) {
+        const uint64_t head = row / tensor->head_rows, place = row % tensor->head_rows;
+        const uint64_t from = head * tensor->head_rows + place % 2 * half + place / 2;
+        code = read_floats(transfer, tensor->source, tensor->skip + from * columns, columns, limit,
+                           to, error);
+        count -= columns;
+    }
+    return code;
+}
+
+static int read_piece(flin_transfer *transfer, const flin_packing_tensor *tensor, uint64_t first,
+                      uint32_t count, flashinfer_error *error)
+{
+    const float limit = limit_of(tensor->type);
+
+    if (tensor->source == NULL)
+        return load_vector(transfer, NULL, count, tensor->fill, transfer->floats, error);
+    if (tensor->head_rows != 0) return read_heads(transfer, tensor, first, count, limit, error);
+    return read_floats(transfer, tensor->source, tensor->skip + first, count, limit,
+                       transfer->floats, error);
+}
+
+int flin_transfer_tensor(flin_transfer *transfer, const flin_packing_tensor *tensor,
                          flashinfer_error *error)
 {
-    float limit = limit_of(tensor->type);
     uint32_t most = BYTES_MIN / 4; /* whole blocks */
     int code = 0;
 
+    if (tensor->head_rows != 0) most = most / tensor->columns * tensor->columns;
     flin_gguf_write_begin(transfer->writer, tensor->target, 1);
     for (uint64_t first = 0; first < tensor->count && code == 0;) {
         uint32_t count = at_most(tensor->count - first, most);
         uint64_t bytes = flin_type_bytes(tensor->type, count);
-        if (tensor->source != NULL)
-            code = flin_safetensors_read(transfer->source, tensor->source, tensor->skip + first,
-                                         count, limit, transfer->floats, error);
-        else
-            code = load_vector(transfer, NULL, count, tensor->fill, transfer->floats, error);
+        code = read_piece(transfer, tensor, first, count, error);
         if (code != 0) return at_layer(code, tensor->layer, error);
         transfer->kernels->from_float[tensor->type](transfer->floats, count, transfer->bytes);
         code = flin_gguf_write(transfer->writer, transfer->bytes, bytes, error);
@@ -173,8 +215,8 @@ int flin_transfer_tensor(flin_transfer *transfer, const flin_layout_tensor *tens
 
 int flin_transfer_check_head(flin_transfer *transfer, flashinfer_error *error)
 {
-    const flin_safetensor *head = transfer->layout->head;
-    const flin_safetensor *embeddings = transfer->layout->embeddings;
+    const flin_source_tensor *head = transfer->packing->head;
+    const flin_source_tensor *embeddings = transfer->packing->embeddings;
     uint32_t most = transfer->floats_max / 2;
     float *other = transfer->floats + most;
     uint64_t total;
@@ -183,11 +225,9 @@ int flin_transfer_check_head(flin_transfer *transfer, flashinfer_error *error)
     total = head->dimensions[0] * head->dimensions[1];
     for (uint64_t first = 0; first < total; first += most) {
         uint32_t count = at_most(total - first, most);
-        int code = flin_safetensors_read(transfer->source, head, first, count, FLT_MAX,
-                                         transfer->floats, error);
+        int code = read_floats(transfer, head, first, count, FLT_MAX, transfer->floats, error);
         if (code == 0)
-            code = flin_safetensors_read(transfer->source, embeddings, first, count, FLT_MAX, other,
-                                         error);
+            code = read_floats(transfer, embeddings, first, count, FLT_MAX, other, error);
         if (code == 0) code = flin_transfer_tick(transfer, 0, error);
         if (code != 0) return code;
         if (memcmp(transfer->floats, other, count * sizeof *other) != 0)
@@ -213,33 +253,34 @@ static int write_vector(flin_transfer *transfer, uint32_t target, const void *da
     return flin_transfer_tick(transfer, bytes, error);
 }
 
-/* Up rows as the model will compute with them. */
+/* Rows as the model will compute with them. */
 static void as_stored(flin_transfer *transfer, uint32_t count)
 {
-    enum flin_type type = transfer->layout->choices.ffn;
+    enum flin_type type = transfer->packing->choices.ffn;
 
     transfer->kernels->from_float[type](transfer->floats, count, transfer->tile);
     transfer->kernels->to_float[type](transfer->tile, count, transfer->floats);
 }
 
 static int write_tiles(flin_transfer *transfer, flin_sketch_maker *maker,
-                       const flin_layout_ffn *ffn, flashinfer_error *error)
+                       const flin_packing_ffn *ffn, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
-    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits);
+    const flin_packing *packing = transfer->packing;
+    const flin_shape *shape = &packing->shape;
+    const flin_source_tensor *decider = ffn->parts[flin_shape_decider(shape)];
+    uint64_t tile_bytes = flin_sketch_tile_bytes(shape->width, packing->choices.sketch_bits);
     int code = 0;
 
     flin_gguf_write_begin(transfer->writer, ffn->sketch_weight, 1);
-    for (uint32_t first = 0; first < layout->neuron_count && code == 0;
-         first += FLIN_SKETCH_TILE_ROWS) {
-        uint32_t rows = at_most(layout->neuron_count - first, FLIN_SKETCH_TILE_ROWS);
-        code =
-            flin_safetensors_read(transfer->source, ffn->up, (uint64_t)first * layout->width,
-                                  rows * layout->width, transfer->limit, transfer->floats, error);
-        if (code == 0) as_stored(transfer, rows * layout->width);
+    for (uint32_t first = 0; first < shape->ffn && code == 0; first += FLIN_SKETCH_TILE_ROWS) {
+        uint32_t rows = at_most(shape->ffn - first, FLIN_SKETCH_TILE_ROWS);
+        code = read_floats(transfer, decider, (uint64_t)first * shape->width, rows * shape->width,
+                           transfer->limit, transfer->floats, error);
+        if (code == 0) as_stored(transfer, rows * shape->width);
         if (code == 0)
-            code = flin_sketch_maker_tile(maker, transfer->floats, transfer->up_bias + first, rows,
-                                          transfer->bytes, transfer->sketch_bias + first, error);
+            code =
+                flin_sketch_maker_tile(maker, transfer->floats, transfer->decider_bias + first,
+                                       rows, transfer->bytes, transfer->sketch_bias + first, error);
         if (code == 0) code = flin_gguf_write(transfer->writer, transfer->bytes, tile_bytes, error);
         if (code == 0) code = flin_transfer_tick(transfer, tile_bytes, error);
     }
@@ -249,31 +290,32 @@ static int write_tiles(flin_transfer *transfer, flin_sketch_maker *maker,
 
 int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
-    const flin_layout_ffn *ffn = &layout->ffns[layer];
+    const flin_packing *packing = transfer->packing;
+    const flin_shape *shape = &packing->shape;
+    const flin_packing_ffn *ffn = &packing->ffns[layer];
     flin_sketch_maker maker;
     int code;
 
     memset(&maker, 0, sizeof maker);
     code =
-        load_vector(transfer, ffn->norm_weight, layout->width, 1.0f, transfer->norm_weight, error);
+        load_vector(transfer, ffn->norm_weight, shape->width, 1.0f, transfer->norm_weight, error);
     if (code == 0)
         code =
-            load_vector(transfer, ffn->norm_bias, layout->width, 0.0f, transfer->norm_bias, error);
+            load_vector(transfer, ffn->norm_bias, shape->width, 0.0f, transfer->norm_bias, error);
     if (code == 0)
-        code = load_vector(transfer, ffn->up_bias, layout->neuron_count, 0.0f, transfer->up_bias,
+        code = load_vector(transfer, ffn->decider_bias, shape->ffn, 0.0f, transfer->decider_bias,
                            error);
     if (code == 0)
-        code = flin_sketch_maker_open(&maker, layout->width, layout->choices.sketch_bits,
+        code = flin_sketch_maker_open(&maker, shape->width, packing->choices.sketch_bits,
                                       transfer->norm_weight, transfer->norm_bias,
                                       FLIN_SKETCH_MARGIN, error);
     if (code == 0) code = write_tiles(transfer, &maker, ffn, error);
     if (code == 0)
         code = write_vector(transfer, ffn->sketch_bias, transfer->sketch_bias,
-                            layout->neuron_count * sizeof(float), error);
+                            shape->ffn * sizeof(float), error);
     if (code == 0)
         code = write_vector(transfer, ffn->sketch_scale, maker.column_scale,
-                            layout->width * sizeof(float), error);
+                            shape->width * sizeof(float), error);
     flin_sketch_maker_close(&maker);
     return code != 0 ? at_layer(code, (int32_t)layer, error) : 0;
 }
@@ -281,27 +323,27 @@ int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_err
 /* -------------------------------------------------------------------------------------- bundles */
 
 /* Columns [first, first + count) of down into the tile, one after the other. */
-static int load_tile(flin_transfer *transfer, const flin_safetensor *down, uint32_t first,
+static int load_tile(flin_transfer *transfer, const flin_source_tensor *down, uint32_t first,
                      uint32_t count, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
-    enum flin_type type = layout->choices.ffn;
+    const flin_packing *packing = transfer->packing;
+    const flin_shape *shape = &packing->shape;
+    enum flin_type type = packing->choices.ffn;
     uint32_t most = at_most(transfer->floats_max / count, BLOCK_ROWS);
 
-    for (uint32_t row = 0; row < layout->width; row += most) {
-        uint32_t rows = at_most(layout->width - row, most);
+    for (uint32_t row = 0; row < shape->width; row += most) {
+        uint32_t rows = at_most(shape->width - row, most);
         for (uint32_t i = 0; i < rows; i++) {
-            uint64_t element = (uint64_t)(row + i) * layout->neuron_count + first;
-            int code =
-                flin_safetensors_read(transfer->source, down, element, count, transfer->limit,
-                                      transfer->floats + (size_t)i * count, error);
+            uint64_t element = (uint64_t)(row + i) * shape->ffn + first;
+            int code = read_floats(transfer, down, element, count, transfer->limit,
+                                   transfer->floats + (size_t)i * count, error);
             if (code != 0) return code;
         }
         for (uint32_t j = 0; j < count; j++) {
             float column[BLOCK_ROWS];
             for (uint32_t i = 0; i < rows; i++) column[i] = transfer->floats[(size_t)i * count + j];
             transfer->kernels->from_float[type](column, rows,
-                                                transfer->tile + (size_t)j * layout->part_bytes +
+                                                transfer->tile + (size_t)j * part_bytes(packing) +
                                                     flin_type_bytes(type, row));
         }
         if (flin_transfer_tick(transfer, 0, error) != 0) return FLASHINFER_ECANCELED;
@@ -314,7 +356,7 @@ static int put_bundles(flin_transfer *transfer, uint32_t first, uint32_t count,
                        flashinfer_error *error)
 {
     const uint32_t *rows = transfer->rows + first;
-    uint64_t stride = transfer->layout->stride_bytes;
+    uint64_t stride = transfer->packing->shape.bundle.stride_bytes;
     int code = 0;
 
     for (uint32_t i = 0, run; i < count && code == 0; i += run) {
@@ -325,38 +367,50 @@ static int put_bundles(flin_transfer *transfer, uint32_t first, uint32_t count,
     return code;
 }
 
+/* Part `index` of the bundles [first, first + count) into transfer->bytes: a row of its matrix, or
+   the column in the tile, where the first of them is `column`. */
+static int fill_part(flin_transfer *transfer, const flin_packing_ffn *ffn, uint32_t index,
+                     uint32_t first, uint32_t count, uint32_t column, flashinfer_error *error)
+{
+    const flin_shape *shape = &transfer->packing->shape;
+    const flin_part *part = &shape->bundle.parts[index];
+    int code = 0;
+
+    if (part->role != FLIN_PART_DOWN)
+        code = read_floats(transfer, ffn->parts[part->role], (uint64_t)first * shape->width,
+                           count * shape->width, transfer->limit, transfer->floats, error);
+    for (uint32_t i = 0; i < count && code == 0; i++) {
+        uint8_t *to = transfer->bytes + (size_t)i * shape->bundle.stride_bytes + part->offset_bytes;
+        uint64_t row = transfer->rows[first + i];
+        if (part->role == FLIN_PART_DOWN)
+            memcpy(to, transfer->tile + (size_t)(column + i) * part->bytes, part->bytes);
+        else
+            transfer->kernels->from_float[part->type](transfer->floats + (size_t)i * shape->width,
+                                                      shape->width, to);
+        transfer->sums[row * shape->bundle.part_count + index] = flin_hash(to, part->bytes);
+    }
+    return code;
+}
+
 /* Bundles [first, first + count), whose down columns are in the tile. */
-static int write_rows(flin_transfer *transfer, const flin_safetensor *up, uint32_t first,
+static int write_rows(flin_transfer *transfer, const flin_packing_ffn *ffn, uint32_t first,
                       uint32_t count, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
-    size_t part = (size_t)layout->part_bytes;
-    size_t stride = (size_t)layout->stride_bytes;
-    uint32_t most = at_most(BYTES_MIN / stride, transfer->floats_max / layout->width);
+    const flin_shape *shape = &transfer->packing->shape;
+    size_t stride = shape->bundle.stride_bytes;
+    uint32_t most = at_most(BYTES_MIN / stride, transfer->floats_max / shape->width);
+    int code = 0;
 
-    for (uint32_t done = 0; done < count;) {
+    for (uint32_t done = 0; done < count && code == 0;) {
         uint32_t rows = at_most(count - done, most);
-        int code =
-            flin_safetensors_read(transfer->source, up, (uint64_t)(first + done) * layout->width,
-                                  rows * layout->width, transfer->limit, transfer->floats, error);
-        if (code != 0) return code;
         memset(transfer->bytes, 0, rows * stride);
-        for (uint32_t i = 0; i < rows; i++) {
-            uint8_t *bundle = transfer->bytes + i * stride;
-            uint32_t row = transfer->rows[first + done + i];
-            uint64_t *sums = transfer->sums + (size_t)row * FLIN_LAYOUT_PARTS;
-            transfer->kernels->from_float[layout->choices.ffn](
-                transfer->floats + (size_t)i * layout->width, layout->width, bundle);
-            memcpy(bundle + part, transfer->tile + (done + i) * part, part);
-            sums[0] = flin_hash(bundle, part);
-            sums[1] = flin_hash(bundle + part, part);
-        }
-        code = put_bundles(transfer, first + done, rows, error);
+        for (uint32_t i = 0; i < shape->bundle.part_count && code == 0; i++)
+            code = fill_part(transfer, ffn, i, first + done, rows, done, error);
+        if (code == 0) code = put_bundles(transfer, first + done, rows, error);
         if (code == 0) code = flin_transfer_tick(transfer, rows * stride, error);
-        if (code != 0) return code;
         done += rows;
     }
-    return 0;
+    return code;
 }
 
 static int learn_tick(void *user, flashinfer_error *error)
@@ -367,35 +421,36 @@ static int learn_tick(void *user, flashinfer_error *error)
 /* Which row each neuron's bundle gets; with an order the file says so. */
 static int settle_rows(flin_transfer *transfer, uint32_t layer, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
+    const flin_packing *packing = transfer->packing;
+    const flin_shape *shape = &packing->shape;
     int code;
 
-    if (layout->choices.order == NULL) {
-        for (uint32_t i = 0; i < layout->neuron_count; i++) transfer->rows[i] = i;
+    if (packing->choices.order == NULL) {
+        for (uint32_t i = 0; i < shape->ffn; i++) transfer->rows[i] = i;
         return 0;
     }
-    code =
-        flin_order_learn(layout->choices.order, layer, transfer->rows, learn_tick, transfer, error);
+    code = flin_order_learn(packing->choices.order, layer, transfer->rows, learn_tick, transfer,
+                            error);
     if (code != 0) return code;
-    return write_vector(transfer, layout->ffns[layer].bundle_rows, transfer->rows,
-                        layout->neuron_count * sizeof *transfer->rows, error);
+    return write_vector(transfer, packing->ffns[layer].bundle_rows, transfer->rows,
+                        shape->ffn * sizeof *transfer->rows, error);
 }
 
 int flin_transfer_bundles(flin_transfer *transfer, uint32_t layer, flashinfer_error *error)
 {
-    const flin_layout *layout = transfer->layout;
-    const flin_layout_ffn *ffn = &layout->ffns[layer];
-    uint64_t sums_bytes =
-        (uint64_t)layout->neuron_count * FLIN_LAYOUT_PARTS * sizeof *transfer->sums;
+    const flin_packing *packing = transfer->packing;
+    const flin_shape *shape = &packing->shape;
+    const flin_packing_ffn *ffn = &packing->ffns[layer];
+    uint64_t sums_bytes = (uint64_t)shape->ffn * shape->bundle.part_count * sizeof *transfer->sums;
     int code = settle_rows(transfer, layer, error);
 
     if (code != 0) return code;
-    flin_safetensors_expect(transfer->source, ffn->down);
+    transfer->source->expect(transfer->source, ffn->parts[FLIN_PART_DOWN]);
     flin_gguf_write_begin(transfer->writer, ffn->bundle, 0);
-    for (uint32_t first = 0; first < layout->neuron_count; first += transfer->tile_max) {
-        uint32_t count = at_most(layout->neuron_count - first, transfer->tile_max);
-        code = load_tile(transfer, ffn->down, first, count, error);
-        if (code == 0) code = write_rows(transfer, ffn->up, first, count, error);
+    for (uint32_t first = 0; first < shape->ffn; first += transfer->tile_max) {
+        uint32_t count = at_most(shape->ffn - first, transfer->tile_max);
+        code = load_tile(transfer, ffn->parts[FLIN_PART_DOWN], first, count, error);
+        if (code == 0) code = write_rows(transfer, ffn, first, count, error);
         if (code != 0) return at_layer(code, (int32_t)layer, error);
     }
     flin_gguf_write_end(transfer->writer);

@@ -2,17 +2,17 @@
  * transfer.h - moving weights from a checkpoint into a model file, a bounded piece at a time.
  *
  * Owns: the buffers (about 15 MiB whatever the model, besides one layer's checksums), conversion,
- * transposing, bundling, progress. Refuses: names, shapes, keys: the layout settled them.
+ * transposing, bundling, progress. Refuses: names, shapes, keys: the map settled them.
  */
 #ifndef FLIN_PACK_TRANSFER_H
 #define FLIN_PACK_TRANSFER_H
 
 #include "pack/gguf_write.h"
-#include "pack/layout.h"
+#include "pack/map.h"
 
 typedef struct flin_transfer {
-    const flin_safetensors *source;
-    const flin_layout *layout;
+    const flin_source *source;
+    const flin_packing *packing;
     flin_gguf_writer *writer;
     const flashinfer_pack_options *options;
     uint64_t done_bytes;
@@ -27,22 +27,22 @@ typedef struct flin_transfer {
     uint8_t *tile;               /* (tile_max, width) down columns, in the file's type */
     uint64_t *sums;              /* (neurons, parts) of the current layer, in rows' order */
     uint32_t *rows;              /* (neurons) row of each neuron's bundle */
-    float *up_bias;              /* (neurons) */
+    float *decider_bias;         /* (neurons) */
     float *sketch_bias;          /* (neurons) */
     float *norm_weight;          /* (width) */
     float *norm_bias;            /* (width) */
 } flin_transfer;
 
 /* The writer is created: sizes are final. */
-int flin_transfer_open(flin_transfer *transfer, const flin_safetensors *source,
-                       const flin_layout *layout, flin_gguf_writer *writer,
+int flin_transfer_open(flin_transfer *transfer, const flin_source *source,
+                       const flin_packing *packing, flin_gguf_writer *writer,
                        const flashinfer_pack_options *options, flashinfer_error *error);
 void flin_transfer_close(flin_transfer *transfer); /* a zeroed transfer is fine */
 
 /* A tied checkpoint's spare head must be its embeddings again. */
 int flin_transfer_check_head(flin_transfer *transfer, flashinfer_error *error);
 
-int flin_transfer_tensor(flin_transfer *transfer, const flin_layout_tensor *tensor,
+int flin_transfer_tensor(flin_transfer *transfer, const flin_packing_tensor *tensor,
                          flashinfer_error *error);
 int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_error *error);
 int flin_transfer_bundles(flin_transfer *transfer, uint32_t layer, flashinfer_error *error);

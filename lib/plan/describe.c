@@ -39,24 +39,6 @@ void flin_describe_plan(const flashinfer_model *model)
          model->storage.name, model->compute.kernels->name, model->settings.threads);
 }
 
-static void count_parameters(flashinfer_model *model)
-{
-    const flin_gguf *gguf = &model->gguf;
-    uint64_t bytes, elements;
-
-    for (uint32_t i = 0; i < gguf->tensor_count; i++) {
-        const flin_gguf_tensor *tensor = &gguf->tensors[i];
-        if (strstr(tensor->name.data, "_sketch.") != NULL ||
-            strstr(tensor->name.data, ".fc") != NULL)
-            continue; /* made of the weights, not one of them */
-        if (tensor->type != FLIN_GGUF_I8 && tensor->type != FLIN_GGUF_I32 &&
-            tensor->type != FLIN_GGUF_I64 && flin_gguf_type_size(tensor->type, &bytes, &elements))
-            model->parameter_count += tensor->bytes / bytes * elements;
-    }
-    model->parameter_count += (uint64_t)model->shape.layers * model->shape.ffn *
-                              model->shape.bundle.part_count * model->shape.width;
-}
-
 /* What the files at hand can be run with. */
 static void name_kinds(flashinfer_model *model)
 {
@@ -83,27 +65,15 @@ static int read_name(flashinfer_model *model, flashinfer_error *error)
 
 int flin_describe(flashinfer_model *model, flashinfer_error *error)
 {
-    count_parameters(model);
+    model->parameter_count = flin_weights_parameters(&model->gguf, &model->shape);
     name_kinds(model);
     return read_name(model, error);
-}
-
-/* The type of token embeddings, as a FLASHINFER_DTYPE_...; every matrix that stays in memory is
-   packed with it. */
-static uint32_t dtype_resident(const flashinfer_model *model)
-{
-    const flin_gguf_tensor *tokens = flin_gguf_find_tensor(&model->gguf, "token_embd.weight");
-    enum flin_type type;
-
-    if (tokens == NULL ||
-        flin_type_from_gguf(tokens->type, "token_embd.weight", FLIN_BLOCK, &type, NULL) != 0)
-        return FLASHINFER_DTYPE_DEFAULT;
-    return flin_type_to_dtype(type);
 }
 
 void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
 {
     const flin_shape *shape = &model->shape;
+    enum flin_type resident;
 
     memset(info, 0, sizeof *info);
     info->size = sizeof *info;
@@ -127,6 +97,8 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->name = model->name;
     info->predictors = model->kinds;
     info->ordered = shape->bundle.ordered;
-    info->dtype_resident = dtype_resident(model);
+    info->dtype_resident = flin_weights_resident_type(&model->gguf, shape, &resident)
+                               ? flin_type_to_dtype(resident)
+                               : FLASHINFER_DTYPE_DEFAULT;
     info->dtype_ffn = flin_type_to_dtype(shape->bundle.parts[FLIN_PART_UP].type);
 }

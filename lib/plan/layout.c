@@ -3,7 +3,7 @@
  */
 #include "plan/layout.h"
 
-#include "engine/verify.h"
+#include "model/verify.h"
 
 /* Merged reads: enough to reach a drive's full rate, small enough to overlap. */
 #define READ_BYTES_MAX (256u * 1024u)

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/run.h"
-#include "engine/verify.h"
+#include "model/verify.h"
 #include "plan/arrange.h"
 #include "plan/budget.h"
 #include "plan/describe.h"
@@ -155,7 +155,7 @@ int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
         if (code == 0) flin_describe_plan(model);
     }
     if (code == 0 && model->settings.verify == FLASHINFER_VERIFY_OPEN)
-        code = flin_verify(model, error);
+        code = flin_model_verify(model, error);
     return code;
 }
 
@@ -242,7 +242,21 @@ int flin_model_part(flashinfer_model *model, uint32_t layer, uint32_t role, uint
                            model->shape.width, model->verify, model->verify_bytes, to, error);
 }
 
+static int tell_verified(uint64_t done_bytes, uint64_t total_bytes, void *user,
+                         flashinfer_error *error)
+{
+    return flin_progress(user, "verify", done_bytes, total_bytes, error);
+}
+
 int flin_model_verify(flashinfer_model *model, flashinfer_error *error)
 {
-    return flin_verify(model, error);
+    const flin_verification in = {.storage = &model->storage,
+                                  .gguf = &model->gguf,
+                                  .shape = &model->shape,
+                                  .buffer = model->verify,
+                                  .buffer_bytes = model->verify_bytes,
+                                  .progress = tell_verified,
+                                  .user = &model->settings};
+
+    return flin_verify_file(&in, error);
 }

@@ -14,7 +14,7 @@
 #include "kernels/kernels.h"
 #include "model/gguf.h"
 #include "model/shape.h"
-#include "pack/opt.h"
+#include "pack/map.h"
 #include "pack/tokenizer_export.h"
 #include "predictor/sketch_make.h"
 #include "text/byte_alphabet.h"
@@ -23,14 +23,17 @@
 #define ROWS FLIN_SKETCH_TILE_ROWS /* of every matrix, made at a time */
 #define BYTE_TOKENS 256u
 #define NAME_BYTES 64u
+#define SYNTH_PARTS 2u /* up, down */
 #define TILES_PER_THREAD 8u
 
 typedef struct synth_file {
     const synth_options *options;
-    flin_config config;
-    flin_safetensors set; /* no files, only tensors' names and shapes */
+    flin_checkpoint checkpoint;
+    flin_source source;          /* no files, only tensors' names and shapes */
+    flin_source_tensor *tensors; /* (tensor_count) by name */
+    size_t tensor_count;
     char (*names)[NAME_BYTES];
-    flin_layout layout;
+    flin_packing packing;
     flin_gguf_writer writer;
     synth_weights weights;
     const flin_kernels *kernels;
@@ -51,22 +54,29 @@ typedef struct synth_file {
 
 static void add_tensor(synth_file *file, const char *name, uint64_t rows, uint64_t columns)
 {
-    uint32_t index = file->set.tensor_count++;
-    flin_safetensor *tensor = &file->set.tensors[index];
+    size_t index = file->tensor_count++;
+    flin_source_tensor *tensor = &file->tensors[index];
 
-    memset(tensor, 0, sizeof *tensor);
     (void)snprintf(file->names[index], NAME_BYTES, "decoder.%s", name);
-    tensor->name = file->names[index];
-    tensor->type_name = "F32";
-    tensor->type = FLIN_SAFETENSORS_F32;
-    tensor->dimension_count = 2;
-    tensor->dimensions[0] = rows;
-    tensor->dimensions[1] = columns;
+    *tensor = (flin_source_tensor){.name = file->names[index],
+                                   .type_name = "F32",
+                                   .readable = 1,
+                                   .dimension_count = 2,
+                                   .dimensions = {rows, columns}};
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const flin_safetensor *)a)->name, ((const flin_safetensor *)b)->name);
+    return strcmp(((const flin_source_tensor *)a)->name, ((const flin_source_tensor *)b)->name);
+}
+
+static const flin_source_tensor *find(const flin_source *source, const char *name)
+{
+    const synth_file *file =
+        (const synth_file *)((const char *)source - offsetof(synth_file, source));
+    const flin_source_tensor key = {.name = name};
+
+    return bsearch(&key, file->tensors, file->tensor_count, sizeof key, by_name);
 }
 
 /* Matrices only: absent norms and biases are filled with ones and zeros. */
@@ -77,9 +87,10 @@ static int describe(synth_file *file, flashinfer_error *error)
     size_t count = 2 + (size_t)shape->layers * 6;
     char name[NAME_BYTES - 16];
 
-    file->set.tensors = calloc(count, sizeof *file->set.tensors);
+    file->source.find = find;
+    file->tensors = calloc(count, sizeof *file->tensors);
     file->names = calloc(count, sizeof *file->names);
-    if (file->set.tensors == NULL || file->names == NULL)
+    if (file->tensors == NULL || file->names == NULL)
         return flin_fail(error, FLASHINFER_ENOMEM, "no memory for %zu names", count);
     add_tensor(file, "embed_tokens.weight", shape->vocab, shape->width);
     add_tensor(file, "embed_positions.weight", shape->context + 2, shape->width); /* OPT's 2 */
@@ -94,25 +105,35 @@ static int describe(synth_file *file, flashinfer_error *error)
         (void)snprintf(name, sizeof name, "layers.%u.fc2.weight", layer);
         add_tensor(file, name, shape->width, shape->neurons);
     }
-    qsort(file->set.tensors, count, sizeof *file->set.tensors, by_name);
+    qsort(file->tensors, count, sizeof *file->tensors, by_name);
     return 0;
 }
 
 static void configure(synth_file *file)
 {
     const synth_shape *shape = &file->options->shape;
-    flin_config *config = &file->config;
+    flin_checkpoint *checkpoint = &file->checkpoint;
 
-    memset(config, 0, sizeof *config);
-    config->vocab_count = shape->vocab;
-    config->width = config->embedding_width = shape->width;
-    config->neuron_count = shape->neurons;
-    config->layer_count = shape->layers;
-    config->head_count = shape->heads;
-    config->position_count = shape->context;
-    config->norm_before = config->final_norm = config->tied = 1;
-    config->bos_id = config->eos_id = config->pad_id = -1;
-    (void)snprintf(config->name, sizeof config->name, "%s", file->options->name);
+    memset(checkpoint, 0, sizeof *checkpoint);
+    checkpoint->shape = (flin_shape){.architecture = "opt",
+                                     .descriptor = &flin_architecture_opt,
+                                     .layers = shape->layers,
+                                     .width = shape->width,
+                                     .token_width = shape->width,
+                                     .ffn = shape->neurons,
+                                     .heads = shape->heads,
+                                     .kv_heads = shape->heads,
+                                     .head_width = shape->width / shape->heads,
+                                     .vocab = shape->vocab,
+                                     .context = shape->context,
+                                     .norm_before = 1,
+                                     .final_norm = 1,
+                                     .norm_kind = FLIN_NORM_LAYER,
+                                     .norm_epsilon = 1e-5f};
+    /* a checkpoint without norms and biases: they are filled with ones and zeros */
+    checkpoint->facts = (flin_facts){.tied = 1, .no_norms = 1, .no_biases = 1};
+    checkpoint->bos_id = checkpoint->eos_id = checkpoint->pad_id = -1;
+    (void)snprintf(checkpoint->name, sizeof checkpoint->name, "%s", file->options->name);
 }
 
 /* ------------------------------------------------------------------------------------ tokenizer */
@@ -171,7 +192,7 @@ static int write_whole(synth_file *file, uint32_t target, const void *data, uint
     return code;
 }
 
-static int is_named(const synth_file *file, const flin_layout_tensor *tensor, const char *ending)
+static int is_named(const synth_file *file, const flin_packing_tensor *tensor, const char *ending)
 {
     const char *name = file->writer.tensors[tensor->target].name;
     size_t bytes = strlen(name), ending_bytes = strlen(ending);
@@ -179,12 +200,14 @@ static int is_named(const synth_file *file, const flin_layout_tensor *tensor, co
     return bytes >= ending_bytes && strcmp(name + bytes - ending_bytes, ending) == 0;
 }
 
-static int write_matrix(synth_file *file, const flin_layout_tensor *tensor, flashinfer_error *error)
+static int write_matrix(synth_file *file, const flin_packing_tensor *tensor,
+                        flashinfer_error *error)
 {
     static const char *const endings[SYNTH_MATRIX_COUNT] = {
         "token_embd.weight", "position_embd.weight", "attn_q.weight",
         "attn_k.weight",     "attn_v.weight",        "attn_output.weight"};
-    uint32_t width = file->layout.width, layer = tensor->layer < 0 ? 0 : (uint32_t)tensor->layer;
+    uint32_t width = file->packing.shape.width,
+             layer = tensor->layer < 0 ? 0 : (uint32_t)tensor->layer;
     uint64_t rows = tensor->count / width;
     int matrix = 0, code = 0;
 
@@ -202,7 +225,8 @@ static int write_matrix(synth_file *file, const flin_layout_tensor *tensor, flas
     return code;
 }
 
-static int write_vector(synth_file *file, const flin_layout_tensor *tensor, flashinfer_error *error)
+static int write_vector(synth_file *file, const flin_packing_tensor *tensor,
+                        flashinfer_error *error)
 {
     float *values = malloc((size_t)tensor->count * sizeof *values);
     int code;
@@ -227,30 +251,31 @@ typedef struct batch_task {
 /* One tile: bundles with their checksums, their part of the sketch, their mean output. */
 static int make_tile(synth_file *file, uint32_t tile, uint32_t place, uint32_t thread)
 {
-    const flin_layout *layout = &file->layout;
-    size_t part = (size_t)layout->part_bytes, stride = (size_t)layout->stride_bytes;
-    uint64_t tile_bytes = flin_sketch_tile_bytes(layout->width, layout->choices.sketch_bits);
-    uint32_t first = tile * ROWS, left = layout->neuron_count - first;
+    const flin_packing *packing = &file->packing;
+    const flin_shape *shape = &packing->shape;
+    size_t part = (size_t)shape->bundle.parts[0].bytes, stride = (size_t)shape->bundle.stride_bytes;
+    uint64_t tile_bytes = flin_sketch_tile_bytes(shape->width, packing->choices.sketch_bits);
+    uint32_t first = tile * ROWS, left = shape->ffn - first;
     uint32_t count = left < ROWS ? left : ROWS;
-    float *rows = file->rows + (size_t)thread * ROWS * layout->width;
+    float *rows = file->rows + (size_t)thread * ROWS * shape->width;
     uint8_t *bytes = file->bytes + (size_t)place * ROWS * stride;
-    enum flin_type type = layout->choices.ffn;
+    enum flin_type type = packing->choices.ffn;
     int code;
 
     synth_up_rows(&file->weights, first, count, rows);
     for (uint32_t i = 0; i < count; i++) { /* the sketch is of what is stored */
-        float *row = rows + (size_t)i * layout->width;
-        file->kernels->from_float[type](row, layout->width, bytes + i * stride);
-        file->kernels->to_float[type](bytes + i * stride, layout->width, row);
+        float *row = rows + (size_t)i * shape->width;
+        file->kernels->from_float[type](row, shape->width, bytes + i * stride);
+        file->kernels->to_float[type](bytes + i * stride, shape->width, row);
     }
     code = flin_sketch_maker_tile(&file->makers[thread], rows, file->weights.up_bias + first, count,
                                   file->tiles + tile * tile_bytes, file->sketch_bias + first, NULL);
     synth_down_columns(&file->weights, first, count, rows,
-                       file->means + (size_t)place * layout->width);
+                       file->means + (size_t)place * shape->width);
     for (uint32_t i = 0; i < count; i++) {
         uint8_t *bundle = bytes + i * stride;
-        uint64_t *sums = file->sums + (size_t)(first + i) * FLIN_LAYOUT_PARTS;
-        file->kernels->from_float[type](rows + (size_t)i * layout->width, layout->width,
+        uint64_t *sums = file->sums + (size_t)(first + i) * SYNTH_PARTS;
+        file->kernels->from_float[type](rows + (size_t)i * shape->width, shape->width,
                                         bundle + part);
         memset(bundle + 2 * part, 0, stride - 2 * part);
         sums[0] = flin_hash(bundle, part);
@@ -274,22 +299,24 @@ static void make_batch(void *context, uint32_t index, uint32_t count)
 /* Bundles in file order, and the down bias that takes the mean of their sum away. */
 static int write_bundles(synth_file *file, uint32_t target, flashinfer_error *error)
 {
-    const flin_layout *layout = &file->layout;
-    uint32_t tiles = (layout->neuron_count + ROWS - 1) / ROWS, most = file->batch_tiles;
+    const flin_packing *packing = &file->packing;
+    const flin_shape *shape = &packing->shape;
+    uint32_t tiles = (shape->ffn + ROWS - 1) / ROWS, most = file->batch_tiles;
 
-    memset(file->down_bias, 0, layout->width * sizeof(float));
+    memset(file->down_bias, 0, shape->width * sizeof(float));
     flin_gguf_write_begin(&file->writer, target, 0);
     for (uint32_t tile = 0; tile < tiles; tile += most) {
         batch_task task = {file, tile, tiles - tile < most ? tiles - tile : most, 0, 0};
-        uint32_t left = layout->neuron_count - tile * ROWS;
+        uint32_t left = shape->ffn - tile * ROWS;
         uint32_t rows = left < task.tile_count * ROWS ? left : task.tile_count * ROWS;
         int code;
         flin_pool_run(&file->pool, make_batch, &task);
         code = atomic_load(&task.code);
         if (code != 0) return flin_fail(error, code, "a row cannot be sketched");
-        for (size_t i = 0; i < (size_t)task.tile_count * layout->width; i++)
-            file->down_bias[i % layout->width] -= file->means[i];
-        code = flin_gguf_write(&file->writer, file->bytes, rows * layout->stride_bytes, error);
+        for (size_t i = 0; i < (size_t)task.tile_count * shape->width; i++)
+            file->down_bias[i % shape->width] -= file->means[i];
+        code =
+            flin_gguf_write(&file->writer, file->bytes, rows * shape->bundle.stride_bytes, error);
         if (code != 0) return code;
     }
     flin_gguf_write_end(&file->writer);
@@ -299,11 +326,11 @@ static int write_bundles(synth_file *file, uint32_t target, flashinfer_error *er
 /* The biases of the FFN, which the loop over resident tensors left for here. */
 static int write_biases(synth_file *file, uint32_t layer, flashinfer_error *error)
 {
-    const flin_layout *layout = &file->layout;
+    const flin_packing *packing = &file->packing;
     int code = 0;
 
-    for (uint32_t i = 0; i < layout->tensor_count && code == 0; i++) {
-        const flin_layout_tensor *tensor = &layout->tensors[i];
+    for (uint32_t i = 0; i < packing->tensor_count && code == 0; i++) {
+        const flin_packing_tensor *tensor = &packing->tensors[i];
         if (tensor->layer != (int32_t)layer) continue;
         if (is_named(file, tensor, "ffn_up.bias"))
             code = write_whole(file, tensor->target, file->weights.up_bias,
@@ -317,28 +344,28 @@ static int write_biases(synth_file *file, uint32_t layer, flashinfer_error *erro
 
 static int write_ffn(synth_file *file, uint32_t layer, flashinfer_error *error)
 {
-    const flin_layout *layout = &file->layout;
-    const flin_layout_ffn *ffn = &layout->ffns[layer];
-    uint64_t neurons = layout->neuron_count;
+    const flin_packing *packing = &file->packing;
+    const flin_shape *shape = &packing->shape;
+    const flin_packing_ffn *ffn = &packing->ffns[layer];
+    uint64_t neurons = shape->ffn;
     int code;
 
     synth_layer(&file->weights, layer);
     code = write_bundles(file, ffn->bundle, error);
     if (code == 0)
         code = write_whole(file, ffn->bundle_sums, file->sums,
-                           neurons * FLIN_LAYOUT_PARTS * sizeof *file->sums, error);
+                           neurons * SYNTH_PARTS * sizeof *file->sums, error);
     file->writer.tensors[ffn->bundle].sum = file->writer.tensors[ffn->bundle_sums].sum;
     if (code == 0)
         code = write_whole(
             file, ffn->sketch_weight, file->tiles,
-            flin_sketch_bytes(layout->neuron_count, layout->width, layout->choices.sketch_bits),
-            error);
+            flin_sketch_bytes(shape->ffn, shape->width, packing->choices.sketch_bits), error);
     if (code == 0)
         code =
             write_whole(file, ffn->sketch_bias, file->sketch_bias, neurons * sizeof(float), error);
     if (code == 0)
         code = write_whole(file, ffn->sketch_scale, file->makers[0].column_scale,
-                           layout->width * sizeof(float), error);
+                           shape->width * sizeof(float), error);
     return code != 0 ? code : write_biases(file, layer, error);
 }
 
@@ -348,10 +375,10 @@ static int write_ffn(synth_file *file, uint32_t layer, flashinfer_error *error)
    of 1 raises a bias by just that. */
 static int measure_error(synth_file *file, double *spread, flashinfer_error *error)
 {
-    uint32_t count = file->layout.neuron_count < ROWS ? file->layout.neuron_count : ROWS;
+    uint32_t count = file->packing.shape.ffn < ROWS ? file->packing.shape.ffn : ROWS;
     flin_sketch_maker maker;
-    int code = flin_sketch_maker_open(&maker, file->layout.width, file->layout.choices.sketch_bits,
-                                      NULL, NULL, 1.0f, error);
+    int code = flin_sketch_maker_open(&maker, file->packing.shape.width,
+                                      file->packing.choices.sketch_bits, NULL, NULL, 1.0f, error);
 
     if (code != 0) return code;
     synth_layer(&file->weights, 0);
@@ -392,13 +419,14 @@ static int choose_margin(synth_file *file, flashinfer_error *error)
 
 static int allocate(synth_file *file, flashinfer_error *error)
 {
-    const flin_layout *layout = &file->layout;
-    size_t neurons = layout->neuron_count, width = layout->width, threads = file->options->threads;
+    const flin_packing *packing = &file->packing;
+    const flin_shape *shape = &packing->shape;
+    size_t neurons = shape->ffn, width = shape->width, threads = file->options->threads;
     size_t sketch_bytes =
-        (size_t)flin_sketch_bytes(layout->neuron_count, layout->width, layout->choices.sketch_bits);
+        (size_t)flin_sketch_bytes(shape->ffn, shape->width, packing->choices.sketch_bits);
 
     size_t batch = threads * TILES_PER_THREAD, rows = ROWS * width * sizeof(float);
-    size_t bundles = batch * ROWS * (size_t)layout->stride_bytes;
+    size_t bundles = batch * ROWS * (size_t)shape->bundle.stride_bytes;
 
     file->batch_tiles = (uint32_t)batch;
     file->makers = calloc(threads, sizeof *file->makers);
@@ -406,7 +434,7 @@ static int allocate(synth_file *file, flashinfer_error *error)
     file->bytes = malloc(bundles > rows ? bundles : rows);
     file->means = malloc(file->batch_tiles * width * sizeof(float));
     file->down_bias = malloc(width * sizeof(float));
-    file->sums = malloc(neurons * FLIN_LAYOUT_PARTS * sizeof *file->sums);
+    file->sums = malloc(neurons * SYNTH_PARTS * sizeof *file->sums);
     file->tiles = malloc(sketch_bytes);
     file->sketch_bias = malloc((neurons + ROWS) * sizeof(float));
     if (file->makers == NULL || file->rows == NULL || file->bytes == NULL || file->means == NULL ||
@@ -422,8 +450,8 @@ static int open_makers(synth_file *file, flashinfer_error *error)
     int code = 0;
 
     for (uint32_t i = 0; i < file->options->threads && code == 0; i++)
-        code = flin_sketch_maker_open(&file->makers[i], file->layout.width,
-                                      file->layout.choices.sketch_bits, NULL, NULL, file->margin,
+        code = flin_sketch_maker_open(&file->makers[i], file->packing.shape.width,
+                                      file->packing.choices.sketch_bits, NULL, NULL, file->margin,
                                       error);
     return code;
 }
@@ -431,17 +459,17 @@ static int open_makers(synth_file *file, flashinfer_error *error)
 static int lay_out(synth_file *file, const char *path, flashinfer_error *error)
 {
     const synth_options *options = file->options;
-    flin_layout_choices choices = {FLIN_F16, FLIN_F16, options->sketch_bits, NULL};
+    flin_packing_choices choices = {FLIN_F16, FLIN_F16, options->sketch_bits, NULL};
     int code = describe(file, error);
 
     (void)flin_type_from_dtype(options->dtype_resident, &choices.resident);
     (void)flin_type_from_dtype(options->dtype_ffn, &choices.ffn);
     configure(file);
     if (code == 0)
-        code = flin_opt_lay_out(&file->layout, &file->config, &file->set, &choices, &file->writer,
-                                error);
+        code = flin_packing_map(&file->packing, &file->checkpoint, &file->source, &choices,
+                                &file->writer, error);
     if (code != 0) return code;
-    flin_opt_put_keys(&file->layout, &file->config, &file->writer);
+    flin_packing_put_keys(&file->packing, &file->checkpoint, &file->writer);
     flin_gguf_put_string(&file->writer, "general.description", options->description);
     code = put_tokenizer(file, error);
     return code != 0 ? code : flin_gguf_writer_create(&file->writer, path, error);
@@ -449,17 +477,18 @@ static int lay_out(synth_file *file, const char *path, flashinfer_error *error)
 
 static int write_all(synth_file *file, flashinfer_error *error)
 {
-    const flin_layout *layout = &file->layout;
+    const flin_packing *packing = &file->packing;
+    const flin_shape *shape = &packing->shape;
     int code = 0;
 
-    for (uint32_t i = 0; i < layout->tensor_count && code == 0; i++) {
-        const flin_layout_tensor *tensor = &layout->tensors[i];
+    for (uint32_t i = 0; i < packing->tensor_count && code == 0; i++) {
+        const flin_packing_tensor *tensor = &packing->tensors[i];
         if (tensor->source != NULL)
             code = write_matrix(file, tensor, error);
         else if (!is_named(file, tensor, "ffn_up.bias") && !is_named(file, tensor, "ffn_down.bias"))
             code = write_vector(file, tensor, error);
     }
-    for (uint32_t layer = 0; layer < layout->layer_count && code == 0; layer++)
+    for (uint32_t layer = 0; layer < shape->layers && code == 0; layer++)
         code = write_ffn(file, layer, error);
     return code != 0 ? code : flin_gguf_writer_finish(&file->writer, error);
 }
@@ -473,9 +502,9 @@ static void release(synth_file *file)
     free(file->down_bias);
     flin_pool_close(&file->pool);
     flin_gguf_writer_close(&file->writer);
-    flin_opt_release(&file->layout);
+    flin_packing_release(&file->packing);
     synth_weights_close(&file->weights);
-    free(file->set.tensors);
+    free(file->tensors);
     free(file->names);
     free(file->rows);
     free(file->bytes);

@@ -119,8 +119,8 @@ class Checkpoint:
             for tensor, entry in header.items():
                 if tensor != "__metadata__":
                     self.tensors[tensor] = (name, 8 + length, entry)
-        prefix = "model.decoder." if "model.decoder.embed_tokens.weight" in self.tensors else "decoder."
-        self.prefix = prefix
+        prefixes = ("model.decoder.", "decoder.", "model.", "")
+        self.prefix = [prefix for prefix in prefixes if prefix + "embed_tokens.weight" in self.tensors][0]
 
     def json(self, name):
         path = os.path.join(self.directory, name)
@@ -211,37 +211,78 @@ def check_layout(model):
     require(sketches == list(range(first - len(sketches), first)), "sketches are not together before the bundles")
 
 
-def check_keys(model, config):
+def opt_keys(config):
     width = config["hidden_size"]
-    same = {
-        "general.architecture": "opt",
-        "general.alignment": ALIGNMENT,
+    return {
         "opt.context_length": config["max_position_embeddings"],
         "opt.embedding_length": width,
         "opt.block_count": config["num_hidden_layers"],
         "opt.feed_forward_length": config["ffn_dim"],
         "opt.attention.head_count": config["num_attention_heads"],
+        "opt.attention.layer_norm_epsilon": 1e-5,
         "opt.vocab_size": config["vocab_size"],
         "opt.word_embed_proj_dim": config.get("word_embed_proj_dim", width),
         "opt.norm_before": config.get("do_layer_norm_before", True),
-        "flashinfer.version": 2 if "blk.0.ffn_bundle.rows" in model.tensors else 1,
         "flashinfer.ffn.parts": ["up", "down"],
         "flashinfer.ffn.activation": "relu",
     }
-    for key, value in same.items():
-        require(model.values.get(key) == value, "%s is %r, expected %r" % (key, model.values.get(key), value))
-    require(abs(model.values["opt.attention.layer_norm_epsilon"] - 1e-5) < 1e-11, "wrong epsilon")
+
+
+def llama_keys(config):
+    width, heads = config["hidden_size"], config["num_attention_heads"]
+    head_width = config.get("head_dim") or width // heads
+    theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta", 10000.0)
+    keys = {
+        "llama.context_length": config["max_position_embeddings"],
+        "llama.embedding_length": width,
+        "llama.block_count": config["num_hidden_layers"],
+        "llama.feed_forward_length": config["intermediate_size"],
+        "llama.attention.head_count": heads,
+        "llama.attention.head_count_kv": config.get("num_key_value_heads") or heads,
+        "llama.attention.layer_norm_rms_epsilon": config["rms_norm_eps"],
+        "llama.attention.key_length": head_width,
+        "llama.attention.value_length": head_width,
+        "llama.rope.dimension_count": head_width,
+        "llama.rope.freq_base": theta,
+        "llama.vocab_size": config["vocab_size"],
+        "flashinfer.ffn.parts": ["gate", "up", "down"],
+        "flashinfer.ffn.activation": config.get("hidden_act", "silu"),
+    }
+    if config.get("hidden_act") == "fatrelu":
+        keys["flashinfer.ffn.activation_threshold"] = config["hidden_act_param"]
+    return keys
+
+
+def same(found, expected):
+    """Floats as far as float32 keeps them."""
+    if isinstance(expected, float):
+        return isinstance(found, float) and struct.pack("<f", found) == struct.pack("<f", expected)
+    return found == expected
+
+
+def check_keys(model, config):
+    width, kind_of_model = config["hidden_size"], config["model_type"]
+    expected = {"opt": opt_keys, "llama": llama_keys}[kind_of_model](config)
+    expected["general.architecture"] = kind_of_model
+    expected["general.alignment"] = ALIGNMENT
+    expected["flashinfer.version"] = 2 if "blk.0.ffn_bundle.rows" in model.tensors else 1
+    for key, value in expected.items():
+        require(same(model.values.get(key), value), "%s is %r, expected %r" % (key, model.values.get(key), value))
+    own = [key for key in model.values if key.startswith((kind_of_model + ".", "flashinfer.ffn.activation"))]
+    require(set(own) <= set(expected), "unexpected keys %r" % (set(own) - set(expected)))
+    parts = len(expected["flashinfer.ffn.parts"])
     kind = model.values["flashinfer.ffn.part_types"][0]
     part = row_bytes(kind, width)
+    payload = parts * part
     stride = model.values["flashinfer.ffn.stride"]
     resident = model.tensors["token_embd.weight"][0]
     require(model.values["general.file_type"] == FILE_TYPES.get(resident), "wrong file_type")
-    require(model.values["flashinfer.ffn.part_types"] == [kind, kind], "wrong part_types")
-    require(model.values["flashinfer.ffn.part_offsets"] == [0, part], "wrong part_offsets")
-    require(model.values["flashinfer.ffn.part_bytes"] == [part, part], "wrong part_bytes")
+    require(model.values["flashinfer.ffn.part_types"] == [kind] * parts, "wrong part_types")
+    require(model.values["flashinfer.ffn.part_offsets"] == [i * part for i in range(parts)], "wrong part_offsets")
+    require(model.values["flashinfer.ffn.part_bytes"] == [part] * parts, "wrong part_bytes")
     for step, share in ((4096, 8), (512, 4), (64, 0)):
-        padded = -(-2 * part // step) * step
-        if share == 0 or (padded - 2 * part) * share <= 2 * part:
+        padded = -(-payload // step) * step
+        if share == 0 or (padded - payload) * share <= payload:
             break
     require(stride == padded, "stride is %d, expected %d" % (stride, padded))
     return resident, kind, part, stride
@@ -252,8 +293,9 @@ class Comparer:
         self.model, self.checkpoint, self.kind, self.ffn_kind = model, checkpoint, kind, ffn_kind
         self.seen = {"flashinfer.xxh3"}
 
-    def tensor(self, target, source, kind=None, skip=0, fill=None):
-        """target holds source's elements, the first `skip` rows left out; fill stands for an absent source."""
+    def tensor(self, target, source, kind=None, skip=0, fill=None, head_rows=0):
+        """target holds source's elements, the first `skip` rows left out; fill stands for an absent source. head_rows:
+        of each head, whose row 2 i + k in the file is row i of its half k in the checkpoint."""
         kind = self.kind if kind is None else kind
         require(target in self.model.tensors, "%s is missing" % target)
         found_kind, dimensions, _ = self.model.tensors[target]
@@ -264,6 +306,12 @@ class Comparer:
             require(data == struct.pack("<f", fill) * dimensions[0], "%s is not all %g" % (target, fill))
             return
         numbers, shape = self.checkpoint.numbers(source, kind)
+        if head_rows:
+            width, half = shape[1], head_rows // 2
+            order = [head * head_rows + k * half + i for head in range(shape[0] // head_rows)
+                     for i in range(half) for k in range(2)]
+            rows = [numbers[row * width:(row + 1) * width] for row in order]
+            numbers = sum(rows, array.array(numbers.typecode))
         shape = [shape[0] - skip] + shape[1:]
         require(dimensions == shape[::-1], "%s is %r, %s is %r" % (target, dimensions, source, shape))
         skipped = skip * (shape[1] if len(shape) > 1 else 1)
@@ -273,23 +321,28 @@ class Comparer:
         self.tensor(target + ".weight", source + ".weight", weight_kind, fill=weight_fill)
         self.tensor(target + ".bias", source + ".bias", F32, fill=0.0)
 
-    def bundles(self, layer, source, part, stride):
+    def bundles(self, layer, rows_of, down_of, part, stride):
+        """rows_of: the matrices whose rows are the first parts; down_of: the one whose columns are the last."""
         name = "blk.%d.ffn_bundle.weight" % layer
-        up, (neurons, width) = self.checkpoint.numbers(source + "fc1.weight", self.ffn_kind)
-        down, shape = self.checkpoint.numbers(source + "fc2.weight", self.ffn_kind)
-        require(shape == [width, neurons], "fc2 is %r" % shape)
+        parts = []
+        for source in rows_of:
+            numbers, (neurons, width) = self.checkpoint.numbers(source, self.ffn_kind)
+            parts.append(encode(numbers, self.ffn_kind))
+        down, shape = self.checkpoint.numbers(down_of, self.ffn_kind)
+        require(shape == [width, neurons], "%s is %r" % (down_of, shape))
         require(self.model.tensors[name][:2] == (I8, [stride, neurons]), "%s has a wrong type or shape" % name)
         columns = array.array(down.typecode, bytes(len(down) * down.itemsize))
         for i in range(width):
             columns[i::width] = down[i * neurons:(i + 1) * neurons]
-        ups, downs, padding = encode(up, self.ffn_kind), encode(columns, self.ffn_kind), bytes(stride - 2 * part)
+        parts.append(encode(columns, self.ffn_kind))
+        padding = bytes(stride - len(parts) * part)
         data, rows = self.model.data(name), self.rows(layer, neurons)
         for neuron, row in enumerate(rows):
             mine = slice(neuron * part, (neuron + 1) * part)
-            require(data[row * stride:(row + 1) * stride] == ups[mine] + downs[mine] + padding,
+            require(data[row * stride:(row + 1) * stride] == b"".join(p[mine] for p in parts) + padding,
                     "%s: row %d differs from neuron %d" % (name, row, neuron))
         sums = "blk.%d.ffn_bundle.xxh3" % layer
-        require(self.model.tensors[sums][:2] == (I64, [2, neurons]), "%s has a wrong type or shape" % sums)
+        require(self.model.tensors[sums][:2] == (I64, [len(parts), neurons]), "%s has a wrong type or shape" % sums)
         self.seen.update((name, sums))
 
     def rows(self, layer, neurons):
@@ -305,6 +358,8 @@ class Comparer:
 
     def sketch(self, layer, neurons, width):
         stem = "blk.%d.ffn_sketch." % layer
+        if "flashinfer.sketch.bits" not in self.model.values:
+            return
         for name, kind, shape in (("bias", F32, [neurons]), ("scale", F32, [width])):
             require(self.model.tensors[stem + name][:2] == (kind, shape), "%s%s has a wrong shape" % (stem, name))
             numbers = struct.unpack("<%df" % shape[0], self.model.data(stem + name))
@@ -315,10 +370,9 @@ class Comparer:
         self.seen.add(stem + "weight")
 
 
-def check_tensors(model, checkpoint, resident, kind, part, stride):
+def opt_tensors(compare, checkpoint, resident, part, stride):
     config, prefix = checkpoint.config, checkpoint.prefix
     width, neurons = config["hidden_size"], config["ffn_dim"]
-    compare = Comparer(model, checkpoint, resident, kind)
     compare.tensor("token_embd.weight", prefix + "embed_tokens.weight")
     compare.tensor("position_embd.weight", prefix + "embed_positions.weight",
                    F16 if resident in (Q8_0, Q4_0) else resident, skip=2)
@@ -337,9 +391,34 @@ def check_tensors(model, checkpoint, resident, kind, part, stride):
             compare.pair(target + to, source + "self_attn." + name)
         compare.tensor(target + "ffn_up.bias", source + "fc1.bias", F32, fill=0.0)
         compare.tensor(target + "ffn_down.bias", source + "fc2.bias", F32, fill=0.0)
-        compare.bundles(layer, source, part, stride)
-        if "flashinfer.sketch.bits" in model.values:
-            compare.sketch(layer, neurons, width)
+        compare.bundles(layer, [source + "fc1.weight"], source + "fc2.weight", part, stride)
+        compare.sketch(layer, neurons, width)
+
+
+def llama_tensors(compare, checkpoint, _, part, stride):
+    config, prefix = checkpoint.config, checkpoint.prefix
+    width, neurons, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    head_width = config.get("head_dim") or width // heads
+    compare.tensor("token_embd.weight", prefix + "embed_tokens.weight")
+    compare.tensor("output_norm.weight", prefix + "norm.weight", F32)
+    if not config.get("tie_word_embeddings", False):
+        compare.tensor("output.weight", "lm_head.weight")
+    for layer in range(config["num_hidden_layers"]):
+        source, target = "%slayers.%d." % (prefix, layer), "blk.%d." % layer
+        compare.tensor(target + "attn_norm.weight", source + "input_layernorm.weight", F32)
+        compare.tensor(target + "ffn_norm.weight", source + "post_attention_layernorm.weight", F32)
+        for to, name, head_rows in (("attn_q", "q_proj", head_width), ("attn_k", "k_proj", head_width),
+                                    ("attn_v", "v_proj", 0), ("attn_output", "o_proj", 0)):
+            compare.tensor(target + to + ".weight", source + "self_attn." + name + ".weight", head_rows=head_rows)
+        compare.bundles(layer, [source + "mlp.gate_proj.weight", source + "mlp.up_proj.weight"],
+                        source + "mlp.down_proj.weight", part, stride)
+        compare.sketch(layer, neurons, width)
+
+
+def check_tensors(model, checkpoint, resident, kind, part, stride):
+    compare = Comparer(model, checkpoint, resident, kind)
+    check = {"opt": opt_tensors, "llama": llama_tensors}[checkpoint.config["model_type"]]
+    check(compare, checkpoint, resident, part, stride)
     require(compare.seen == set(model.order), "unexpected tensors %r" % (set(model.order) - compare.seen))
 
 

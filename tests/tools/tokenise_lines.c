@@ -22,7 +22,8 @@
 static int pack(const char *checkpoint, uint32_t vocab_count, const char *path,
                 flashinfer_error *error)
 {
-    flin_config config = {.vocab_count = vocab_count, .bos_id = -1, .eos_id = -1, .pad_id = -1};
+    flin_checkpoint facts = {
+        .shape = {.vocab = vocab_count}, .bos_id = -1, .eos_id = -1, .pad_id = -1};
     int directory = open(checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     const float nothing = 0;
     flin_gguf_writer writer;
@@ -32,7 +33,7 @@ static int pack(const char *checkpoint, uint32_t vocab_count, const char *path,
     if (directory < 0) return flin_fail(error, FLASHINFER_EIO, "cannot open %s", checkpoint);
     flin_gguf_writer_begin(&writer);
     flin_gguf_put_u32(&writer, "general.alignment", FLIN_GGUF_ALIGNMENT);
-    code = flin_tokenizer_export(&writer, directory, &config, error);
+    code = flin_tokenizer_export(&writer, directory, &facts, error);
     tensor = flin_gguf_add_tensor(&writer, "nothing", FLIN_GGUF_F32, 1, 0); /* no file is without */
     if (code == 0) code = flin_gguf_writer_create(&writer, path, error);
     if (code == 0) {

@@ -1,6 +1,6 @@
 /*
- * pack_fixture.h - checkpoints for the tests of lib/pack: small OPT models written by the test
- * itself, whole or with one chosen fault.
+ * pack_fixture.h - checkpoints for the tests of lib/pack: small OPT and Llama models written by the
+ * test itself, whole or with one chosen fault.
  *
  * Owns: a temporary folder, writing config.json, safetensors and tokenizer files from a recipe,
  * packing them. Refuses: looking into what was packed.
@@ -165,6 +165,10 @@ typedef struct recipe {
     const char *poisoned; /* tensor whose element poison_index is poison */
     uint64_t poison_index;
     float poison;
+    int llama;                     /* a Llama model; the next four are only its */
+    uint32_t kv_heads, head_width; /* 0: heads, width / heads */
+    const char *activation;        /* NULL: relu */
+    int nested_rotary;             /* rope_parameters, as transformers 5 writes them */
     enum flin_type
         rounded; /* rows of fc1.weight are what this type keeps of them; 0: as they are */
 } recipe;
@@ -183,6 +187,8 @@ static inline recipe complete(const recipe *given)
     made.neurons = or_else(made.neurons, 40);
     made.layers = or_else(made.layers, 2);
     made.heads = or_else(made.heads, 3);
+    made.kv_heads = or_else(made.kv_heads, made.heads);
+    made.head_width = or_else(made.head_width, made.width / made.heads);
     made.vocab = or_else(made.vocab, 20);
     made.positions = or_else(made.positions, 16);
     return made;
@@ -224,8 +230,9 @@ static inline float value_of(const recipe *made, const char *name, uint64_t inde
         return rounded_value(made, name, index);
     if (made->counting) return (float)(index + 1);
     if (strcmp(name, "lm_head.weight") == 0 && made->spare_head)
-        name = made->short_prefix ? "decoder.embed_tokens.weight"
-                                  : "model.decoder.embed_tokens.weight";
+        name = made->llama          ? "model.embed_tokens.weight"
+               : made->short_prefix ? "decoder.embed_tokens.weight"
+                                    : "model.decoder.embed_tokens.weight";
     for (const char *at = name; *at != '\0'; at++) seed = mix(seed + (unsigned char)*at);
     seed = mix(seed ^ index);
     value = (double)(int64_t)(seed >> 11) / (double)(1ll << 52) - 1.0;
@@ -281,7 +288,10 @@ static inline void add_tensor(model_writer *writer, const char *name, uint64_t r
 static inline void add_named(model_writer *writer, int32_t layer, const char *name, uint64_t rows,
                              uint64_t columns)
 {
-    const char *prefix = writer->made->short_prefix ? "decoder." : "model.decoder.";
+    const recipe *made = writer->made;
+    const char *prefix = made->llama          ? made->short_prefix ? "" : "model."
+                         : made->short_prefix ? "decoder."
+                                              : "model.decoder.";
     char full[128];
 
     if (layer < 0)
@@ -311,6 +321,33 @@ static inline void add_linear(model_writer *writer, int32_t layer, const char *n
     add_named(writer, layer, full, rows, columns);
     (void)snprintf(full, sizeof full, "%s.bias", name);
     if (!writer->made->no_bias) add_named(writer, layer, full, 0, rows);
+}
+
+static inline void add_llama_layer(model_writer *writer, int32_t layer)
+{
+    const recipe *made = writer->made;
+    uint64_t queries = made->heads * made->head_width, keys = made->kv_heads * made->head_width;
+
+    add_named(writer, layer, "mlp.down_proj.weight", made->width, made->neurons);
+    add_named(writer, layer, "mlp.gate_proj.weight", made->neurons, made->width);
+    add_named(writer, layer, "mlp.up_proj.weight", made->neurons, made->width);
+    add_named(writer, layer, "self_attn.q_proj.weight", queries, made->width);
+    add_named(writer, layer, "self_attn.k_proj.weight", keys, made->width);
+    add_named(writer, layer, "self_attn.v_proj.weight", keys, made->width);
+    add_named(writer, layer, "self_attn.o_proj.weight", made->width, queries);
+    add_named(writer, layer, "input_layernorm.weight", 0, made->width);
+    add_named(writer, layer, "post_attention_layernorm.weight", 0, made->width);
+}
+
+static inline void add_llama_tensors(model_writer *writer)
+{
+    const recipe *made = writer->made;
+
+    add_named(writer, -1, "embed_tokens.weight", made->vocab, made->width);
+    for (int32_t layer = 0; layer < (int32_t)made->layers; layer++) add_llama_layer(writer, layer);
+    add_named(writer, -1, "norm.weight", 0, made->width);
+    if (made->untied || made->spare_head)
+        add_tensor(writer, "lm_head.weight", made->vocab, made->width);
 }
 
 static inline void add_tensors(model_writer *writer)
@@ -358,7 +395,10 @@ static inline void write_weights(const workspace *made, const recipe *whole)
     writer.shards = calloc(writer.shard_count, sizeof *writer.shards);
     assert_non_null(writer.shards);
     put_text(&writer.map, "{\"metadata\":{\"total_size\":1},\"weight_map\":{");
-    add_tensors(&writer);
+    if (whole->llama)
+        add_llama_tensors(&writer);
+    else
+        add_tensors(&writer);
     put_text(&writer.map, "}}");
     for (uint32_t i = 0; i < writer.shard_count; i++) {
         char name[64] = "model.safetensors";
@@ -374,6 +414,30 @@ static inline void write_weights(const workspace *made, const recipe *whole)
         write_file(made, "model.safetensors.index.json", writer.map.data, writer.map.bytes);
     free(writer.map.data);
     free(writer.shards);
+}
+
+static inline void write_llama_config(const workspace *made, const recipe *whole)
+{
+    buffer text = {NULL, 0, 0};
+
+    put_text(&text, "{%s\"model_type\":\"llama\",\"vocab_size\":%u,\"hidden_size\":%u,",
+             whole->config != NULL ? whole->config : "", whole->vocab, whole->width);
+    put_text(&text, "\"intermediate_size\":%u,\"num_hidden_layers\":%u,", whole->neurons,
+             whole->layers);
+    put_text(&text, "\"num_attention_heads\":%u,\"hidden_act\":\"%s\",", whole->heads,
+             whole->activation != NULL ? whole->activation : "relu");
+    if (whole->kv_heads != whole->heads)
+        put_text(&text, "\"num_key_value_heads\":%u,", whole->kv_heads);
+    if (whole->head_width != whole->width / whole->heads)
+        put_text(&text, "\"head_dim\":%u,", whole->head_width);
+    if (whole->nested_rotary)
+        put_text(&text, "\"rope_parameters\":{\"rope_theta\":500000.0,\"rope_type\":\"default\"},");
+    if (!whole->untied) put_text(&text, "\"tie_word_embeddings\":true,");
+    put_text(&text, "\"max_position_embeddings\":%u,\"rms_norm_eps\":1e-06,\"rope_scaling\":null,",
+             whole->positions);
+    put_text(&text, "\"bos_token_id\":2,\"eos_token_id\":2,\"attention_bias\":false}");
+    write_file(made, "config.json", text.data, text.bytes);
+    free(text.data);
 }
 
 static inline void write_config(const workspace *made, const recipe *whole)
@@ -447,7 +511,10 @@ static inline void cook(const workspace *made, const recipe *given)
 
     remove_tree(made->checkpoint);
     assert_int_equal(mkdir(made->checkpoint, 0755), 0);
-    write_config(made, &whole);
+    if (whole.llama)
+        write_llama_config(made, &whole);
+    else
+        write_config(made, &whole);
     write_weights(made, &whole);
     write_tokenizer(made, &whole);
 }

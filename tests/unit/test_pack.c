@@ -12,8 +12,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "pack/config.h"
-#include "pack/layout.h"
+#include "pack/map.h"
 #include "pack/pack.h"
 #include "kernels/sketch/sketch.h"
 
@@ -22,17 +21,17 @@
 static void test_stride(void **state)
 {
     (void)state;
-    assert_int_equal(flin_layout_stride(1280), 1536); /* fable-14m: 20% on 512 */
-    assert_int_equal(flin_layout_stride(2560), 2560); /* the same in float32 */
-    assert_int_equal(flin_layout_stride(3072), 3072); /* fable-74m */
-    assert_int_equal(flin_layout_stride(4096), 4096);
-    assert_int_equal(flin_layout_stride(16384), 16384); /* OPT 6.7B */
-    assert_int_equal(flin_layout_stride(3640), 4096);   /* just below one eighth */
-    assert_int_equal(flin_layout_stride(3641), 4096);   /* 455 of 3641: 12.497% */
-    assert_int_equal(flin_layout_stride(3584), 3584);   /* 14.3% on 4096 */
-    assert_int_equal(flin_layout_stride(1228), 1280);   /* 25.1% on 512 */
-    assert_int_equal(flin_layout_stride(1229), 1536);   /* 24.98% */
-    assert_int_equal(flin_layout_stride(8), 64);
+    assert_int_equal(flin_packing_stride(1280), 1536); /* fable-14m: 20% on 512 */
+    assert_int_equal(flin_packing_stride(2560), 2560); /* the same in float32 */
+    assert_int_equal(flin_packing_stride(3072), 3072); /* fable-74m */
+    assert_int_equal(flin_packing_stride(4096), 4096);
+    assert_int_equal(flin_packing_stride(16384), 16384); /* OPT 6.7B */
+    assert_int_equal(flin_packing_stride(3640), 4096);   /* just below one eighth */
+    assert_int_equal(flin_packing_stride(3641), 4096);   /* 455 of 3641: 12.497% */
+    assert_int_equal(flin_packing_stride(3584), 3584);   /* 14.3% on 4096 */
+    assert_int_equal(flin_packing_stride(1228), 1280);   /* 25.1% on 512 */
+    assert_int_equal(flin_packing_stride(1229), 1536);   /* 24.98% */
+    assert_int_equal(flin_packing_stride(8), 64);
 }
 
 /* The worked example of docs/format.md, byte for byte. */

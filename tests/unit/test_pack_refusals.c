@@ -85,7 +85,7 @@ static void test_config(void **state)
         int code;
         const char *words;
     } cases[] = {
-        {"\"model_type\":\"llama\",", FLASHINFER_EUNSUPPORTED, "llama"},
+        {"\"model_type\":\"mamba\",", FLASHINFER_EUNSUPPORTED, "mamba"},
         {"\"model_type\":7,", FLASHINFER_ECHECKPOINT, "model_type"},
         {"\"activation_function\":\"gelu\",", FLASHINFER_EUNSUPPORTED, "gelu"},
         {"\"activation_function\":null,", FLASHINFER_EUNSUPPORTED, "activation_function"},
@@ -143,7 +143,7 @@ static void test_config_file(void **state)
     write_text(made, "config.json", "{\"model_type\":\"op\nt\"}");
     refuse(made, &plain, FLASHINFER_ECHECKPOINT, "config.json");
     write_text(made, "config.json", "{\"model_type\":\"opt\"}");
-    refuse(made, &plain, FLASHINFER_ECHECKPOINT, "\"vocab_size\"");
+    refuse(made, &plain, FLASHINFER_ECHECKPOINT, "\"max_position_embeddings\"");
     (void)snprintf(path, sizeof path, "%s/config.json", made->checkpoint);
     assert_int_equal(truncate(path, (off_t)1 << 33), 0); /* sparse: costs nothing */
     refuse(made, &plain, FLASHINFER_ECHECKPOINT, "bytes long");

@@ -199,7 +199,8 @@ static void write_json(const checkpoint *made, const char *name, const char *tex
 
 static int pack(const checkpoint *made, uint32_t vocab_count, flashinfer_error *error)
 {
-    flin_config config = {.vocab_count = vocab_count, .bos_id = -1, .eos_id = -1, .pad_id = -1};
+    flin_checkpoint facts = {
+        .shape = {.vocab = vocab_count}, .bos_id = -1, .eos_id = -1, .pad_id = -1};
     const float nothing = 0;
     flin_gguf_writer writer;
     uint32_t tensor;
@@ -207,7 +208,7 @@ static int pack(const checkpoint *made, uint32_t vocab_count, flashinfer_error *
 
     flin_gguf_writer_begin(&writer);
     flin_gguf_put_u32(&writer, "general.alignment", FLIN_GGUF_ALIGNMENT);
-    code = flin_tokenizer_export(&writer, made->directory, &config, error);
+    code = flin_tokenizer_export(&writer, made->directory, &facts, error);
     if (code == 0) {
         tensor = flin_gguf_add_tensor(&writer, "nothing", FLIN_GGUF_F32, 1, 0);
         assert_int_equal(flin_gguf_writer_create(&writer, made->out, error), 0);

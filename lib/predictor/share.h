@@ -8,8 +8,8 @@
 
 #define FLIN_SHARE_GRAIN 64u /* neurons: one word of a mask */
 
-/* y[i] (all rows) = matrix rows [begin, end) . x[i] + bias, for several inputs. w: row `begin`; bias:
-   (all rows) or NULL */
+/* y[i] (all rows) = matrix rows [begin, end) . x[i] + bias, for several inputs. w: row `begin`;
+   bias: (all rows) or NULL */
 static inline void flin_share_products(const flin_kernels *kernels, enum flin_type type,
                                        const void *w, uint32_t begin, uint32_t end, uint32_t cols,
                                        const void *const *x, uint32_t inputs, const float *bias,

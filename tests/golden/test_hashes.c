@@ -35,6 +35,8 @@
         if (assert_code_ != 0) fail_msg("%s: %s", #call, error.text);                              \
     } while (0)
 
+#include "predictor_fixture.h"
+
 typedef struct table {
     uint32_t kernels; /* FLASHINFER_KERNELS_... */
     char key[128];
@@ -226,47 +228,6 @@ static void check_run(const table *by, const char *name, run how, uint32_t steps
     judge(by->key, full, hashes[0]);
     (void)snprintf(full, sizeof full, "%s/prompt", name);
     judge(by->key, full, hashes[1]);
-}
-
-/* ---------------------------------------------------------------------------------- predictors */
-
-/* The up matrix itself as two factors, in every layer (low-rank) or in every other one (mixed). */
-static void make_predictors(const char *model_path, uint32_t kind, const char *path)
-{
-    flashinfer_info info = {.size = sizeof info};
-    flashinfer_predictor *predictor;
-    flashinfer_model *model = open_run(&(run){.path = model_path, .budget = EVERYTHING});
-    flashinfer_error error;
-    size_t width;
-    float *identity, *up, *bias;
-
-    flashinfer_error_init(&error, sizeof error);
-    assert_int_equal(flashinfer_model_info(model, &info), 0);
-    assert_ok(flashinfer_predictor_create(model, &predictor, &error));
-    width = info.embedding_length;
-    identity = calloc(width * width, sizeof *identity);
-    up = malloc(info.ffn_length * width * sizeof *up);
-    bias = malloc(info.ffn_length * sizeof *bias);
-    assert_true(identity != NULL && up != NULL && bias != NULL);
-    for (size_t i = 0; i < width; i++) identity[i * width + i] = 1;
-    for (uint32_t layer = 0; layer < info.layer_count; layer++) {
-        if (kind == FLASHINFER_PREDICTOR_MIXED && layer % 2 == 0) continue;
-        assert_ok(flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_UP, 0, info.ffn_length,
-                                            up, &error));
-        assert_ok(flashinfer_model_ffn_bias(model, layer, bias, &error));
-        assert_ok(flashinfer_predictor_set_lowrank(predictor, layer, (uint32_t)width, 0, identity,
-                                                   up, bias, &error));
-    }
-    for (uint32_t layer = 0; kind == FLASHINFER_PREDICTOR_MIXED && layer < info.layer_count;
-         layer += 2) {
-        assert_ok(flashinfer_predictor_set_sketch(predictor, layer, 3, -1, &error));
-    }
-    assert_ok(flashinfer_predictor_save(predictor, path, &error));
-    flashinfer_predictor_destroy(predictor);
-    assert_int_equal(flashinfer_model_close(model), 0);
-    free(identity);
-    free(up);
-    free(bias);
 }
 
 /* --------------------------------------------------------------------------------------- tests */

@@ -10,14 +10,14 @@ import sys
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import OPTForCausalLM
+from transformers import AutoModelForCausalLM
 
 
 @torch.no_grad()
 def main():
     for checkpoint in sys.argv[1:]:
         golden = np.load(f"{checkpoint}/golden.npz")
-        model = OPTForCausalLM.from_pretrained(checkpoint, torch_dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, torch_dtype=torch.float32).eval()
         losses = []
         for window in torch.from_numpy(golden["valid_ids"].astype(np.int64)):
             logits = model(window[None]).logits[0]

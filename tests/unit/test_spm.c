@@ -167,8 +167,8 @@ static void equal_scores_merge_from_the_left(void **state)
 
     (void)state;
     begin(&from, 1);
-    from.scores[AB] = 0.0f;
-    from.scores[BC] = -0.0f; /* the two zeros are one */
+    from.scores[AB] = -0.0f; /* the two zeros are one */
+    from.scores[BC] = 0.0f;
     open_bare(&made, &from);
     ENCODES(&made, "abc", 0, ABC);
     ENCODES(&made, "bcbc", 0, BC, BC);

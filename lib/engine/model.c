@@ -123,6 +123,17 @@ static void close_predictors(flashinfer_model *model)
     flin_storage_close(&model->predictor_storage);
 }
 
+/* Files of all architectures can be listed and verified; these can be run. */
+static int check_runs(const flin_shape *shape, flashinfer_error *error)
+{
+    if (!shape->gated && shape->norm_kind == FLIN_NORM_LAYER && shape->rotary.rotated == 0)
+        return 0;
+    return flin_fail(
+        error, FLASHINFER_EUNSUPPORTED,
+        "models of architecture %s can be packed, listed and verified, but not yet run",
+        shape->architecture);
+}
+
 /* Header, shape, configuration. */
 static int open_metadata(flashinfer_model *model, const flashinfer_options *options,
                          flashinfer_error *error)
@@ -132,6 +143,9 @@ static int open_metadata(flashinfer_model *model, const flashinfer_options *opti
 
     if (code != 0) return code;
     if ((code = flin_shape_read(&model->gguf, &model->shape, error)) != 0) return code;
+    if ((options->flags & FLASHINFER_OPEN_METADATA) == 0 &&
+        (code = check_runs(&model->shape, error)) != 0)
+        return code;
     if ((code = open_predictors(model, options, error)) != 0) return code;
     code = flin_config_resolve(&model->config, options, flin_predictor_file(model), &model->shape,
                                error);

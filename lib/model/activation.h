@@ -1,8 +1,8 @@
 /*
  * activation.h - what a neuron's sums become, and whether it fires.
  *
- * Owns: the only place that knows which neurons fire. Refuses: sums. A neuron that does not fire adds
- * nothing; under an activation without zeros every neuron fires.
+ * Owns: the only place that knows which neurons fire. Refuses: sums. A neuron that does not fire
+ * adds nothing; under an activation without zeros every neuron fires.
  */
 #ifndef FLIN_MODEL_ACTIVATION_H
 #define FLIN_MODEL_ACTIVATION_H

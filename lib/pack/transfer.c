@@ -1,9 +1,9 @@
 /*
  * transfer.c - read, convert, transpose, write.
  *
- * A bundle needs row i of up and perhaps of gate, which lie in one piece, and column i of down, which lies in `width`
- * pieces. So down is read in tiles of as many columns as fit the tile buffer: every read is a few
- * KiB long, and the matrix is read once.
+ * A bundle needs row i of up, and of gate if there is one, each of which lies in one piece, and
+ * column i of down, which lies in `width` pieces. So down is read in tiles of as many columns as
+ * fit the tile buffer: every read is a few KiB long, and the matrix is read once.
  */
 #include "pack/transfer.h"
 
@@ -159,8 +159,8 @@ static int load_vector(flin_transfer *transfer, const flin_source_tensor *source
     return 0;
 }
 
-/* Elements [first, first + count) as the model file has them: rotary pairs of a head, which lie half
-   of it apart in the checkpoint, become neighbours. The count is of whole rows, and at most
+/* Elements [first, first + count) as the model file has them: rotary pairs of a head, which lie
+   half of it apart in the checkpoint, become neighbours. The count is of whole rows, and at most
    floats_max. */
 static int read_heads(flin_transfer *transfer, const flin_packing_tensor *tensor, uint64_t first,
                       uint32_t count, float limit, flashinfer_error *error)

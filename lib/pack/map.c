@@ -305,8 +305,7 @@ static void add_sketch(mapper *map)
 
 /* -------------------------------------------------------------------------------------- mapping */
 
-/* Rows of quantised matrices are whole blocks. A part's columns are as long as the model is
-   wide. */
+/* Rows of quantised matrices are whole blocks. A part is as long as the model is wide. */
 static int check_blocks(const flin_shape *shape, const flin_packing_choices *choices,
                         flashinfer_error *error)
 {

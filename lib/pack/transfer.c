@@ -1,9 +1,9 @@
 /*
  * transfer.c - read, convert, transpose, write.
  *
- * A bundle needs row i of up and perhaps of gate, which lie in one piece, and column i of down,
- * which lies in `width` pieces. So down is read in tiles of as many columns as fit the tile buffer:
- * every read is a few KiB long, and the matrix is read once.
+ * A bundle needs row i of up, and of gate if there is one, each of which lies in one piece, and
+ * column i of down, which lies in `width` pieces. So down is read in tiles of as many columns as
+ * fit the tile buffer: every read is a few KiB long, and the matrix is read once.
  */
 #include "pack/transfer.h"
 

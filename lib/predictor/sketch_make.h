@@ -16,10 +16,11 @@
  * Neurons are sketched in the order given: if the model file permutes neurons, give them permuted.
  * The same input gives the same bytes on every machine.
  *
- * Threshold. The FFN input is a norm's output, x = gamma * n + beta, and n has mean 0 and spread 1
- * by construction. The sketch errs by e = (W - sketch) . x, of which (W - sketch) . beta is known
- * and goes into the bias, and the rest has a standard deviation near sqrt(sum ((W - sketch) *
- * gamma)^2). The bias is raised by `margin` of those.
+ * Threshold. The FFN input is a norm's output, x = gamma * n + beta, and n squared has mean 1 by
+ * construction. The sketch errs by e = (W - sketch) . x, of which (W - sketch) . beta is known
+ * and goes into the bias, and the rest is near sqrt(sum ((W - sketch) * gamma)^2) in its root mean
+ * square. The bias is raised by `margin` of those. A LayerNorm also takes the mean of n away, which
+ * this does not use: RMS norms, which have no beta, are sketched alike.
  */
 #ifndef FLIN_PREDICTOR_SKETCH_MAKE_H
 #define FLIN_PREDICTOR_SKETCH_MAKE_H
@@ -53,8 +54,8 @@ int flin_sketch_maker_open(flin_sketch_maker *maker, uint32_t cols, uint32_t bit
                            const float *gamma, const float *beta, float margin,
                            flashinfer_error *error);
 
-/* rows: (count, cols) up (gate) rows, row-major; bias: (count) or NULL; count: 1 to
-   FLIN_SKETCH_TILE_ROWS, fewer than a tile only for the last tile of a layer. tile:
+/* rows: (count, cols) of up, or of gate where the FFN is gated, row-major; bias: (count) or NULL;
+   count: 1 to FLIN_SKETCH_TILE_ROWS, fewer than a tile only for the last tile of a layer. tile:
    flin_sketch_tile_bytes(cols, bits) bytes, all of them written; tile_bias: (count) written.
    FLASHINFER_ECHECKPOINT, naming the row within the tile in error->neuron, for weights that are not
    finite. */

@@ -445,7 +445,19 @@ def read_tables(checkpoint):
     return tokens, added, [line for line in lines if line and not line.startswith("#version")]
 
 
+def check_pieces(model, checkpoint):
+    """SentencePiece: the texts; what scores and types mean is tested with the tokenizer itself."""
+    whole = checkpoint.json("tokenizer.json")
+    expected = {i: text for text, i in whole["model"]["vocab"].items()}
+    expected.update((entry["id"], entry["content"]) for entry in whole["added_tokens"])
+    found = dict(enumerate(model.values["tokenizer.ggml.tokens"]))
+    require(len(found) == checkpoint.config["vocab_size"], "%d tokens" % len(found))
+    require(found == expected, "tokens differ")
+
+
 def check_tokenizer(model, checkpoint):
+    if model.values["tokenizer.ggml.model"] == "llama":
+        return check_pieces(model, checkpoint)
     tokens, added, merges = read_tables(checkpoint)
     vocab_size = checkpoint.config["vocab_size"]
     found = model.values["tokenizer.ggml.tokens"]

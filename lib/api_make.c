@@ -6,7 +6,7 @@
 #include "api.h"
 #include "pack/order.h"
 #include "pack/pack.h"
-#include "pack/predictor_make.h"
+#include "make/predictor_make.h"
 #include "util/structs.h"
 
 /* pack ----------------------------------------------------------------------------------------- */

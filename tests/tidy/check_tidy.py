@@ -15,16 +15,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from c_source import Source  # noqa: E402
 
-# Violations that are still there, by rule.
-TODAY = {
-    "directions": 6,
-    "files in circles": 7,
-    "handles": 4,
-    "functions with a handle": 146,
-    "fires": 4,
-    "twice": 2,
-    "vocabulary": 34,
-}
+# Violations that are still there, by rule: none.
+TODAY = {}
 
 # Which folders of lib a folder may include; api: the files of lib itself. An entry with a file's name allows that only.
 BASE = ["cache", "kernels", "model", "predictor", "storage", "text", "util"]
@@ -39,7 +31,7 @@ DIRECTIONS = {
     "probe": ["kernels", "storage", "util"],
     "engine": BASE,
     "plan": ["engine", *BASE],
-    "pack": ["kernels", "model", "predictor", "storage", "util"],
+    "pack": ["kernels", "model", "predictor", "storage", "text/byte_alphabet.h", "util"],
     "make": ["engine", "plan", "pack", *BASE],
     "api": ["engine", "make", "pack", "plan", "probe", *BASE],
 }

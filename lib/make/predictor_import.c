@@ -13,7 +13,7 @@
 
 #include "model/gguf.h"
 #include "pack/gguf_write.h"
-#include "pack/predictor_make.h"
+#include "make/predictor_make.h"
 #include "util/half.h"
 
 #define THRESHOLD_KEY "powerinfer.sparse_threshold"

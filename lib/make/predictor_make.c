@@ -1,7 +1,7 @@
 /*
  * predictor_make.c - see predictor_make.h.
  */
-#include "pack/predictor_make.h"
+#include "make/predictor_make.h"
 
 #include <math.h>
 #include <stdlib.h>

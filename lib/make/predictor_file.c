@@ -7,7 +7,7 @@
 
 #include "model/names.h"
 #include "pack/gguf_write.h"
-#include "pack/predictor_make.h"
+#include "make/predictor_make.h"
 
 /* The tensors of one layer, in the order they are written in. */
 typedef struct piece {

@@ -2,7 +2,7 @@
  * predictor_absent.c - stands in for making predictors in builds made without it, so that the ABI
  * stays whole. Models run by the predictors in their files and by predictor files all the same.
  */
-#include "pack/predictor_make.h"
+#include "make/predictor_make.h"
 
 static int refuse(flashinfer_error *error)
 {

@@ -15,8 +15,4 @@ void flin_unembed(flin_pass *pass);
 /* What unembedding will read first. */
 void flin_unembed_expect(flin_pass *pass);
 
-/* y = norm of x, (count, width); y may be x. Of kind NONE: nothing is done. */
-void flin_norm_rows(flin_pass *pass, const flin_norm *norm, const float *x, float *y,
-                    uint32_t count);
-
 #endif

@@ -8,6 +8,7 @@
 #include "engine/attention.h"
 #include "engine/embed.h"
 #include "engine/ffn.h"
+#include "engine/norm.h"
 
 /* What a block gets: the residual stream, or its norm. */
 static const float *input_of(flin_pass *pass, const flin_norms *norms)

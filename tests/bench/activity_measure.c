@@ -9,6 +9,7 @@
 
 #include "engine/attention.h"
 #include "engine/embed.h"
+#include "engine/norm.h"
 #include "engine/run.h"
 
 #define CHUNK_NEURONS 64u

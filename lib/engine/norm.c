@@ -21,10 +21,16 @@ static void run_norm(void *context, uint32_t index, uint32_t count)
     for (uint32_t row = begin; row < end; row++) {
         const float *x = task->x + (uint64_t)row * task->width;
         float *y = task->y + (uint64_t)row * task->width;
-        if (norm->kind == FLIN_NORM_LAYER)
+        switch (norm->kind) {
+        case FLIN_NORM_LAYER:
             task->kernels->layer_norm(x, norm->weight, norm->bias, task->width, norm->epsilon, y);
-        else
+            break;
+        case FLIN_NORM_RMS:
             task->kernels->rms_norm(x, norm->weight, task->width, norm->epsilon, y);
+            break;
+        case FLIN_NORM_NONE: /* not asked for */
+            break;
+        }
     }
 }
 

@@ -102,7 +102,7 @@ typedef struct flin_wide {
 #define FLIN_LATE_ROWS 8u /* the last of a chunk, whose neurons a continuation is likely to fire */
 
 typedef struct flin_pass {
-    /* what is run; set by flin_pass_begin() */
+    /* what is run: set before each forward */
     const flin_row *rows;
     uint32_t count;
     uint32_t wide;

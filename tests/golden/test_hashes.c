@@ -1,10 +1,10 @@
 /*
  * test_hashes.c - the logits are what they were: XXH3-64 of the raw floats against values recorded once.
  *
- * usage: test_hashes HASHES F16.gguf BF16.gguf Q8_0.gguf Q4_0.gguf [--record]
+ * usage: test_hashes HASHES F16.gguf BF16.gguf Q8_0.gguf Q4_0.gguf [--record | --all]
  *
  * Every kernel table of this CPU runs every predictor, type of keys and values, and type of weights: by steps, and as a
- * prompt. The smallest budget, half and all have the same hash. Small models add what fable-14m lacks: post-norm with
+ * prompt. The smallest budget, half and all have the same hash: each case has one of them in turn, with --all every one. Small models add what fable-14m lacks: post-norm with
  * projections, no biases, an untied head, odd sizes.
  *
  * A line of HASHES is `KEY CASE HASH`. KEY names what else a logit's last bits depend on: kernel table, prompt tile, CPU,
@@ -47,7 +47,7 @@ static const char *const kv_names[] = {"", "f32", "f16", "q8_0"};
 static const char *const kinds[] = {"", "exact", "sketch", "lowrank", "all", "mixed"};
 
 static const char *paths[4];
-static int recording;
+static int recording, whole;
 static char *recorded; /* HASHES, zero-terminated */
 static uint32_t compared, unknown, differing;
 
@@ -217,9 +217,9 @@ static void check_run(const table *by, const char *name, run how, uint32_t steps
     uint64_t hashes[2], other[2];
     char full[LINE_BYTES];
 
-    how.budget = SMALLEST;
+    if (all_budgets) how.budget = SMALLEST;
     hash_run(&how, steps, prompt, hashes);
-    for (how.budget = HALF; all_budgets && how.budget <= EVERYTHING; how.budget++) {
+    for (how.budget = all_budgets ? HALF : EVERYTHING + 1; how.budget <= EVERYTHING; how.budget++) {
         hash_run(&how, steps, prompt, other);
         if (memcmp(hashes, other, sizeof other) != 0)
             fail_msg("%s %s: another budget gives other logits", by->key, name);
@@ -235,6 +235,8 @@ static void check_run(const table *by, const char *name, run how, uint32_t steps
 static void check_file(const table *by, const char *type, const char *path, const char *lowrank,
                        const char *mixed)
 {
+    uint32_t number = (uint32_t)strlen(type);
+
     for (uint32_t kind = FLASHINFER_PREDICTOR_EXACT; kind <= FLASHINFER_PREDICTOR_MIXED; kind++) {
         for (uint32_t kv = FLASHINFER_KV_F32; kv <= FLASHINFER_KV_Q8_0; kv++) {
             run how = {.path = path, .kernels = by->kernels, .kind = kind, .kv_type = kv};
@@ -242,7 +244,8 @@ static void check_file(const table *by, const char *type, const char *path, cons
             if (kind == FLASHINFER_PREDICTOR_LOWRANK) how.predictors = lowrank;
             if (kind == FLASHINFER_PREDICTOR_MIXED) how.predictors = mixed;
             (void)snprintf(name, sizeof name, "14m-%s/%s/kv-%s", type, kinds[kind], kv_names[kv]);
-            check_run(by, name, how, TOKENS, PROMPT, kv == FLASHINFER_KV_F32);
+            how.budget = (kind + kv + number++) % 3; /* one in turn, unless all are asked for */
+            check_run(by, name, how, TOKENS, PROMPT, whole);
         }
     }
 }
@@ -320,7 +323,9 @@ int main(int argc, char **argv)
     int code;
 
     if (argc != 6 && argc != 7) return 2;
-    recording = argc == 7;
+    recording = argc == 7 && strcmp(argv[6], "--record") == 0;
+    whole = argc == 7 && strcmp(argv[6], "--all") == 0;
+    if (argc == 7 && !recording && !whole) return 2;
     for (int i = 0; i < 4; i++) paths[i] = argv[2 + i];
     file = fopen(argv[1], "rb");
     recorded = calloc(1, 1 << 20);

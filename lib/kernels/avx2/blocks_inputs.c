@@ -248,5 +248,7 @@ void flin_avx2_dots_q8_0(const flin_view *rows, uint32_t cols, const void *const
 void flin_avx2_dots_q4_0(const flin_view *rows, uint32_t cols, const void *const *x,
                          uint32_t inputs, float *const *y)
 {
-    dots_all(rows, cols, x, inputs, y, FLIN_Q4_0);
+    /* widening the levels is more work than two inputs share */
+    for (uint32_t i = 0; i < inputs && inputs == 2; i++) flin_avx2_dot_q4_0(rows, cols, x[i], y[i]);
+    if (inputs != 2) dots_all(rows, cols, x, inputs, y, FLIN_Q4_0);
 }

@@ -93,7 +93,7 @@ INLINE void multiply_group(const groups_at *at, uint32_t rows, const flin_avx512
     }
 }
 
-/* One chunk of some rows with some inputs: rows * inputs sums in registers, 8 at most. sum:
+/* One chunk of some rows with some inputs: rows * inputs sums in registers, 16 at most. sum:
    (inputs, FLIN_VIEW_SIDE), from the first of the rows on; soon: (rows) the chunk to ask for
    meanwhile, if `asks`. */
 INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t asks, uint32_t rows,
@@ -105,7 +105,7 @@ INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t 
     const flin_avx512_levels *from[4] = {NULL};
     const void *ahead[4] = {NULL};
     groups_at at[4] = {{NULL, NULL}};
-    __m512 kept[8];
+    __m512 kept[16];
 
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < rows; r++) {
@@ -114,7 +114,7 @@ INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t 
     }
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < inputs; i++) from[i] = (const flin_avx512_levels *)x[i] + begin;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (uint32_t k = 0; k < rows * inputs; k++)
         kept[k] = sum[k / rows * FLIN_VIEW_SIDE + k % rows];
     for (uint64_t k = 0; k < whole; k++) {
@@ -123,7 +123,7 @@ INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t 
         multiply_group(at, rows, from, inputs, k, GROUP, kept, type);
     }
     if (rest != 0) multiply_group(at, rows, from, inputs, whole, rest, kept, type);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (uint32_t k = 0; k < rows * inputs; k++)
         sum[k / rows * FLIN_VIEW_SIDE + k % rows] = kept[k];
 }
@@ -133,12 +133,14 @@ INLINE void add8(const void *const row[8], const void *const *soon, uint32_t ask
                  const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
                  __m512 (*sum)[FLIN_VIEW_SIDE], type_t type)
 {
-    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 2; r += 4)
-        add_chunk(row + r, soon + r, asks, 4, x, 2, begin, blocks, &sum[0][r], type);
-    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 3; r += 2)
-        add_chunk(row + r, soon + r, asks, 2, x, 3, begin, blocks, &sum[0][r], type);
-    for (uint32_t r = 0; r < FLIN_VIEW_SIDE && inputs == 4; r += 2)
-        add_chunk(row + r, soon + r, asks, 2, x, 4, begin, blocks, &sum[0][r], type);
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r += 4) {
+        if (inputs == 2)
+            add_chunk(row + r, soon + r, asks, 4, x, 2, begin, blocks, &sum[0][r], type);
+        if (inputs == 3)
+            add_chunk(row + r, soon + r, asks, 4, x, 3, begin, blocks, &sum[0][r], type);
+        if (inputs == 4)
+            add_chunk(row + r, soon + r, asks, 4, x, 4, begin, blocks, &sum[0][r], type);
+    }
 }
 
 /* What to ask for while the chunk that begins with group `begin` is worked on. */

@@ -7,6 +7,7 @@
  * bit for bit.
  */
 #include <immintrin.h>
+#include <stddef.h>
 
 #include "kernels/kernels.h"
 #include "kernels/sketch/input.h"
@@ -16,7 +17,6 @@
 #define ROWS FLIN_SKETCH_TILE_ROWS
 #define SIDES FLIN_SKETCH_SIDES
 #define INPUTS FLIN_SKETCH_INPUTS
-#define CHUNK 8u /* blocks of a side before the next side's */
 #define INLINE static inline __attribute__((always_inline))
 #define VNNI __attribute__((target("avx512vnni")))
 #define VBMI __attribute__((target("avx512vnni,avx512vbmi")))
@@ -182,44 +182,90 @@ VBMI INLINE void sum_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t b
     for (uint32_t side = 0; side < SIDES; side++) _mm512_storeu_si512(sums[side], total[side]);
 }
 
-/* Some inputs: levels of a few blocks of one side after the other are looked up once for all. */
+/* Some inputs: a block's levels are looked up once for all, and all sums are in registers. */
+typedef struct some_of {
+    const uint8_t *tile[SIDES];
+    const int8_t *levels[INPUTS];
+    const int32_t *start[INPUTS];
+} some_of;
+
+/* Copies, for sums that are stored might change pointers that lie in memory. */
+INLINE some_of held(const uint8_t *const tile[SIDES], const int8_t *const *levels,
+                    const int32_t *const *start, uint32_t inputs)
+{
+    some_of of = {{NULL}, {NULL}, {NULL}};
+
+#pragma GCC unroll 4
+    for (uint32_t side = 0; side < SIDES; side++) of.tile[side] = tile[side];
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < inputs; i++) of.levels[i] = levels[i], of.start[i] = start[i];
+    return of;
+}
+
+/* Loaded again for each side: a compiler that sees the same inputs keeps them all, on the stack,
+   instead of the sums. */
+INLINE const int8_t *unseen(const int8_t *levels)
+{
+    __asm__("" : "+r"(levels));
+    return levels;
+}
+
+INLINE __m512i dot_bw(const __m512i *level, const int8_t *levels, int32_t start)
+{
+    const int8_t *from = unseen(levels);
+    __m512i dot = _mm512_set1_epi32(start);
+
+#pragma GCC unroll 8
+    for (int g = 0; g < GROUPS; g++) {
+        const __m512i pairs = _mm512_maddubs_epi16(level[g], inputs_of(from + 4 * g));
+        dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    }
+    return dot;
+}
+
+VNNI INLINE __m512i dot_vnni(const __m512i *level, const int8_t *levels, int32_t start)
+{
+    const int8_t *from = unseen(levels);
+    __m512i dot = _mm512_set1_epi32(start), other = _mm512_setzero_si512();
+
+#pragma GCC unroll 4
+    for (int g = 0; g < GROUPS; g += 2) {
+        dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(from + 4 * g));
+        other = _mm512_dpbusd_epi32(other, level[g + 1], inputs_of(from + 4 * g + 4));
+    }
+    return _mm512_add_epi32(dot, other);
+}
+
 INLINE void sums_bw(int bits, const uint8_t *const tile[SIDES], uint32_t blocks, uint32_t inputs,
                     const int8_t *const *levels, const int32_t *const *start,
                     int32_t sums[INPUTS][SIDES][ROWS])
 {
     const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
     const __m512i table = table_of(bits);
+    const some_of of = held(tile, levels, start, inputs);
+    __m512i total[INPUTS][SIDES], level[GROUPS];
 
-    __builtin_memset(sums, 0, inputs * sizeof *sums);
-    for (uint32_t first = 0; first < blocks; first += CHUNK)
+#pragma GCC unroll 16
+    for (uint32_t k = 0; k < inputs * SIDES; k++)
+        total[k / SIDES][k % SIDES] = _mm512_setzero_si512();
+    for (uint64_t block = 0; block < blocks; block++) {
+#pragma GCC unroll 4
         for (uint32_t side = 0; side < SIDES; side++) {
-            const uint32_t last = blocks - first < CHUNK ? blocks : first + CHUNK;
-            __m512i total[INPUTS], level[GROUPS];
+            const uint8_t *planes = of.tile[side] + planes_at + block * (uint32_t)bits * 64;
+            const uint8_t *scales = of.tile[side] + ROWS * sizeof(float) + block * ROWS;
 
+            flin_sketch_ahead(of.tile[side] + planes_at, (uint32_t)bits, (uint32_t)block);
+            unpack(planes, bits, table, level);
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++) total[i] = _mm512_loadu_si512(sums[i][side]);
-            for (uint32_t block = first; block < last; block++) {
-                const uint8_t *planes =
-                    tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
-                const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
-
-                flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
-                unpack(planes, bits, table, level);
-#pragma GCC unroll 4
-                for (uint32_t i = 0; i < inputs; i++) {
-                    const int8_t *from = levels[i] + block * FLIN_SKETCH_BLOCK;
-                    __m512i dot = _mm512_set1_epi32(start[i][block]);
-
-                    for (int g = 0; g < GROUPS; g++) {
-                        __m512i pairs = _mm512_maddubs_epi16(level[g], inputs_of(from + 4 * g));
-                        dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
-                    }
-                    add_scaled(&total[i], scales, dot);
-                }
-            }
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++) _mm512_storeu_si512(sums[i][side], total[i]);
+            for (uint32_t i = 0; i < inputs; i++)
+                add_scaled(
+                    &total[i][side], scales,
+                    dot_bw(level, of.levels[i] + block * FLIN_SKETCH_BLOCK, of.start[i][block]));
         }
+    }
+#pragma GCC unroll 16
+    for (uint32_t k = 0; k < inputs * SIDES; k++)
+        _mm512_storeu_si512(sums[k / SIDES][k % SIDES], total[k / SIDES][k % SIDES]);
 }
 
 VNNI INLINE void sums_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
@@ -228,35 +274,30 @@ VNNI INLINE void sums_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t 
 {
     const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
     const __m512i table = table_of(bits);
+    const some_of of = held(tile, levels, start, inputs);
+    __m512i total[INPUTS][SIDES], level[GROUPS];
 
-    __builtin_memset(sums, 0, inputs * sizeof *sums);
-    for (uint32_t first = 0; first < blocks; first += CHUNK)
+#pragma GCC unroll 16
+    for (uint32_t k = 0; k < inputs * SIDES; k++)
+        total[k / SIDES][k % SIDES] = _mm512_setzero_si512();
+    for (uint64_t block = 0; block < blocks; block++) {
+#pragma GCC unroll 4
         for (uint32_t side = 0; side < SIDES; side++) {
-            const uint32_t last = blocks - first < CHUNK ? blocks : first + CHUNK;
-            __m512i total[INPUTS], level[GROUPS];
+            const uint8_t *planes = of.tile[side] + planes_at + block * (uint32_t)bits * 64;
+            const uint8_t *scales = of.tile[side] + ROWS * sizeof(float) + block * ROWS;
 
+            flin_sketch_ahead(of.tile[side] + planes_at, (uint32_t)bits, (uint32_t)block);
+            unpack(planes, bits, table, level);
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++) total[i] = _mm512_loadu_si512(sums[i][side]);
-            for (uint32_t block = first; block < last; block++) {
-                const uint8_t *planes =
-                    tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
-                const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
-
-                flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
-                unpack(planes, bits, table, level);
-#pragma GCC unroll 4
-                for (uint32_t i = 0; i < inputs; i++) {
-                    const int8_t *from = levels[i] + block * FLIN_SKETCH_BLOCK;
-                    __m512i dot = _mm512_set1_epi32(start[i][block]);
-
-                    for (int g = 0; g < GROUPS; g++)
-                        dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(from + 4 * g));
-                    add_scaled(&total[i], scales, dot);
-                }
-            }
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++) _mm512_storeu_si512(sums[i][side], total[i]);
+            for (uint32_t i = 0; i < inputs; i++)
+                add_scaled(
+                    &total[i][side], scales,
+                    dot_vnni(level, of.levels[i] + block * FLIN_SKETCH_BLOCK, of.start[i][block]));
         }
+    }
+#pragma GCC unroll 16
+    for (uint32_t k = 0; k < inputs * SIDES; k++)
+        _mm512_storeu_si512(sums[k / SIDES][k % SIDES], total[k / SIDES][k % SIDES]);
 }
 
 VBMI INLINE void sums_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
@@ -265,35 +306,30 @@ VBMI INLINE void sums_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t 
 {
     const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
     const __m512i table = table_of(bits);
+    const some_of of = held(tile, levels, start, inputs);
+    __m512i total[INPUTS][SIDES], level[GROUPS];
 
-    __builtin_memset(sums, 0, inputs * sizeof *sums);
-    for (uint32_t first = 0; first < blocks; first += CHUNK)
+#pragma GCC unroll 16
+    for (uint32_t k = 0; k < inputs * SIDES; k++)
+        total[k / SIDES][k % SIDES] = _mm512_setzero_si512();
+    for (uint64_t block = 0; block < blocks; block++) {
+#pragma GCC unroll 4
         for (uint32_t side = 0; side < SIDES; side++) {
-            const uint32_t last = blocks - first < CHUNK ? blocks : first + CHUNK;
-            __m512i total[INPUTS], level[GROUPS];
+            const uint8_t *planes = of.tile[side] + planes_at + block * (uint32_t)bits * 64;
+            const uint8_t *scales = of.tile[side] + ROWS * sizeof(float) + block * ROWS;
 
+            flin_sketch_ahead(of.tile[side] + planes_at, (uint32_t)bits, (uint32_t)block);
+            unpack_vbmi(planes, bits, table, level);
 #pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++) total[i] = _mm512_loadu_si512(sums[i][side]);
-            for (uint32_t block = first; block < last; block++) {
-                const uint8_t *planes =
-                    tile[side] + planes_at + (uint64_t)block * (uint32_t)bits * 64;
-                const uint8_t *scales = tile[side] + ROWS * sizeof(float) + block * ROWS;
-
-                flin_sketch_ahead(tile[side] + planes_at, (uint32_t)bits, block);
-                unpack_vbmi(planes, bits, table, level);
-#pragma GCC unroll 4
-                for (uint32_t i = 0; i < inputs; i++) {
-                    const int8_t *from = levels[i] + block * FLIN_SKETCH_BLOCK;
-                    __m512i dot = _mm512_set1_epi32(start[i][block]);
-
-                    for (int g = 0; g < GROUPS; g++)
-                        dot = _mm512_dpbusd_epi32(dot, level[g], inputs_of(from + 4 * g));
-                    add_scaled(&total[i], scales, dot);
-                }
-            }
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++) _mm512_storeu_si512(sums[i][side], total[i]);
+            for (uint32_t i = 0; i < inputs; i++)
+                add_scaled(
+                    &total[i][side], scales,
+                    dot_vnni(level, of.levels[i] + block * FLIN_SKETCH_BLOCK, of.start[i][block]));
         }
+    }
+#pragma GCC unroll 16
+    for (uint32_t k = 0; k < inputs * SIDES; k++)
+        _mm512_storeu_si512(sums[k / SIDES][k % SIDES], total[k / SIDES][k % SIDES]);
 }
 
 #define SUMS_AS(attribute, name, bits)                                                             \

@@ -6,6 +6,7 @@ for what TODAY says; a figure above that fails. Numbers in TODAY may only be low
 
 usage: check_tidy.py SOURCE_DIR
 """
+import fnmatch
 import os
 import re
 import sys
@@ -91,12 +92,19 @@ class Report:
 
 RULES = ["readable", "columns", "file lines", "function lines", "flin_forward lines", "directions", "examples",
          "headers in circles", "files in circles", "handles", "functions with a handle", "fires", "twice", "prefixes",
-         "vocabulary", "systems", "links"]
+         "vocabulary", "systems", "links", "functions in documents"]
 
 
 # Links of documents, and documents that code and documents name.
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 DOCUMENT = re.compile(r"(?<![\w./-])docs/[\w/.-]+\.(?:md|svg)\b")
+
+# A document that says which functions are in which file: in pictures of calls, where a line is `a → b   FILE   words`
+# (b is in FILE, a anywhere in lib) or begins with `for`, and in text: `a()` and `b()` in `FILE`. NAME: of any name.
+CALLS_DOCUMENT = "docs/architecture.md"
+CALLS = re.compile(r"^```text\n(.*?)^```$", re.M | re.S)
+CALL = re.compile(r" *(?:(\w+) → )?(\w+) {2,}([\w/]+(?:\.[ch]|/))(?: |$)")
+PLACED = re.compile(r"((?:`\w+\(\)`(?:, | and ))*`\w+\(\)`)\s(?:in|of)\s`([\w/]+\.[ch])`")
 
 
 def room(path):
@@ -371,6 +379,49 @@ def check_links(root, sources, report):
                 report.add("links", path, text.count("\n", 0, match.start()) + 1, f"{match.group(0)} is not there")
 
 
+def misplaced(read, name, where):
+    """What is wrong with the words that a function is in a file of lib, or below a folder; None: nothing."""
+    pattern = where + "*" if where.endswith("/") else where.replace("NAME", "*")
+    found = [source for path, source in read.items() if fnmatch.fnmatchcase(path, pattern)]
+    if not found:
+        return f"{where} is not there"
+    if any(function.name == name for source in found for function in source.functions):
+        return None
+    if where.endswith(".h") and any(re.search(rf"\b{name}\(", source.code) for source in found):
+        return None  # declared there
+    return f"{name}() is not in {where}"
+
+
+def check_calls(root, read, report):
+    """What CALLS_DOCUMENT says of functions and files, whose paths begin in lib, or in lib/engine in pictures."""
+    rule, path = "functions in documents", os.path.join(root, CALLS_DOCUMENT)
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf8") as file:
+        text = file.read()
+    placed = []  # (line, function, file)
+    for block in CALLS.finditer(text):
+        for number, line in enumerate(block.group(1).splitlines(), text.count("\n", 0, block.start(1)) + 1):
+            match = CALL.match(line)
+            if match:
+                caller, name, where = match.groups()
+                placed.append((number, name, where if where.startswith("lib/") else "lib/engine/" + where))
+                if caller:
+                    placed.append((number, caller, "lib/"))
+            elif not line.lstrip().startswith("for "):
+                report.add(rule, CALLS_DOCUMENT, number, "names no function and its file: " + line.strip())
+    for match in PLACED.finditer(text):
+        for name in re.findall(r"\w+(?=\(\))", match.group(1)):
+            placed.append((text.count("\n", 0, match.start()) + 1, name, "lib/" + match.group(2)))
+    if not placed:
+        report.add(rule, CALLS_DOCUMENT, 1, "says of no function where it is")
+    for number, name, where in placed:
+        wrong = misplaced(read, name, where)
+        if wrong:
+            report.add(rule, CALLS_DOCUMENT, number, wrong)
+    report.notes.append(f"{len(placed)} functions of {CALLS_DOCUMENT} were looked for")
+
+
 def check(root):
     """Every rule over the tree at root."""
     report = Report()
@@ -387,6 +438,7 @@ def check(root):
     check_names(read, report)
     check_vocabulary(read, report)
     check_links(root, sources, report)
+    check_calls(root, read, report)
     report.notes.append(f"{len(sources)} files, {sum(len(source.functions) for source in read.values())} functions")
     return report
 

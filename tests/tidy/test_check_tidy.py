@@ -69,12 +69,29 @@ int flin_forward(flin_pass *pass)
     "lib/api.c": "#include \"engine/pass.h\"\nint flashinfer_step(flashinfer_model *model)\n{\n    return 0;\n}\n",
     "README.md": "[the docs](docs/a.md#what-it-is-and-why) and https://a.b/docs/none.md ![x](https://a.b/c.svg)\n",
     "docs/a.md": "# A\n\n## What it is, and why\n\n[up](../README.md), [here](#a), docs/a.md\n",
+    "docs/architecture.md": """# Architecture
+
+```text
+flin_forward                   forward.c    x   y
+for every layer
+  flin_forward → flin_pass_begin   pass.c     the words for it
+    sum → flin_use                 lib/cache/
+```
+
+`flin_use()`, `sum()` and
+`flin_use()` of `cache/cache.c`, `flin_pass_count()` and `flin_forward()` in `engine/pass.h`;
+`flin_open()` of `plan/NAME.c`; `nothing()`.
+""",
     "examples/generate.c": "#include <flashinfer.h>\nint main(void)\n{\n    return 0;\n}\n",
 }
 
 
 def function(name, lines, parameters="void"):
     return f"int {name}({parameters})\n{{\n" + "    ;\n" * (lines - 3) + "}\n"
+
+
+def picture(*calls):
+    return "# A\n\n```text\n" + "\n".join(calls) + "\n```\n"
 
 
 # rule, files that are added or replaced, and violations that must be found: "file:line", or just how many.
@@ -135,6 +152,17 @@ CASES = [
     ("systems", {"lib/engine/a.c": "\n#if defined(__linux__) || \\\n    X\n#endif\n"}, ["lib/engine/a.c:2"]),
     ("links", {"docs/b.md": "\n[a](none.md) [b](a.md#none) [c](#none)\n"}, ["docs/b.md:2"] * 3),
     ("links", {"lib/util/a.c": "/*\n * see docs/none.md. */\n"}, ["lib/util/a.c:2"]),
+    # in a picture of calls: another file, another folder, no such caller, no such file, and a line without a file
+    ("functions in documents", {"docs/architecture.md": picture(
+        "flin_forward   pass.c   a", "flin_pass_begin   lib/cache/", "none → flin_pass_begin   pass.c   a",
+        "sum   none.c", "  flin_forward, and so on")},
+     [f"docs/architecture.md:{line}" for line in (4, 5, 6, 7, 8)]),
+    ("functions in documents", {"lib/engine/forward.c": "int flin_forward2(void)\n{\n    return 0;\n}\n"},
+     ["docs/architecture.md:4", "docs/architecture.md:6"]),
+    ("functions in documents", {"docs/architecture.md": "\n`flin_use()` and `flin_forward()` in `cache/cache.c`\n"
+                                "`flin_use()` in `engine/pass.h`, `flin_use()` of `text/NAME.c`\n"},
+     ["docs/architecture.md:2", "docs/architecture.md:3", "docs/architecture.md:3"]),
+    ("functions in documents", {"docs/architecture.md": "flin_use() is somewhere\n"}, ["docs/architecture.md:1"]),
 ]
 
 

@@ -82,7 +82,7 @@ enum {
     FLIN_KEY_AGAIN = 2 /* of a field that a key above it gave: must say the same */
 };
 
-/* A number of flin_shape. A field of 0 that no key gave is settled by flin_shape_settle(). */
+/* A number of flin_shape. A field of 0 that no key gave is settled by flin_arch_read_keys(). */
 typedef struct flin_key_rule {
     const char *name;       /* in model files, after "ARCHITECTURE."; NULL ends a table */
     const char *sources[2]; /* in config.json, the first of them that is given; "outer.inner" is

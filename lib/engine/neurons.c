@@ -7,8 +7,10 @@
 
 #include "util/clock.h"
 
-#define GROUP 64u /* neurons handed to a kernel at once */
+#define GROUP 64u /* neurons handed to a kernel at once, for each row */
+#define GROUP_MAX (GROUP * FLIN_INPUTS_MAX)
 #define GROUP_MIN 4u
+#define SUM_GROUP 512u   /* neurons that all rows add before the next ones */
 #define COLUMN_GRAIN 64u /* columns: what kernels ask of a split */
 #define PARALLEL_MIN 8u  /* lists shorter than this are not worth waking threads for */
 
@@ -37,8 +39,8 @@ int flin_neurons_need_no_bytes(const flin_neurons *neurons, const flin_asking_ro
 /* Some neurons of the list in one row, on their way from sums to values. */
 typedef struct group {
     uint32_t count;
-    uint32_t index[GROUP]; /* in the list's arrays */
-    float sums[GROUP];
+    uint32_t index[GROUP_MAX]; /* in the list's arrays */
+    float sums[GROUP_MAX];
 } group;
 
 /* out = dot products of one part of the group's bundles with x, bias included. */
@@ -48,7 +50,7 @@ static void multiply(const activate_task *task, const group *at, uint32_t role, 
     const flin_neurons *neurons = task->neurons;
     const flin_part *part = flin_bundle_part(neurons->bundle, role);
     const uint32_t offset = part->offset_bytes - neurons->extent->skip_bytes;
-    const void *rows[GROUP];
+    const void *rows[GROUP_MAX];
 
     for (uint32_t i = 0; i < at->count; i++) rows[i] = neurons->payloads[at->index[i]] + offset;
     task->kernels->dot_rows[part->type](rows, at->count, neurons->width, x, out);
@@ -106,8 +108,8 @@ static void activate_row(const activate_task *task, uint32_t row, const uint32_t
 {
     const flin_neurons *neurons = task->neurons;
     const flin_ffn_layer *ffn = neurons->ffn;
-    float *values = neurons->values + row * neurons->step, ups[GROUP], out[GROUP];
-    uint8_t *fires = neurons->fires + row * neurons->step, fired[GROUP];
+    float *values = neurons->values + row * neurons->step, ups[GROUP_MAX], out[GROUP_MAX];
+    uint8_t *fires = neurons->fires + row * neurons->step, fired[GROUP_MAX];
     group at;
 
     choose(task, row, list, count, &at);
@@ -193,11 +195,12 @@ uint32_t flin_neurons_activate(flin_compute *compute, const flin_neurons *neuron
                           .checker = checker,
                           .beside = beside};
     uint32_t threads = count < PARALLEL_MIN ? 1 : compute->pool.count, damaged = 0;
+    uint32_t most = GROUP * (rows != NULL ? rows->count : 1); /* rows seldom name the same ones */
     uint64_t started_ns = beside != NULL ? flin_now_ns() : 0;
 
     task.group = count / (threads * 2);
     if (task.group < GROUP_MIN) task.group = GROUP_MIN;
-    if (task.group > GROUP) task.group = GROUP;
+    if (task.group > most) task.group = most;
     if (threads <= 1)
         run_activate(&task, 0, 1);
     else
@@ -244,8 +247,8 @@ static void add_group(const sum_task *task, uint32_t row, uint32_t first, uint32
     const flin_neurons *neurons = task->neurons;
     const uint8_t *fires = neurons->fires + row * neurons->step;
     const float *values = neurons->values + row * neurons->step;
-    const void *columns[GROUP];
-    float factors[GROUP];
+    const void *columns[SUM_GROUP];
+    float factors[SUM_GROUP];
     uint32_t firing = 0;
 
     for (uint32_t i = first; i < first + count; i++) {
@@ -265,10 +268,11 @@ static void run_sums(void *context, uint32_t index, uint32_t count)
     uint32_t begin, end;
 
     flin_pool_share(task->neurons->width, COLUMN_GRAIN, index, count, &begin, &end);
-    for (uint32_t first = 0; begin != end && first < task->count; first += GROUP)
+    for (uint32_t first = 0; begin != end && first < task->count; first += SUM_GROUP)
         for (uint32_t row = 0; row < task->rows; row++)
-            add_group(task, row, first, task->count - first < GROUP ? task->count - first : GROUP,
-                      begin, end);
+            add_group(task, row, first,
+                      task->count - first < SUM_GROUP ? task->count - first : SUM_GROUP, begin,
+                      end);
 }
 
 static uint32_t sum_one(flin_compute *compute, sum_task *task, uint32_t count)

@@ -132,12 +132,12 @@ typedef struct flashinfer_probe_result flashinfer_probe_result;
 /* -------------------------------------------------------------------------------------- options */
 
 /* Which neurons of a layer are computed. exact and all give the dense model's output bit for
-   bit. */
+   bit. The deciding matrix is gate where the FFN is gated, else up: flashinfer_info.ffn_gated. */
 enum {
     /* what there is for every layer: sketch, lowrank, mixed; else exact */
     FLASHINFER_PREDICTOR_DEFAULT = 0,
-    FLASHINFER_PREDICTOR_EXACT = 1,   /* every pre-activation computed, firing neurons fetched */
-    FLASHINFER_PREDICTOR_SKETCH = 2,  /* a few bits of the up (gate) matrix, made at pack time */
+    FLASHINFER_PREDICTOR_EXACT = 1,   /* every deciding sum computed, firing neurons fetched */
+    FLASHINFER_PREDICTOR_SKETCH = 2,  /* a few bits of the deciding matrix, made at pack time */
     FLASHINFER_PREDICTOR_LOWRANK = 3, /* two thin factors, calibrated or trained (paper, 3.1) */
     FLASHINFER_PREDICTOR_ALL = 4,     /* dense: every bundle streamed for every token, no cache */
     FLASHINFER_PREDICTOR_MIXED = 5    /* sketch in some layers, lowrank in others */
@@ -352,6 +352,17 @@ FLASHINFER_API int flashinfer_model_open_storage(const struct flashinfer_storage
  */
 FLASHINFER_API int flashinfer_model_close(flashinfer_model *model);
 
+/* What an FFN multiplies a neuron's down column with: of its deciding sum s, which is the gate
+   row's where there is one, else the up row's, and of u, the up row's in gated FFNs, 1 in others.
+   Where the condition does not hold the neuron does not fire and adds nothing. */
+enum {
+    FLASHINFER_ACTIVATION_RELU = 1,    /* s u, where s is above 0 */
+    FLASHINFER_ACTIVATION_RELU2 = 2,   /* s s u, where s is above 0 */
+    FLASHINFER_ACTIVATION_FATRELU = 3, /* s u, where s is above info.ffn_threshold */
+    FLASHINFER_ACTIVATION_DRELU = 4,   /* s u, where s and u are above 0 */
+    FLASHINFER_ACTIVATION_SILU = 5     /* s u / (1 + exp(-s)), everywhere */
+};
+
 /* What is in a model file. Strings are owned by the model and live as long as it does. */
 typedef struct flashinfer_info {
     uint32_t size;
@@ -371,13 +382,20 @@ typedef struct flashinfer_info {
     uint64_t parameter_count;
     uint64_t file_bytes;
     uint64_t ffn_bytes;       /* payload bytes of all bundles */
-    const char *architecture; /* "opt" */
+    const char *architecture; /* "opt", "llama" */
     const char *name;         /* "" if the file has none */
     const char *predictors;   /* kinds this file can be run with, such as "exact,sketch,all" */
     uint32_t ordered;         /* 1: packed with an order, see flashinfer_order_create() */
     uint32_t reserved;
     uint32_t dtype_resident; /* FLASHINFER_DTYPE_... of token embeddings, attention and head */
     uint32_t dtype_ffn;      /* FLASHINFER_DTYPE_... of bundles */
+    /* 1: bundles have a gate row, which decides what fires; 0: they have none, the up row does */
+    uint32_t ffn_gated;
+    uint32_t ffn_activation; /* FLASHINFER_ACTIVATION_... */
+    uint32_t ffn_sparse;     /* 1: neurons may not fire; 0: all do, predictors leave nothing out */
+    float ffn_threshold;     /* what a deciding sum must be above to fire; 0 without ffn_sparse */
+    uint32_t kv_head_count;  /* heads of keys and values; each serves head_count / kv_head_count */
+    uint32_t head_length;    /* elements of a head */
 } flashinfer_info;
 
 /**
@@ -426,11 +444,16 @@ FLASHINFER_API int flashinfer_model_metadata(const flashinfer_model *model, uint
  */
 FLASHINFER_API int flashinfer_model_verify(flashinfer_model *model, flashinfer_error *error);
 
-enum { FLASHINFER_PART_UP = 0, FLASHINFER_PART_DOWN = 1 };
+/* Parts of a bundle. The deciding one is GATE with info.ffn_gated, else UP. */
+enum {
+    FLASHINFER_PART_UP = 0,   /* a row of the up projection */
+    FLASHINFER_PART_DOWN = 1, /* a column of the down projection */
+    FLASHINFER_PART_GATE = 2  /* a row of the gate projection */
+};
 
 /**
  * flashinfer_model_ffn_rows - FFN weights of some neurons as floats
- * @part: FLASHINFER_PART_UP, or FLASHINFER_PART_DOWN: the column of the down projection
+ * @part: FLASHINFER_PART_...; GATE is FLASHINFER_EINVAL where info.ffn_gated is 0
  * @first, @count: neurons of the layer
  * @rows: receives (count, embedding_length) floats
  *
@@ -442,8 +465,13 @@ FLASHINFER_API int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t l
                                              flashinfer_error *error);
 
 /**
- * flashinfer_model_ffn_bias - biases of a layer's neurons
- * @bias: receives (ffn_length) floats: a neuron fires if up . x + bias is above 0
+ * flashinfer_model_ffn_bias - biases of the deciding sums of a layer's neurons
+ * @bias: receives (ffn_length) floats, zeros where the model has none
+ *
+ * A neuron's deciding sum for an FFN input x is row . x + bias, its row that of
+ * FLASHINFER_PART_GATE with info.ffn_gated, else of FLASHINFER_PART_UP. It fires if that is above
+ * info.ffn_threshold; under FLASHINFER_ACTIVATION_DRELU the up sum must be above 0 too. Without
+ * info.ffn_sparse every neuron fires.
  */
 FLASHINFER_API int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bias,
                                              flashinfer_error *error);
@@ -460,7 +488,7 @@ typedef struct flashinfer_plan {
     uint64_t maximum_bytes;   /* budget above which more memory changes nothing */
     uint64_t metadata_bytes;  /* header, tensor table, tokenizer */
     uint64_t resident_bytes;  /* embeddings, attention, norms, biases, bundle checksums */
-    uint64_t predictor_bytes; /* sketch, or the resident up rows of exact mode */
+    uint64_t predictor_bytes; /* sketch, or the resident deciding rows of exact mode */
     uint64_t cache_bytes;     /* neuron cache: slots and their bookkeeping */
     uint64_t kv_bytes;        /* sessions */
     uint64_t scratch_bytes;   /* activations, logits */
@@ -469,7 +497,7 @@ typedef struct flashinfer_plan {
     uint64_t file_bytes;
     uint32_t slots_per_layer; /* bundles cached, mean over layers */
     uint32_t slot_bytes;
-    uint32_t resident_rows; /* exact mode: up rows of a layer kept in memory */
+    uint32_t resident_rows; /* exact mode: deciding rows of a layer kept in memory */
     uint32_t cache_policy;  /* the one in force */
     uint32_t slots;         /* bundles cached, over all layers */
     uint32_t reserved;
@@ -870,8 +898,10 @@ typedef struct flashinfer_order flashinfer_order;
 typedef struct flashinfer_pack_options {
     uint32_t size;
     uint32_t dtype; /* FLASHINFER_DTYPE_... of all matrices, unless the two below say otherwise */
-    uint32_t sketch_bits; /* 1 to 4 bits of the up matrix for the sketch predictor; 0: 3 */
-    uint32_t no_sketch;   /* 1: write no predictor; the file runs in exact and all mode only */
+    uint32_t sketch_bits; /* 1 to 4 bits of the deciding matrix, for the sketch predictor; 0: 3 */
+    /* 1: write no predictor; the file runs in exact and all mode only. So does that of a model
+       whose activation has no zeros, whatever is set here; the log says so */
+    uint32_t no_sketch;
     flashinfer_log_callback log;
     void *log_user;
     flashinfer_progress_callback progress;
@@ -916,7 +946,7 @@ typedef struct flashinfer_predictor flashinfer_predictor;
  * @predictor: receives the handle, every layer still without a kind; NULL on failure
  *
  * Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a
- * time.
+ * time. A model whose neurons all fire (info.ffn_sparse is 0) is FLASHINFER_EUNSUPPORTED.
  */
 FLASHINFER_API int flashinfer_predictor_create(flashinfer_model *model,
                                                flashinfer_predictor **predictor,
@@ -933,12 +963,13 @@ FLASHINFER_API int flashinfer_predictor_copy(flashinfer_model *model,
                                              flashinfer_error *error);
 
 /**
- * flashinfer_predictor_set_sketch - a low-bit copy of a layer's up matrix
+ * flashinfer_predictor_set_sketch - a low-bit copy of a layer's deciding matrix
  * @bits: 1 to 4
  * @margin: standard deviations of the sketch's expected error that biases are raised by; negative:
  *          the default for these bits
  *
- * Made from the model's weights alone. Replaces what the layer had.
+ * Made from the model's weights alone, of the gate matrix with info.ffn_gated, else of the up
+ * matrix. Replaces what the layer had.
  */
 FLASHINFER_API int flashinfer_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer,
                                                    uint32_t bits, float margin,

@@ -265,6 +265,17 @@ int flin_api_check_layer(const flashinfer_model *model, uint32_t layer, flashinf
                      model->shape.layers - 1);
 }
 
+/* Parts of the interface and of bundles have the same numbers. */
+static int check_part(const flin_shape *shape, uint32_t part, flashinfer_error *error)
+{
+    if (part < FLIN_PART_ROLES && shape->bundle.index_of[part] != FLIN_PART_ROLES) return 0;
+    if (part == FLASHINFER_PART_GATE)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "part FLASHINFER_PART_GATE: the FFN of this model is not gated "
+                         "(info.ffn_gated is 0); its deciding rows are FLASHINFER_PART_UP");
+    return flin_fail(error, FLASHINFER_EINVAL, "part %u; use a FLASHINFER_PART_...", part);
+}
+
 int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t part,
                               uint32_t first, uint32_t count, float *rows, flashinfer_error *error)
 {
@@ -273,10 +284,7 @@ int flashinfer_model_ffn_rows(flashinfer_model *model, uint32_t layer, uint32_t 
     NEED(model);
     NEED(rows);
     code = flin_api_check_layer(model, layer, error);
-    if (code == 0 &&
-        (part >= FLIN_PART_ROLES || model->shape.bundle.index_of[part] == FLIN_PART_ROLES))
-        code = flin_fail(error, FLASHINFER_EINVAL, "part %u; a bundle's are 0 to %u", part,
-                         model->shape.bundle.part_count - 1);
+    if (code == 0) code = check_part(&model->shape, part, error);
     if (code == 0 && (first > model->shape.ffn || count > model->shape.ffn - first))
         code = flin_fail(error, FLASHINFER_EINVAL, "neurons %u to %llu; a layer's are 0 to %u",
                          first, (unsigned long long)first + count, model->shape.ffn - 1);
@@ -290,7 +298,7 @@ int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bi
                               flashinfer_error *error)
 {
     const flin_ffn_layer *ffn;
-    const float *own;
+    const float *own; /* NULL: zeros */
     int code;
 
     NEED(model);
@@ -298,7 +306,7 @@ int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bi
     code = flin_api_check_layer(model, layer, error);
     if (code != 0) return code;
     ffn = &model->weights.layers[layer].ffn;
-    own = ffn->gated ? ffn->gate_bias : ffn->up_bias;
+    own = flin_ffn_decider_bias(ffn);
     for (uint32_t i = 0; i < ffn->neurons; i++) bias[i] = own != NULL ? own[i] : 0;
     return 0;
 }

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "flashinfer.h"
+
 static const char *const names[FLIN_ACTIVATION_KINDS] = {"relu", "relu2", "fatrelu", "drelu",
                                                          "silu"};
 
@@ -21,6 +23,18 @@ int flin_activation_find(const char *name, size_t name_bytes, enum flin_activati
 const char *flin_activation_name(enum flin_activation_kind kind)
 {
     return names[kind];
+}
+
+uint32_t flin_activation_number(enum flin_activation_kind kind)
+{
+    static const uint32_t numbers[FLIN_ACTIVATION_KINDS] = {
+        [FLIN_ACTIVATION_RELU] = FLASHINFER_ACTIVATION_RELU,
+        [FLIN_ACTIVATION_RELU2] = FLASHINFER_ACTIVATION_RELU2,
+        [FLIN_ACTIVATION_FATRELU] = FLASHINFER_ACTIVATION_FATRELU,
+        [FLIN_ACTIVATION_DRELU] = FLASHINFER_ACTIVATION_DRELU,
+        [FLIN_ACTIVATION_SILU] = FLASHINFER_ACTIVATION_SILU};
+
+    return numbers[kind];
 }
 
 /* Without a branch: it would be guessed wrong every third time. */

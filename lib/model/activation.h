@@ -29,6 +29,9 @@ typedef struct flin_activation_rule {
 int flin_activation_find(const char *name, size_t name_bytes, enum flin_activation_kind *kind);
 const char *flin_activation_name(enum flin_activation_kind kind);
 
+/* FLASHINFER_ACTIVATION_... */
+uint32_t flin_activation_number(enum flin_activation_kind kind);
+
 /* May a neuron not fire at all? Else predicting gains nothing. */
 static inline int flin_activation_has_zeros(const flin_activation_rule *rule)
 {

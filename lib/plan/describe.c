@@ -100,5 +100,11 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->dtype_resident = flin_weights_resident_type(&model->gguf, shape, &resident)
                                ? flin_type_to_dtype(resident)
                                : FLASHINFER_DTYPE_DEFAULT;
-    info->dtype_ffn = flin_type_to_dtype(shape->bundle.parts[FLIN_PART_UP].type);
+    info->dtype_ffn = flin_type_to_dtype(shape->bundle.parts[0].type); /* all parts are alike */
+    info->ffn_gated = shape->gated;
+    info->ffn_activation = flin_activation_number(shape->activation.kind);
+    info->ffn_sparse = (uint32_t)flin_activation_has_zeros(&shape->activation);
+    info->ffn_threshold = shape->activation.threshold;
+    info->kv_head_count = shape->kv_heads;
+    info->head_length = shape->head_width;
 }

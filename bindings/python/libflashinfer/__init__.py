@@ -6,8 +6,8 @@
         for piece in model.generate("Once upon a time", tokens=64):
             print(piece, end="", flush=True)
 """
-from ._ffi import (CachePolicy, Dtype, ErrorCode, Kernels, KvType, LogLevel, OpenFlags, Part, Predictors, StorageKind,
-                   Verify)
+from ._ffi import (Activation, CachePolicy, Dtype, ErrorCode, Kernels, KvType, LogLevel, OpenFlags, Part, Predictors,
+                   StorageKind, Verify)
 from ._library import Error, LibraryNotFound, load, version
 from ._make import Order, Predictor, ProbeResult, pack, probe
 from ._model import Model, Session, plan_file
@@ -16,7 +16,7 @@ from ._storage import Storage
 from ._text import Decoder, Sampler
 
 __all__ = [
-    "Audit", "CachePolicy", "Decoder", "Dtype", "Error", "ErrorCode", "FfnInput", "Info", "Kernels", "KvType",
+    "Activation", "Audit", "CachePolicy", "Decoder", "Dtype", "Error", "ErrorCode", "FfnInput", "Info", "Kernels", "KvType",
     "LibraryNotFound", "LogLevel", "Model", "OpenFlags", "Order", "Part", "Plan", "Predictor", "Predictors", "ProbeResult",
     "Progress", "Sampler", "Session", "Stats", "Storage", "StorageKind", "Tensor", "Trace", "Verify", "load", "pack",
     "plan_file", "probe", "version",

@@ -98,9 +98,18 @@ class LogLevel(IntEnum):
     INFO = 2
 
 
+class Activation(IntEnum):
+    RELU = 1
+    RELU2 = 2
+    FATRELU = 3
+    DRELU = 4
+    SILU = 5
+
+
 class Part(IntEnum):
     UP = 0
     DOWN = 1
+    GATE = 2
 
 
 class TokenizeFlags(IntFlag):
@@ -128,6 +137,7 @@ PREFIXES: dict[str, Any] = {
     "FLASHINFER_KV_": KvType,
     "FLASHINFER_OPEN_": OpenFlags,
     "FLASHINFER_LOG_": LogLevel,
+    "FLASHINFER_ACTIVATION_": Activation,
     "FLASHINFER_PART_": Part,
     "FLASHINFER_TOKENIZE_": TokenizeFlags,
     "FLASHINFER_DTYPE_": Dtype,
@@ -228,7 +238,9 @@ class flashinfer_info(Structure):
                 *fields(c_uint32, "tensor_count metadata_count bundle_bytes bundle_stride_bytes"),
                 *fields(c_int32, "bos_token eos_token"), *fields(c_uint32, "add_bos"),
                 *fields(c_uint64, "parameter_count file_bytes ffn_bytes"),
-                *fields(c_char_p, "architecture name predictors"), *fields(c_uint32, "ordered reserved dtype_resident dtype_ffn")]
+                *fields(c_char_p, "architecture name predictors"), *fields(c_uint32, "ordered reserved dtype_resident dtype_ffn"),
+                *fields(c_uint32, "ffn_gated ffn_activation ffn_sparse"), ("ffn_threshold", c_float),
+                *fields(c_uint32, "kv_head_count head_length")]
 
 
 class flashinfer_tensor_info(Structure):

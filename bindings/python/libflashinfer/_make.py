@@ -91,7 +91,10 @@ class Predictor(Owner):
         Callbacks().run(lambda error: call(handle.pointer, *arguments, error))
 
     def set_sketch(self, layer: int, bits: int, margin: float = -1.0) -> None:
-        """A copy of the layer's up matrix in 1 to 4 bits; a negative margin is the default for them."""
+        """A copy of the layer's deciding matrix (gate with info.ffn_gated, else up) in 1 to 4 bits.
+
+        A negative margin is the default for them.
+        """
         self._run(library().predictor_set_sketch, layer, bits, margin)
 
     def set_lowrank(self, layer: int, down: Floats, up: Floats, bias: Union[Floats, Sequence[float]], *,

@@ -134,16 +134,21 @@ class Model(Owner):
         """Read the whole file and compare every checksum; the first that differs is an Error."""
         self._run(library().model_verify)
 
-    def ffn_rows(self, layer: int, part: Part = Part.UP, first: int = 0, count: Optional[int] = None) -> Floats:
-        """(count, embedding_length) weights of a layer's neurons, all of them from `first` on if count is left out."""
+    def ffn_rows(self, layer: int, part: Optional[Part] = None, first: int = 0, count: Optional[int] = None) -> Floats:
+        """(count, embedding_length) weights of a layer's neurons, all of them from `first` on if count is left out.
+
+        Without a part those that decide which neurons fire: gate with info.ffn_gated, else up.
+        """
         info = self.info
+        if part is None:
+            part = Part.GATE if info.ffn_gated else Part.UP
         count = info.ffn_length - first if count is None else count
         values, array = room(count, info.embedding_length)
         self._run(library().model_ffn_rows, layer, part, first, count, values)
         return array
 
     def ffn_bias(self, layer: int) -> Floats:
-        """(ffn_length) biases: a neuron fires if up . x + bias is above 0."""
+        """(ffn_length) biases of the deciding sums: a neuron may fire if row . x + bias is above info.ffn_threshold."""
         values, array = room(self.info.ffn_length)
         self._run(library().model_ffn_bias, layer, values)
         return array

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypedDict, TypeVar, Union
 
 from . import _ffi
 from ._arrays import view
-from ._ffi import CachePolicy, Dtype, Kernels, KvType, LogLevel, Predictors, StorageKind, Verify
+from ._ffi import Activation, CachePolicy, Dtype, Kernels, KvType, LogLevel, Predictors, StorageKind, Verify
 from ._library import known
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Record = TypeVar("Record")
 
 MEMBERS = {"predictor": Predictors, "cache_policy": CachePolicy, "storage": StorageKind, "kernels": Kernels,
-           "dtype_resident": Dtype, "dtype_ffn": Dtype}
+           "dtype_resident": Dtype, "dtype_ffn": Dtype, "ffn_activation": Activation}
 
 
 def plain(value: Any) -> Any:
@@ -67,6 +67,12 @@ class Info:
     ordered: int
     dtype_resident: Dtype
     dtype_ffn: Dtype
+    ffn_gated: int
+    ffn_activation: Activation
+    ffn_sparse: int
+    ffn_threshold: float
+    kv_head_count: int
+    head_length: int
 
 
 @dataclass(frozen=True)

@@ -191,11 +191,15 @@ def test_budget_plan_and_counters(model, session):
 def test_what_is_in_the_file(model):
     info = model.info
     assert (info.architecture, info.layer_count, info.vocab_count) == ("opt", 6, 4096)
+    assert (info.ffn_gated, info.ffn_activation, info.ffn_sparse, info.ffn_threshold) == (0, f.Activation.RELU, 1, 0)
+    assert info.kv_head_count == info.head_count and info.head_length * info.head_count == info.embedding_length
     assert len(model.tensors) == info.tensor_count and len(model.metadata) == info.metadata_count
     assert model.metadata["general.architecture"] == "opt"
     assert model.tensors[0].name == "token_embd.weight" and len(model.tensors[0].dimensions) == 4
     assert model.ffn_rows(0).shape == (2560, 320) and model.ffn_bias(5).shape == (2560,)
     assert bytes(model.ffn_rows(2, f.Part.DOWN, 100, 2)[1]) == bytes(model.ffn_rows(2, f.Part.DOWN, 101, 1)[0])
+    assert bytes(model.ffn_rows(1, first=5, count=1)) == bytes(model.ffn_rows(1, f.Part.UP, 5, 1))
+    failure(f.ErrorCode.EINVAL, model.ffn_rows, 0, f.Part.GATE)
     model.verify()
     with f.Model(MODEL, flags=f.OpenFlags.METADATA) as metadata:
         assert metadata.info == info

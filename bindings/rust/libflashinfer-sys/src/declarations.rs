@@ -110,15 +110,15 @@ pub struct flashinfer_sampler {
 }
 
 /// Which neurons of a layer are computed. exact and all give the dense model's output bit for
-/// bit.
+/// bit. The deciding matrix is gate where the FFN is gated, else up: flashinfer_info.ffn_gated.
 ///
 /// what there is for every layer: sketch, lowrank, mixed; else exact
 pub const FLASHINFER_PREDICTOR_DEFAULT: u32 = 0;
 
-/// every pre-activation computed, firing neurons fetched
+/// every deciding sum computed, firing neurons fetched
 pub const FLASHINFER_PREDICTOR_EXACT: u32 = 1;
 
-/// a few bits of the up (gate) matrix, made at pack time
+/// a few bits of the deciding matrix, made at pack time
 pub const FLASHINFER_PREDICTOR_SKETCH: u32 = 2;
 
 /// two thin factors, calibrated or trained (paper, 3.1)
@@ -363,6 +363,25 @@ pub struct flashinfer_options {
     pub audit_user: *mut c_void,
 }
 
+/// What an FFN multiplies a neuron's down column with: of its deciding sum s, which is the gate
+/// row's where there is one, else the up row's, and of u, the up row's in gated FFNs, 1 in others.
+/// Where the condition does not hold the neuron does not fire and adds nothing.
+///
+/// s u, where s is above 0
+pub const FLASHINFER_ACTIVATION_RELU: u32 = 1;
+
+/// s s u, where s is above 0
+pub const FLASHINFER_ACTIVATION_RELU2: u32 = 2;
+
+/// s u, where s is above info.ffn_threshold
+pub const FLASHINFER_ACTIVATION_FATRELU: u32 = 3;
+
+/// s u, where s and u are above 0
+pub const FLASHINFER_ACTIVATION_DRELU: u32 = 4;
+
+/// s u / (1 + exp(-s)), everywhere
+pub const FLASHINFER_ACTIVATION_SILU: u32 = 5;
+
 /// What is in a model file. Strings are owned by the model and live as long as it does.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -393,7 +412,7 @@ pub struct flashinfer_info {
     pub file_bytes: u64,
     /// payload bytes of all bundles
     pub ffn_bytes: u64,
-    /// "opt"
+    /// "opt", "llama"
     pub architecture: *const c_char,
     /// "" if the file has none
     pub name: *const c_char,
@@ -406,6 +425,18 @@ pub struct flashinfer_info {
     pub dtype_resident: u32,
     /// FLASHINFER_DTYPE_... of bundles
     pub dtype_ffn: u32,
+    /// 1: bundles have a gate row, which decides what fires; 0: they have none, the up row does
+    pub ffn_gated: u32,
+    /// FLASHINFER_ACTIVATION_...
+    pub ffn_activation: u32,
+    /// 1: neurons may not fire; 0: all do, predictors leave nothing out
+    pub ffn_sparse: u32,
+    /// what a deciding sum must be above to fire; 0 without ffn_sparse
+    pub ffn_threshold: f32,
+    /// heads of keys and values; each serves head_count / kv_head_count
+    pub kv_head_count: u32,
+    /// elements of a head
+    pub head_length: u32,
 }
 
 #[repr(C)]
@@ -426,8 +457,17 @@ pub struct flashinfer_tensor_info {
     /// owned by the model
     pub name: *const c_char,
 }
+
+/// Parts of a bundle. The deciding one is GATE with info.ffn_gated, else UP.
+///
+/// a row of the up projection
 pub const FLASHINFER_PART_UP: u32 = 0;
+
+/// a column of the down projection
 pub const FLASHINFER_PART_DOWN: u32 = 1;
+
+/// a row of the gate projection
+pub const FLASHINFER_PART_GATE: u32 = 2;
 
 /// How a budget is divided. planned_bytes is the sum of the parts and never above the budget.
 #[repr(C)]
@@ -447,7 +487,7 @@ pub struct flashinfer_plan {
     pub metadata_bytes: u64,
     /// embeddings, attention, norms, biases, bundle checksums
     pub resident_bytes: u64,
-    /// sketch, or the resident up rows of exact mode
+    /// sketch, or the resident deciding rows of exact mode
     pub predictor_bytes: u64,
     /// neuron cache: slots and their bookkeeping
     pub cache_bytes: u64,
@@ -463,7 +503,7 @@ pub struct flashinfer_plan {
     /// bundles cached, mean over layers
     pub slots_per_layer: u32,
     pub slot_bytes: u32,
-    /// exact mode: up rows of a layer kept in memory
+    /// exact mode: deciding rows of a layer kept in memory
     pub resident_rows: u32,
     /// the one in force
     pub cache_policy: u32,
@@ -652,9 +692,10 @@ pub struct flashinfer_pack_options {
     pub size: u32,
     /// FLASHINFER_DTYPE_... of all matrices, unless the two below say otherwise
     pub dtype: u32,
-    /// 1 to 4 bits of the up matrix for the sketch predictor; 0: 3
+    /// 1 to 4 bits of the deciding matrix, for the sketch predictor; 0: 3
     pub sketch_bits: u32,
-    /// 1: write no predictor; the file runs in exact and all mode only
+    /// 1: write no predictor; the file runs in exact and all mode only. So does that of a model
+    /// whose activation has no zeros, whatever is set here; the log says so
     pub no_sketch: u32,
     pub log: flashinfer_log_callback,
     pub log_user: *mut c_void,
@@ -903,7 +944,7 @@ extern "C" {
 
     /// flashinfer_model_ffn_rows - FFN weights of some neurons as floats
     ///
-    /// - `part`: FLASHINFER_PART_UP, or FLASHINFER_PART_DOWN: the column of the down projection
+    /// - `part`: FLASHINFER_PART_...; GATE is FLASHINFER_EINVAL where info.ffn_gated is 0
     /// - `first`, `count`: neurons of the layer
     /// - `rows`: receives (count, embedding_length) floats
     ///
@@ -919,9 +960,14 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_model_ffn_bias - biases of a layer's neurons
+    /// flashinfer_model_ffn_bias - biases of the deciding sums of a layer's neurons
     ///
-    /// - `bias`: receives (ffn_length) floats: a neuron fires if up . x + bias is above 0
+    /// - `bias`: receives (ffn_length) floats, zeros where the model has none
+    ///
+    /// A neuron's deciding sum for an FFN input x is row . x + bias, its row that of
+    /// FLASHINFER_PART_GATE with info.ffn_gated, else of FLASHINFER_PART_UP. It fires if that is above
+    /// info.ffn_threshold; under FLASHINFER_ACTIVATION_DRELU the up sum must be above 0 too. Without
+    /// info.ffn_sparse every neuron fires.
     pub fn flashinfer_model_ffn_bias(
         model: *mut flashinfer_model,
         layer: u32,
@@ -1271,7 +1317,7 @@ extern "C" {
     /// - `predictor`: receives the handle, every layer still without a kind; NULL on failure
     ///
     /// Memory is the predictor's own, beside the model's budget. A handle belongs to one thread at a
-    /// time.
+    /// time. A model whose neurons all fire (info.ffn_sparse is 0) is FLASHINFER_EUNSUPPORTED.
     pub fn flashinfer_predictor_create(
         model: *mut flashinfer_model,
         predictor: *mut *mut flashinfer_predictor,
@@ -1289,13 +1335,14 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_predictor_set_sketch - a low-bit copy of a layer's up matrix
+    /// flashinfer_predictor_set_sketch - a low-bit copy of a layer's deciding matrix
     ///
     /// - `bits`: 1 to 4
     /// - `margin`: standard deviations of the sketch's expected error that biases are raised by; negative:
     ///   the default for these bits
     ///
-    /// Made from the model's weights alone. Replaces what the layer had.
+    /// Made from the model's weights alone, of the gate matrix with info.ffn_gated, else of the up
+    /// matrix. Replaces what the layer had.
     pub fn flashinfer_predictor_set_sketch(
         predictor: *mut flashinfer_predictor,
         layer: u32,

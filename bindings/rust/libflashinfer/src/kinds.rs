@@ -3,13 +3,14 @@
 use std::os::raw::c_int;
 
 numbers! {
-    /// Which neurons of a layer are computed. `Exact` and `All` give the dense model's output bit for bit.
+    /// Which neurons of a layer are computed. `Exact` and `All` give the dense model's output bit for bit. The deciding
+    /// matrix is gate where [`Info::ffn_gated`](crate::Info::ffn_gated) says so, else up.
     Predictor: u32 {
         /// What there is for every layer: sketch, low-rank, mixed; else exact.
         Default = FLASHINFER_PREDICTOR_DEFAULT,
-        /// Every pre-activation computed, firing neurons fetched.
+        /// Every deciding sum computed, firing neurons fetched.
         Exact = FLASHINFER_PREDICTOR_EXACT,
-        /// A few bits of the up matrix, made at pack time.
+        /// A few bits of the deciding matrix, made at pack time.
         Sketch = FLASHINFER_PREDICTOR_SKETCH,
         /// Two thin factors, calibrated or trained.
         LowRank = FLASHINFER_PREDICTOR_LOWRANK,
@@ -117,6 +118,24 @@ numbers! {
         Up = FLASHINFER_PART_UP,
         /// The column of the down projection.
         Down = FLASHINFER_PART_DOWN,
+        /// The row of the gate projection, where the FFN has one; it decides what fires then.
+        Gate = FLASHINFER_PART_GATE,
+    }
+}
+
+numbers! {
+    /// What an FFN does with a neuron's deciding sum s; u is the up row's sum in gated FFNs, 1 in others.
+    Activation: u32 {
+        /// s u, where s is above 0.
+        Relu = FLASHINFER_ACTIVATION_RELU,
+        /// s s u, where s is above 0.
+        Relu2 = FLASHINFER_ACTIVATION_RELU2,
+        /// s u, where s is above [`Info::ffn_threshold`](crate::Info::ffn_threshold).
+        FatRelu = FLASHINFER_ACTIVATION_FATRELU,
+        /// s u, where s and u are above 0.
+        DRelu = FLASHINFER_ACTIVATION_DRELU,
+        /// s u / (1 + exp(-s)), everywhere.
+        Silu = FLASHINFER_ACTIVATION_SILU,
     }
 }
 
@@ -170,7 +189,8 @@ mod tests {
         check("KERNELS_", 4, |n| Kernels::from(n as u32));
         check("KV_", 4, |n| KvType::from(n as u32));
         check("DTYPE_", 6, |n| Dtype::from(n as u32));
-        check("PART_", 2, |n| Part::from(n as u32));
+        check("PART_", 3, |n| Part::from(n as u32));
+        check("ACTIVATION_", 5, |n| Activation::from(n as u32));
         check("LOG_", 3, |n| LogLevel::from(n as c_int));
         check("E", 16, |n| ErrorCode::from(n as c_int));
     }

@@ -63,7 +63,7 @@ pub use callbacks::{Audit, FfnInput, Progress, Trace};
 pub use error::{Error, ErrorCode, Result};
 pub use generate::{Generate, GenerateOptions};
 pub use kinds::{
-    CachePolicy, Dtype, Kernels, KvType, LogLevel, Part, Predictor, StorageKind, Verify,
+    Activation, CachePolicy, Dtype, Kernels, KvType, LogLevel, Part, Predictor, StorageKind, Verify,
 };
 pub use libflashinfer_sys as sys;
 pub use make::{pack, Order, PackOptions, PredictorMaker};

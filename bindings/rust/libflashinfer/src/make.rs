@@ -52,7 +52,7 @@ impl PackOptions {
         dtype_resident: Dtype,
         /// Of bundles, which are read from flash.
         dtype_ffn: Dtype,
-        /// 1 to 4 bits of the up matrix for the sketch predictor; 0: 3.
+        /// 1 to 4 bits of the deciding matrix for the sketch predictor; 0: 3.
         sketch_bits: u32,
         /// Write no predictor; the file runs in exact and all mode only.
         no_sketch: bool,
@@ -199,7 +199,7 @@ impl PredictorMaker {
         maker.ok_or_else(|| Error::invalid("the library returned no predictor"))
     }
 
-    /// A low-bit copy (1 to 4) of a layer's up matrix, in place of what the layer had. margin: standard deviations of
+    /// A low-bit copy (1 to 4) of a layer's deciding matrix, in place of what the layer had. margin: standard deviations of
     /// the sketch's expected error that biases are raised by; none: the default for these bits.
     pub fn set_sketch(&mut self, layer: u32, bits: u32, margin: Option<f32>) -> Result<()> {
         let margin = margin.unwrap_or(-1.0);

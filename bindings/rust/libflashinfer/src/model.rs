@@ -303,6 +303,8 @@ impl Model {
     }
 
     /// FFN weights of neurons `first` to `first + count` of a layer, one row of `embedding_length` after the other.
+    /// [`Part::Gate`] only where [`Info::ffn_gated`] says that there is one; it decides what fires then, else
+    /// [`Part::Up`].
     pub fn ffn_rows(&self, layer: u32, part: Part, first: u32, count: u32) -> Result<Vec<f32>> {
         let info = self.info();
         if count > info.ffn_length {
@@ -328,7 +330,8 @@ impl Model {
         Ok(rows)
     }
 
-    /// Biases of a layer's neurons: one fires if up . x + bias is above 0.
+    /// Biases of the deciding sums of a layer's neurons, zeros where the model has none: one may fire if
+    /// row . x + bias is above [`Info::ffn_threshold`].
     pub fn ffn_bias(&self, layer: u32) -> Result<Vec<f32>> {
         let mut bias = vec![0.0; self.info().ffn_length as usize];
         // SAFETY: there is room for the biases

@@ -1,6 +1,6 @@
 //! What the library tells: plans, statistics, what is in a model file.
 
-use crate::kinds::{CachePolicy, Dtype, Predictor};
+use crate::kinds::{Activation, CachePolicy, Dtype, Predictor};
 use std::ffi::CStr;
 use std::os::raw::c_char;
 
@@ -18,7 +18,7 @@ macro_rules! read_as_is {
     })* };
 }
 
-read_as_is! { u32 i32 u64 }
+read_as_is! { u32 i32 u64 f32 }
 
 impl Read<u32> for bool {
     unsafe fn read(field: u32) -> Self {
@@ -51,6 +51,12 @@ impl Read<u32> for Predictor {
 impl Read<u32> for Dtype {
     unsafe fn read(field: u32) -> Self {
         Dtype::from(field)
+    }
+}
+
+impl Read<u32> for Activation {
+    unsafe fn read(field: u32) -> Self {
+        Activation::from(field)
     }
 }
 
@@ -101,7 +107,7 @@ record! {
         file_bytes: u64,
         /// Payload bytes of all bundles.
         ffn_bytes: u64,
-        /// Such as "opt".
+        /// Such as "opt" or "llama".
         architecture: String,
         /// Empty if the file has none.
         name: String,
@@ -113,6 +119,18 @@ record! {
         dtype_resident: Dtype,
         /// Of bundles.
         dtype_ffn: Dtype,
+        /// Bundles have a gate row, which decides what fires; else the up row does.
+        ffn_gated: bool,
+        /// What becomes of a deciding sum.
+        ffn_activation: Activation,
+        /// Neurons may not fire; else all do and predictors leave nothing out.
+        ffn_sparse: bool,
+        /// What a deciding sum must be above to fire; 0 without `ffn_sparse`.
+        ffn_threshold: f32,
+        /// Heads of keys and values; each serves `head_count / kv_head_count`.
+        kv_head_count: u32,
+        /// Elements of a head.
+        head_length: u32,
     } without { size, reserved, }
 }
 
@@ -153,7 +171,7 @@ record! {
         metadata_bytes: u64,
         /// Embeddings, attention, norms, biases, bundle checksums.
         resident_bytes: u64,
-        /// Sketch, or the resident up rows of exact mode.
+        /// Sketch, or the resident deciding rows of exact mode.
         predictor_bytes: u64,
         /// Neuron cache: slots and their bookkeeping.
         cache_bytes: u64,
@@ -171,7 +189,7 @@ record! {
         slots_per_layer: u32,
         /// Bytes of one.
         slot_bytes: u32,
-        /// Exact mode: up rows of a layer kept in memory.
+        /// Exact mode: deciding rows of a layer kept in memory.
         resident_rows: u32,
         /// The policy in force.
         cache_policy: CachePolicy,

@@ -3,8 +3,8 @@
 mod support;
 
 use libflashinfer::{
-    plan_file, CachePolicy, Decoder, Error, ErrorCode, GenerateOptions, Model, Options, Part,
-    Predictor, Sampler, SamplerOptions, Session, StorageKind, TokenizeFlags,
+    plan_file, Activation, CachePolicy, Decoder, Error, ErrorCode, GenerateOptions, Model, Options,
+    Part, Predictor, Sampler, SamplerOptions, Session, StorageKind, TokenizeFlags,
 };
 use std::error::Error as _;
 use std::fs::File;
@@ -46,6 +46,10 @@ fn a_model_tells_about_itself() {
     assert_eq!(info.architecture, "opt");
     assert_eq!(info.eos_token, Some(2));
     assert!(info.predictors.contains("sketch") && !info.ordered);
+    assert_eq!(info.ffn_activation, Activation::Relu);
+    assert!(info.ffn_sparse && !info.ffn_gated && info.ffn_threshold == 0.0);
+    assert_eq!(info.kv_head_count, info.head_count);
+    assert_eq!(info.head_length * info.head_count, info.embedding_length);
     let tensors = model.tensors();
     assert_eq!(tensors.len(), info.tensor_count as usize);
     assert!(tensors
@@ -61,6 +65,8 @@ fn a_model_tells_about_itself() {
     assert_eq!(rows.len(), 2 * info.embedding_length as usize);
     assert!(rows.iter().any(|weight| *weight != 0.0));
     assert_eq!(model.ffn_bias(0).unwrap().len(), info.ffn_length as usize);
+    let gate = failed(model.ffn_rows(0, Part::Gate, 0, 1));
+    assert!(gate.to_string().contains("FLASHINFER_PART_GATE"));
     assert_eq!(
         failed(model.ffn_bias(99)).code(),
         ErrorCode::InvalidArgument

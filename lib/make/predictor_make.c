@@ -9,11 +9,23 @@
 
 #include "predictor/sketch_make.h"
 
+/* What leaves neurons out is wrong where all of them count. */
+static int check_sparse(const flin_activation_rule *activation, flashinfer_error *error)
+{
+    if (flin_activation_has_zeros(activation)) return 0;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "every neuron of this model fires: its activation is %s, which has no zeros "
+                     "to predict; run it with the predictors exact or all",
+                     flin_activation_name(activation->kind));
+}
+
 int flin_predictor_create(flashinfer_model *model, flashinfer_predictor **predictor,
                           flashinfer_error *error)
 {
-    flashinfer_predictor *made = calloc(1, sizeof *made);
+    int code = check_sparse(&model->shape.activation, error);
+    flashinfer_predictor *made = code == 0 ? calloc(1, sizeof *made) : NULL;
 
+    if (code != 0) return code;
     if (made != NULL) made->layers = calloc(model->shape.layers, sizeof *made->layers);
     if (made == NULL || made->layers == NULL) {
         free(made);
@@ -171,6 +183,7 @@ int flin_predictor_set_sketch(flashinfer_predictor *predictor, uint32_t layer, u
     if (code == 0)
         code = flin_sketch_maker_open(&maker, predictor->width, bits, norm->weight, norm->bias,
                                       margin < 0 ? FLIN_SKETCH_MARGIN : margin, error);
+    maker.threshold = predictor->model->shape.activation.threshold;
     if (code == 0) code = make_tiles(predictor, layer, &maker, rows, error);
     if (code != 0) forget(predictor, layer);
     flin_sketch_maker_close(&maker);

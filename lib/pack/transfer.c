@@ -309,6 +309,7 @@ int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_err
         code = flin_sketch_maker_open(&maker, shape->width, packing->choices.sketch_bits,
                                       transfer->norm_weight, transfer->norm_bias,
                                       FLIN_SKETCH_MARGIN, error);
+    maker.threshold = shape->activation.threshold;
     if (code == 0) code = write_tiles(transfer, &maker, ffn, error);
     if (code == 0)
         code = write_vector(transfer, ffn->sketch_bias, transfer->sketch_bias,

@@ -284,6 +284,7 @@ int flin_sketch_maker_tile(flin_sketch_maker *maker, const float *rows, const fl
         flin_sketch_block_pack(maker->bits, index, planes + (size_t)block * maker->bits * 64);
     }
     for (uint32_t r = 0; r < count; r++)
-        tile_bias[r] = lifted(bias != NULL ? bias[r] : 0, sums[r], maker->margin);
+        tile_bias[r] =
+            lifted((bias != NULL ? bias[r] : 0) - maker->threshold, sums[r], maker->margin);
     return 0;
 }

@@ -19,8 +19,9 @@
  * Threshold. The FFN input is a norm's output, x = gamma * n + beta, and n squared has mean 1 by
  * construction. The sketch errs by e = (W - sketch) . x, of which (W - sketch) . beta is known
  * and goes into the bias, and the rest is near sqrt(sum ((W - sketch) * gamma)^2) in its root mean
- * square. The bias is raised by `margin` of those. A LayerNorm also takes the mean of n away, which
- * this does not use: RMS norms, which have no beta, are sketched alike.
+ * square. The bias is raised by `margin` of those, and lowered by what sums must be above to fire.
+ * A LayerNorm also takes the mean of n away, which this does not use: RMS norms, which have no
+ * beta, are sketched alike.
  */
 #ifndef FLIN_PREDICTOR_SKETCH_MAKE_H
 #define FLIN_PREDICTOR_SKETCH_MAKE_H
@@ -40,6 +41,7 @@ typedef struct flin_sketch_maker {
     uint32_t cols;
     uint32_t bits;
     float margin;        /* never FLIN_SKETCH_MARGIN */
+    float threshold;     /* what sums must be above to fire; open leaves 0, the caller may set it */
     float *column_scale; /* (cols): blk.N.ffn_sketch.scale, complete after open */
     float *gamma;        /* (cols) */
     float *beta;         /* (cols) */

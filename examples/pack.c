@@ -54,6 +54,12 @@ static int report(const char *path, double seconds, int json)
     return program_end(0, NULL);
 }
 
+static void show_warning(int level, const char *text, void *user)
+{
+    (void)user;
+    if (level <= FLASHINFER_LOG_WARNING) (void)fprintf(stderr, "%s\n", text);
+}
+
 /* Everything the trace has, into a new order. */
 static int learn(const recorded_trace *trace, flashinfer_order **order, flashinfer_error *error)
 {
@@ -127,6 +133,7 @@ int main(int argc, char **argv)
     }
     options.order = order;
     options.no_sketch = (uint32_t)no_sketch;
+    options.log = show_warning;
     if (isatty(STDERR_FILENO)) {
         options.progress = show_progress;
         options.progress_user = &shown;

@@ -126,6 +126,19 @@ static int check_not_source(const char *path, int directory, const flin_safetens
                      "%s is part of the checkpoint; choose another file to write", path);
 }
 
+/* Silence would look like a file that runs faster than it does. */
+static void tell_of_no_sketch(const flashinfer_pack_options *options, const flin_shape *shape)
+{
+    char text[256];
+
+    if (options->no_sketch || flin_activation_has_zeros(&shape->activation)) return;
+    (void)snprintf(text, sizeof text,
+                   "no sketch is made: every neuron fires under the activation %s, so there is "
+                   "nothing to predict and every token reads all that is not in memory",
+                   flin_activation_name(shape->activation.kind));
+    options->log(FLASHINFER_LOG_WARNING, text, options->log_user);
+}
+
 static void tell(const flashinfer_pack_options *options, const flin_checkpoint *checkpoint,
                  const flin_gguf_writer *writer)
 {
@@ -138,6 +151,7 @@ static void tell(const flashinfer_pack_options *options, const flin_checkpoint *
                    checkpoint->name[0] != '\0' ? checkpoint->name : shape->architecture,
                    shape->layers, shape->width, shape->ffn, (unsigned long long)writer->file_bytes);
     options->log(FLASHINFER_LOG_INFO, text, options->log_user);
+    tell_of_no_sketch(options, shape);
 }
 
 /* Every byte of the file, in an order that reads each weight file mostly forward. */

@@ -62,6 +62,11 @@ static int resolve_predictor(flin_settings *settings, uint32_t wanted, const fli
     default:
         return out_of_range("predictor", wanted, error);
     }
+    if (!flin_activation_has_zeros(&shape->activation))
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "the file has no %s predictor: every neuron of this model fires under its "
+                         "activation %s; use the predictor exact or all",
+                         kind_name(wanted), flin_activation_name(shape->activation.kind));
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                      "the file has no %s predictor for every layer; use the exact predictor, give "
                      "a predictor file or pack the model again with one",

@@ -211,11 +211,12 @@ static int calibrate(flashinfer_model *model, const request *asked, samples *fro
     double since = program_seconds();
     flashinfer_predictor *predictor = NULL;
     calibrate_layer *layers = NULL;
-    int code = collect(model, asked, from, error);
+    /* before the long part: it says so where there is nothing to predict */
+    int code = flashinfer_predictor_create(model, &predictor, error);
 
+    if (code == 0) code = collect(model, asked, from, error);
     if (code == 0) layers = calloc(from->layers, sizeof *layers);
     if (code == 0 && layers == NULL) code = FLASHINFER_ENOMEM;
-    if (code == 0) code = flashinfer_predictor_create(model, &predictor, error);
     if (code == 0) code = fit_all(model, predictor, asked, from, layers, error);
     if (code == 0) code = choose_and_save(model, predictor, asked, from, layers, error);
     if (code == 0) {

@@ -146,13 +146,13 @@ int calibrate_factors_open(calibrate_factors *factors, const judge *of, uint32_t
                : covariance(of, cholesky);
     if (code == 0) dpotrf_("L", &n, cholesky, &n, &info);
     if (info != 0) code = FLASHINFER_EINVAL;
-    if (code == 0) code = gram(of->up, of->neurons, of->width, 1, seen);
+    if (code == 0) code = gram(of->rows, of->neurons, of->width, 1, seen);
     if (code == 0) { /* L' (w'w) L */
         dtrmm_("R", "L", "N", "N", &n, &n, &one, cholesky, &n, seen, &n);
         dtrmm_("L", "L", "T", "N", &n, &n, &one, cholesky, &n, seen, &n);
         code = largest(seen, of->width, rank_max, vectors);
     }
-    if (code == 0) code = fill(factors, of->up, cholesky, vectors);
+    if (code == 0) code = fill(factors, of->rows, cholesky, vectors);
     free(cholesky);
     free(seen);
     free(vectors);

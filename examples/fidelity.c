@@ -215,9 +215,9 @@ static int open_subject(fidelity *at, const request *asked, const char *name,
     if (code != 0) return code;
     (void)flashinfer_model_plan(subject->model, &subject->plan);
     if (subject->plan.predictor == FLASHINFER_PREDICTOR_EXACT) {
-        (void)fprintf(stderr,
-                      "%s has no predictor: make one with calibrate, or pack the model again\n",
-                      asked->model_path);
+        (void)fprintf(stderr, "%s has no predictor: %s\n", asked->model_path,
+                      at->info.ffn_sparse ? "make one with calibrate, or pack the model again"
+                                          : "all its neurons fire, so there is none to make");
         return 1;
     }
     code = count_bytes(at, subject, error);

@@ -36,18 +36,30 @@ static const char *type_name(uint32_t type)
     }
 }
 
+static const char *activation_name(uint32_t activation)
+{
+    static const char *const names[] = {"?", "relu", "relu2", "fatrelu", "drelu", "silu"};
+
+    return names[activation < sizeof names / sizeof names[0] ? activation : 0];
+}
+
 static void print_text(const flashinfer_model *model, const flashinfer_info *info,
                        const flashinfer_plan *plan)
 {
-    (void)printf("%s \"%s\": %u layers of %u neurons, width %u, %u heads, %u tokens, context %u\n",
+    (void)printf("%s \"%s\": %u layers of %u neurons%s, width %u, %u heads of %u (%u of keys and "
+                 "values), %u tokens, context %u\n",
                  info->architecture, info->name, info->layer_count, info->ffn_length,
-                 info->embedding_length, info->head_count, info->vocab_count, info->context_tokens);
+                 info->ffn_gated ? " with gates" : "", info->embedding_length, info->head_count,
+                 info->head_length, info->kv_head_count, info->vocab_count, info->context_tokens);
     (void)printf(
         "%.1f M parameters; file %.2f MB, of it %.2f MB FFN bundles of %u bytes, one every %u\n",
         (double)info->parameter_count / 1e6, (double)info->file_bytes / 1e6,
         (double)info->ffn_bytes / 1e6, info->bundle_bytes, info->bundle_stride_bytes);
     if (info->ordered) (void)printf("bundles in a learned order\n");
-    (void)printf("predictors: %s; memory budget from %.2f MB (smallest) to %.2f MB (everything "
+    (void)printf("activation %s%s", activation_name(info->ffn_activation),
+                 info->ffn_sparse ? "" : ": every neuron fires");
+    if (info->ffn_threshold > 0) (void)printf(" above %g", (double)info->ffn_threshold);
+    (void)printf("; predictors: %s; memory budget from %.2f MB (smallest) to %.2f MB (everything "
                  "resident)\n\n",
                  info->predictors, (double)plan->minimum_bytes / 1e6,
                  (double)plan->maximum_bytes / 1e6);
@@ -80,17 +92,21 @@ static void print_json(const flashinfer_model *model, const flashinfer_info *inf
     (void)printf("{\"architecture\": \"%s\", \"name\": ", info->architecture);
     program_json_string(stdout, info->name, strlen(info->name));
     (void)printf(
-        ", \"layers\": %u, \"width\": %u, \"ffn\": %u, \"heads\": %u, \"vocab\": %u, \"context\": "
-        "%u, "
+        ", \"layers\": %u, \"width\": %u, \"ffn\": %u, \"heads\": %u, \"kv_heads\": %u, "
+        "\"head_width\": %u, \"gated\": %s, \"activation\": \"%s\", \"sparse\": %s, \"threshold\": "
+        "%g, "
+        "\"vocab\": %u, \"context\": %u, "
         "\"parameters\": %llu, \"file_bytes\": %llu, \"ffn_bytes\": %llu, \"bundle_bytes\": %u, "
         "\"bundle_stride_bytes\": %u, \"ordered\": %s, \"predictors\": \"%s\", "
         "\"minimum_budget_bytes\": %llu, "
         "\"maximum_budget_bytes\": %llu, \"verified\": %s, \"metadata\": {",
         info->layer_count, info->embedding_length, info->ffn_length, info->head_count,
-        info->vocab_count, info->context_tokens, (unsigned long long)info->parameter_count,
-        (unsigned long long)info->file_bytes, (unsigned long long)info->ffn_bytes,
-        info->bundle_bytes, info->bundle_stride_bytes, info->ordered ? "true" : "false",
-        info->predictors, (unsigned long long)plan->minimum_bytes,
+        info->kv_head_count, info->head_length, info->ffn_gated ? "true" : "false",
+        activation_name(info->ffn_activation), info->ffn_sparse ? "true" : "false",
+        (double)info->ffn_threshold, info->vocab_count, info->context_tokens,
+        (unsigned long long)info->parameter_count, (unsigned long long)info->file_bytes,
+        (unsigned long long)info->ffn_bytes, info->bundle_bytes, info->bundle_stride_bytes,
+        info->ordered ? "true" : "false", info->predictors, (unsigned long long)plan->minimum_bytes,
         (unsigned long long)plan->maximum_bytes, verified ? "true" : "false");
     for (uint32_t i = 0; i < info->metadata_count; i++) {
         const char *key = "";

@@ -81,27 +81,66 @@ static int take(judge *at)
 {
     size_t cells = (size_t)at->count * at->neurons;
 
-    at->up = malloc((size_t)at->neurons * at->width * sizeof(float));
+    at->rows = malloc((size_t)at->neurons * at->width * sizeof(float));
     at->z = malloc(cells * sizeof(float));
+    at->fires = malloc(cells);
     at->scores = malloc(cells * sizeof(float));
     at->slope = malloc(at->neurons * sizeof(float));
     at->mean = malloc(at->neurons * sizeof(float));
     at->spread = malloc(at->neurons * sizeof(float));
-    return at->up == NULL || at->z == NULL || at->scores == NULL || at->slope == NULL ||
-                   at->mean == NULL || at->spread == NULL
+    return at->rows == NULL || at->z == NULL || at->fires == NULL || at->scores == NULL ||
+                   at->slope == NULL || at->mean == NULL || at->spread == NULL
                ? FLASHINFER_ENOMEM
                : 0;
 }
 
-/* bias: (neurons) */
-static int find_firing(judge *at, const float *bias)
+/* sums (count, neurons) of rows (neurons, width) with every input */
+static void sum_all(const judge *at, const float *rows, float *sums)
+{
+    for (uint32_t i = 0; i < at->from->windows; i++)
+        judge_product(samples_of(at->from, i, at->layer), rows, at->from->window, at->neurons,
+                      at->width, sums + (size_t)i * at->from->window * at->neurons);
+}
+
+/* What decides. z becomes complete. bias: (neurons) */
+static int find_deciding(judge *at, flashinfer_model *model, const flashinfer_info *info,
+                         float *bias, flashinfer_error *error)
+{
+    uint32_t deciding = info->ffn_gated ? FLASHINFER_PART_GATE : FLASHINFER_PART_UP;
+    int code =
+        flashinfer_model_ffn_rows(model, at->layer, deciding, 0, at->neurons, at->rows, error);
+
+    if (code == 0) code = flashinfer_model_ffn_bias(model, at->layer, bias, error);
+    if (code != 0) return code;
+    sum_all(at, at->rows, at->z);
+    for (size_t i = 0; i < (size_t)at->count * at->neurons; i++) {
+        at->z[i] += bias[i % at->neurons] - info->ffn_threshold;
+        at->fires[i] = at->z[i] > 0;
+    }
+    return 0;
+}
+
+/* Neurons whose other factor is cut off too fire where both are positive. scores is free for now. */
+static int take_away_up(judge *at, flashinfer_model *model, flashinfer_error *error)
+{
+    float *rows = malloc((size_t)at->neurons * at->width * sizeof *rows);
+    int code = rows == NULL ? FLASHINFER_ENOMEM : 0;
+
+    if (code == 0)
+        code = flashinfer_model_ffn_rows(model, at->layer, FLASHINFER_PART_UP, 0, at->neurons, rows,
+                                         error);
+    if (code == 0) sum_all(at, rows, at->scores);
+    for (size_t i = 0; i < (size_t)at->count * at->neurons && code == 0; i++)
+        if (!(at->scores[i] > 0)) at->fires[i] = 0;
+    free(rows);
+    return code;
+}
+
+static int count_firing(judge *at)
 {
     for (uint32_t t = 0; t < at->count; t++) {
-        float *z = at->z + (size_t)t * at->neurons;
-        for (uint32_t i = 0; i < at->neurons; i++) {
-            z[i] += bias[i];
-            at->firing_count += is_judged(at, t) && z[i] > 0;
-        }
+        const uint8_t *fires = at->fires + (size_t)t * at->neurons;
+        for (uint32_t i = 0; is_judged(at, t) && i < at->neurons; i++) at->firing_count += fires[i];
     }
     at->firing = malloc((at->firing_count + 1) * sizeof(float));
     return at->firing == NULL ? FLASHINFER_ENOMEM : 0;
@@ -122,19 +161,17 @@ int judge_open(judge *at, flashinfer_model *model, uint32_t layer, const samples
     at->neurons = info.ffn_length;
     at->threads = threads;
     if ((code = take(at)) != 0) return code;
-    code =
-        flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_UP, 0, at->neurons, at->up, error);
-    if (code == 0) code = flashinfer_model_ffn_bias(model, layer, at->mean, error);
-    for (uint32_t i = 0; i < from->windows && code == 0; i++)
-        judge_product(samples_of(from, i, layer), at->up, from->window, at->neurons, at->width,
-                      at->z + (size_t)i * from->window * at->neurons);
-    return code != 0 ? code : find_firing(at, at->mean);
+    code = find_deciding(at, model, &info, at->mean, error);
+    if (code == 0 && info.ffn_activation == FLASHINFER_ACTIVATION_DRELU)
+        code = take_away_up(at, model, error);
+    return code != 0 ? code : count_firing(at);
 }
 
 void judge_close(judge *at)
 {
-    free(at->up);
+    free(at->rows);
     free(at->z);
+    free(at->fires);
     free(at->scores);
     free(at->slope);
     free(at->mean);
@@ -172,7 +209,7 @@ static int score_part(void *context, uint32_t begin, uint32_t end)
     return code;
 }
 
-/* The best line from scores to pre-activations, neuron by neuron. sums: 5 a neuron. */
+/* The best line from scores to what decides, neuron by neuron. sums: 5 a neuron. */
 static void fit(judge *at, uint32_t neuron, const double *sums, double count)
 {
     double s = sums[0] / count, z = sums[1] / count;
@@ -242,9 +279,10 @@ int judge_look(judge *at, const flashinfer_predictor *predictor, flashinfer_erro
     if (code == 0) code = run_parts(at->threads, at->neurons, fit_part, at);
     if (code == 0) code = run_parts(at->threads, at->count, slack_part, at);
     for (uint32_t t = 0; t < at->count && code == 0; t++) {
-        const float *z = at->z + (size_t)t * at->neurons, *s = at->scores + (size_t)t * at->neurons;
+        const uint8_t *fires = at->fires + (size_t)t * at->neurons;
+        const float *s = at->scores + (size_t)t * at->neurons;
         for (uint32_t i = 0; is_judged(at, t) && i < at->neurons; i++)
-            if (z[i] > 0) at->firing[count++] = s[i];
+            if (fires[i]) at->firing[count++] = s[i];
     }
     qsort(at->firing, count, sizeof *at->firing, by_size);
     return code;

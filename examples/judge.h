@@ -1,9 +1,10 @@
 /*
  * judge.h - how well a predictor names the neurons of one layer that fire, and with which thresholds it would do best.
  *
- * The pre-activation z of a neuron is estimated from its score s as slope * s + mean, with an error of some spread; the
- * three are measured on every other window of the samples (the even ones). All neurons of a layer then get as many of
- * their own spreads as slack, which names a neuron when its chance to fire is above one bound for all. How many is read
+ * What decides whether a neuron fires is the sum z of its gate row where the FFN is gated, else of its up row, less the
+ * activation's threshold. It is estimated from the score s as slope * s + mean, with an error of some spread; the three
+ * are measured on every other window of the samples (the even ones). All neurons of a layer then get as many of their own
+ * spreads as slack, which names a neuron when its chance that z is above 0 is above one bound for all. How many is read
  * off the other windows: as few as find the wanted share of what fires there.
  */
 #ifndef EXAMPLES_JUDGE_H
@@ -14,8 +15,9 @@
 typedef struct judge {
     const samples *from;
     uint32_t layer, count, width, neurons, threads;
-    float *up;     /* (neurons, width) */
-    float *z;      /* (count, neurons) true pre-activations */
+    float *rows;    /* (neurons, width) that decide */
+    float *z;       /* (count, neurons) above 0: the neuron may fire */
+    uint8_t *fires; /* (count, neurons) */
     float *scores; /* (count, neurons) of the predictor looked at, then the slack each would need */
     float *slope, *mean, *spread; /* (neurons) */
     float *firing;                /* (firing_count) slack needed by what fires, ascending */

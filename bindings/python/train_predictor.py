@@ -149,12 +149,22 @@ def collect(model: Model, file: BinaryIO, text: str, tokens: int, window: int) -
 
 
 class Truth(NamedTuple):
-    """The up matrix, which says what fires."""
+    """The matrix that decides what fires: gate where the FFN is gated, else up."""
     rows: torch.Tensor  # (neurons, d)
-    bias: torch.Tensor  # (neurons)
+    bias: torch.Tensor  # (neurons), less what a sum must be above
+    ups: torch.Tensor | None  # (neurons, d) where a neuron fires only if its up sum is positive too
 
     def fires(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(self.bias, x, self.rows.T) > 0
+        fires = torch.addmm(self.bias, x, self.rows.T) > 0
+        return fires if self.ups is None else fires & (x @ self.ups.T > 0)
+
+
+def truth_of(model: Model, layer: int, device: str) -> Truth:
+    info = model.info
+    both = info.ffn_activation == libflashinfer.Activation.DRELU
+    rows, bias = model.ffn_rows(layer), model.ffn_bias(layer) - np.float32(info.ffn_threshold)
+    parts = [rows, bias, model.ffn_rows(layer, libflashinfer.Part.UP) if both else None]
+    return Truth(*(None if part is None else torch.from_numpy(part).to(device) for part in parts))
 
 
 class Factors(NamedTuple):
@@ -241,11 +251,16 @@ def bias_for(recall: float, x: torch.Tensor, truth: Truth, factors: Factors) -> 
 # ----------------------------------------------------------------------------------------------------------- story
 
 
+def ffn_bytes(info: Info) -> int:
+    """Of a layer in float16: up, down, and gate where there is one."""
+    return 2 * (3 if info.ffn_gated else 2) * info.embedding_length * info.ffn_length
+
+
 def ranks_of(info: Info, args: argparse.Namespace) -> list[int]:
     """Every layer's rank; from a size it is what float16 factors and float32 biases leave room for."""
     if args.rank is None:
         neurons, width = info.ffn_length, info.embedding_length
-        rank = int((args.size / 100 * 4 * width * neurons - 4 * neurons) // (2 * (width + neurons)))
+        rank = int((args.size / 100 * ffn_bytes(info) - 4 * neurons) // (2 * (width + neurons)))
         if rank < 1:
             raise Failure(f"--size {args.size} is too small for rank 1 and the biases")
         return [rank] * info.layer_count
@@ -262,7 +277,7 @@ def fit_layer(model: Model, samples: Samples, layer: int, rank: int, args: argpa
               progress: Progress) -> tuple[Factors, str]:
     """The factors, and a line about them."""
     x, held = (part.to(args.device) for part in samples.layer(layer))
-    truth = Truth(*(torch.from_numpy(part).to(args.device) for part in (model.ffn_rows(layer), model.ffn_bias(layer))))
+    truth = truth_of(model, layer, args.device)
     epoch = work_of(model.info, rank)
     factors = train(x, truth, rank, args.seed + layer, args, lambda part: progress.add(part * epoch))
     active, predicted, recall = judge(held, truth, factors)
@@ -287,14 +302,16 @@ def fit(model: Model, samples: Samples, args: argparse.Namespace) -> None:
         taken = sum(predictor.bytes(layer) for layer in range(info.layer_count))
     print("layer   rank   active  predicted   recall" + ("      bias  predicted   recall" if args.recall else ""))
     print("\n".join(lines))
-    ffn = 4 * info.layer_count * info.embedding_length * info.ffn_length
-    print(f"{args.out}: {taken / 1e6:.2f} MB in memory, {taken / ffn:.1%} of the FFN in float16")
+    share = taken / (info.layer_count * ffn_bytes(info))
+    print(f"{args.out}: {taken / 1e6:.2f} MB in memory, {share:.1%} of the FFN in float16")
 
 
 def work(args: argparse.Namespace) -> None:
     load_library(args.library)
     with Model(args.model, args.window_tokens, args.threads, args.budget) as model:
         ranks_of(model.info, args)  # complains before the long part
+        if not model.info.ffn_sparse:
+            raise Failure(f"{args.model}: every neuron of this model fires, so there is nothing to predict")
         with tempfile.TemporaryFile(dir=os.path.dirname(os.path.abspath(args.out))) as file:
             fit(model, collect(model, file, args.text, args.tokens, args.window_tokens), args)
 

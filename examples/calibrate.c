@@ -31,6 +31,8 @@ static const char usage[] =
     "  --storage    how the model is read: libaio, io_uring, pread or buffered\n"
     "  --json       print the layers as JSON";
 
+#define BLAS_THREADS_WIDTH 1024u /* of the model, from which on BLAS gets more than one */
+
 typedef struct request {
     const char *model_path, *out_path, *text_path;
     const char *size;
@@ -258,12 +260,16 @@ static int read_request(request *asked, const request_texts *texts)
     return 0;
 }
 
-/* BLIS reads its number of threads from the environment, before its first call. */
-static void use_blas_threads(uint32_t threads)
+/* BLIS reads its number of threads from the environment, before its first call. They wait for each
+   other by spinning: on small matrices and a busy machine that takes many times as long as the work. */
+static void use_blas_threads(const flashinfer_model *model, uint32_t threads)
 {
+    flashinfer_info info = {.size = sizeof info};
     char text[16];
 
-    (void)snprintf(text, sizeof text, "%u", threads);
+    (void)flashinfer_model_info(model, &info);
+    (void)snprintf(text, sizeof text, "%u",
+                   info.embedding_length >= BLAS_THREADS_WIDTH ? threads : 1);
     (void)setenv("BLIS_NUM_THREADS", text, 0);
 }
 
@@ -295,12 +301,14 @@ int main(int argc, char **argv)
     code = program_model_options_read(&texts, asked.model_path, &options);
     if (code != 0) return code;
     asked.wish.threads = options.threads != 0 ? options.threads : program_cpus();
-    use_blas_threads(asked.wish.threads);
     options.context_tokens = asked.window;
     options.ffn_input = samples_take;
     options.ffn_input_user = &from;
     code = flashinfer_model_open(asked.model_path, &options, &model, &error);
-    if (code == 0) code = calibrate(model, &asked, &from, &error);
+    if (code == 0) {
+        use_blas_threads(model, asked.wish.threads);
+        code = calibrate(model, &asked, &from, &error);
+    }
     samples_close(&from, code == 0);
     (void)flashinfer_model_close(model);
     return program_model_options_end(&texts, code > 0 ? code : program_end(code, &error));

@@ -30,6 +30,18 @@ static inline const char *environment(const char *name, const char *otherwise)
     return value != NULL && value[0] != '\0' ? value : otherwise;
 }
 
+/* Is the model there that lies beside the project's own checkout only? Says so if not. */
+static inline int is_here(const char *model)
+{
+    FILE *file = fopen(model, "rb");
+
+    if (file == NULL) {
+        print_message("[  SKIPPED ] everything on a gated model: %s\n", model);
+        return 0;
+    }
+    return fclose(file) == 0;
+}
+
 /* A whole file, or NULL. */
 static inline void *read_file(const char *path, size_t *bytes)
 {

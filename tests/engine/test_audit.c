@@ -147,30 +147,37 @@ static double dot(const float *a, const float *b, uint32_t count)
 static truth compute(flashinfer_model *model, const seen *at, uint32_t step, uint32_t layer)
 {
     size_t cells = (size_t)at->neurons * at->width, place = (size_t)step * LAYERS_MAX + layer;
-    float *up = malloc(cells * sizeof *up), *down = malloc(cells * sizeof *down);
+    float *rows = malloc(cells * sizeof *rows), *down = malloc(cells * sizeof *down);
+    float *up = malloc(cells * sizeof *up);
+    const float *x = at->x + place * at->width;
     float *bias = malloc(at->neurons * sizeof *bias);
     double *sums = calloc(2 * (size_t)at->width, sizeof *sums);
     const uint8_t *named = at->named + place * at->neurons;
+    int gated = info_of(model).ffn_gated != 0;
     flashinfer_error error;
     truth found = {0};
 
     flashinfer_error_init(&error, sizeof error);
-    assert_true(up != NULL && down != NULL && bias != NULL && sums != NULL);
+    assert_int_equal(info_of(model).ffn_activation, FLASHINFER_ACTIVATION_RELU);
+    assert_true(rows != NULL && up != NULL && down != NULL && bias != NULL && sums != NULL);
+    assert_ok(flashinfer_model_ffn_rows(model, layer,
+                                        gated ? FLASHINFER_PART_GATE : FLASHINFER_PART_UP, 0,
+                                        at->neurons, rows, &error));
     assert_ok(
         flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_UP, 0, at->neurons, up, &error));
     assert_ok(flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_DOWN, 0, at->neurons, down,
                                         &error));
     assert_ok(flashinfer_model_ffn_bias(model, layer, bias, &error));
     for (uint32_t i = 0; i < at->neurons; i++) {
-        double z =
-            dot(up + (size_t)i * at->width, at->x + place * at->width, at->width) + (double)bias[i];
+        double z = dot(rows + (size_t)i * at->width, x, at->width) + (double)bias[i];
+        double weight = gated ? z * dot(up + (size_t)i * at->width, x, at->width) : z;
         found.named += named[i];
         found.unsure += fabs(z) < 1e-4;
         if (!(z > 0)) continue;
         found.active++;
         found.missed += !named[i];
         for (uint32_t c = 0; c < at->width; c++) {
-            double part = z * (double)down[(size_t)i * at->width + c];
+            double part = weight * (double)down[(size_t)i * at->width + c];
             sums[c] += part;
             if (!named[i]) sums[at->width + c] += part;
         }
@@ -181,6 +188,7 @@ static truth compute(flashinfer_model *model, const seen *at, uint32_t step, uin
     }
     found.output_norm = sqrt(found.output_norm);
     found.missed_norm = sqrt(found.missed_norm);
+    free(rows);
     free(up);
     free(down);
     free(bias);
@@ -285,20 +293,27 @@ static void looking_changes_nothing(void **state)
     close_seen(&at, model);
 }
 
-int main(int argc, char **argv)
+static int run_on(const char *path, const char *name)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_missed_is_reported),
         cmocka_unit_test(layers_take_turns),
         cmocka_unit_test(looking_changes_nothing),
     };
-
     int failed;
 
-    if (argc != 2) return 2;
-    model_path = argv[1];
+    model_path = path;
     (void)snprintf(predictor_path, sizeof predictor_path, "%.480s.audit", model_path);
-    failed = cmocka_run_group_tests_name("audit", tests, NULL, NULL);
+    failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
     (void)remove(predictor_path);
     return failed;
+}
+
+int main(int argc, char **argv)
+{
+    int failed;
+
+    if (argc < 2) return 2;
+    failed = run_on(argv[1], "audit");
+    return argc > 2 && is_here(argv[2]) ? failed + run_on(argv[2], "audit, gated") : failed;
 }

@@ -1,7 +1,7 @@
 /*
  * test_bitwise.c - the second promise: the logits depend on the model file and the tokens alone, bit for bit; never on
  * budget, cache policy, window, storage backend, merging, order of bundles, thread count, KV place, audit, or what else
- * ran before. All of it holds for every type of weights, keys and values.
+ * ran before. All of it holds for every type of weights, keys and values, and for gated FFNs as for others.
  */
 #include "support.h"
 
@@ -16,7 +16,8 @@ typedef struct way {
 } way;
 
 static const char *model_path, *float16_path, *checkpoint_path;
-static uint32_t kv_type; /* FLASHINFER_KV_... of all that is run */
+static char gated_checkpoint[512], mixed_path[512]; /* of the gated model */
+static uint32_t kv_type;                            /* FLASHINFER_KV_... of all that is run */
 static size_t vocab;
 
 /* NULL where this system has no io_uring. */
@@ -159,6 +160,21 @@ static void use(const char *variable, const char *file, uint32_t kv)
     kv_type = kv;
 }
 
+/* The gated model in other types is packed for the test. */
+static void pack_mixed(void)
+{
+    flashinfer_pack_options options;
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_pack_options_init(&options, sizeof options);
+    options.dtype_resident = FLASHINFER_DTYPE_Q8_0;
+    options.dtype_ffn = FLASHINFER_DTYPE_Q4_0;
+    assert_ok(flashinfer_pack(checkpoint_path, mixed_path, &options, &error));
+    model_path = mixed_path;
+    kv_type = FLASHINFER_KV_Q8_0;
+}
+
 static int back_to_float16(void **state)
 {
     (void)state;
@@ -173,6 +189,15 @@ static void quantised_is_the_same_every_way(void **state)
     use("FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf", FLASHINFER_KV_Q8_0);
     every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_EXACT);
     every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_SKETCH);
+}
+
+static void quantised_gates_are_the_same_every_way(void **state)
+{
+    (void)state;
+    pack_mixed();
+    check_exact_equals_dense();
+    every_way_gives_the_same_bits(FLASHINFER_PREDICTOR_SKETCH);
+    assert_int_equal(remove(mixed_path), 0);
 }
 
 static void exact_equals_dense_in_every_type(void **state)
@@ -272,6 +297,7 @@ static void changing_the_budget_changes_no_bit(void **state)
 {
     (void)state;
     check_changing_budget();
+    if (checkpoint_path == gated_checkpoint) return;
     use("FLASHINFER_TEST_MODEL_MIXED", "fable-14m-mixed.gguf", FLASHINFER_KV_Q8_0);
     check_changing_budget();
 }
@@ -347,6 +373,28 @@ static void order_of_bundles_changes_no_bit(void **state)
     assert_int_equal(remove(ordered_path), 0);
 }
 
+/* The same again with gate rows in the bundles. */
+static int run_gated(const char *path)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exact_is_the_same_every_way),
+        cmocka_unit_test(sketch_is_the_same_every_way),
+        cmocka_unit_test(exact_equals_dense),
+        cmocka_unit_test(sketch_differs_from_exact),
+        cmocka_unit_test_teardown(quantised_gates_are_the_same_every_way, back_to_float16),
+        cmocka_unit_test(history_of_the_cache_does_not_matter),
+        cmocka_unit_test(changing_the_budget_changes_no_bit),
+        cmocka_unit_test(order_of_bundles_changes_no_bit),
+    };
+
+    model_path = float16_path = path;
+    (void)snprintf(gated_checkpoint, sizeof gated_checkpoint, "%.480s/fable-llama-18m",
+                   environment("FLASHINFER_TEST_MODELS", "../shared/models"));
+    checkpoint_path = gated_checkpoint;
+    (void)snprintf(mixed_path, sizeof mixed_path, "%.480s.mixed", path);
+    return cmocka_run_group_tests_name("bitwise, gated", tests, NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -362,8 +410,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(order_of_bundles_changes_no_bit),
     };
 
-    if (argc != 2) return 2;
+    int failed;
+
+    if (argc < 2) return 2;
     model_path = float16_path = argv[1];
     checkpoint_path = environment("FLASHINFER_TEST_CHECKPOINT", "examples/models/fable-14m");
-    return cmocka_run_group_tests_name("bitwise", tests, NULL, NULL);
+    failed = cmocka_run_group_tests_name("bitwise", tests, NULL, NULL);
+    return argc > 2 && is_here(argv[2]) ? failed + run_gated(argv[2]) : failed;
 }

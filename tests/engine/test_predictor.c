@@ -8,6 +8,7 @@
 #define TOKENS 12u
 
 static const char *model_path, *checkpoint_path;
+static char gated_checkpoint[512];
 static char predictor_path[512];
 static const int32_t tokens[TOKENS] = {2, 300, 17, 801, 45, 1200, 9, 77, 350, 410, 23, 999};
 
@@ -83,7 +84,7 @@ static flashinfer_predictor *begin(flashinfer_model *model)
     return predictor;
 }
 
-/* The up matrix itself as two factors: the first is the identity. All its scores are the true pre-activations. */
+/* The deciding matrix itself as two factors: the first is the identity. All its scores are the true sums. */
 static void set_full_rank(flashinfer_model *model, flashinfer_predictor *predictor, uint32_t layer)
 {
     flashinfer_info info = info_of(model);
@@ -95,8 +96,9 @@ static void set_full_rank(flashinfer_model *model, flashinfer_predictor *predict
     flashinfer_error_init(&error, sizeof error);
     assert_true(identity != NULL && up != NULL && bias != NULL);
     for (size_t i = 0; i < width; i++) identity[i * width + i] = 1;
-    assert_ok(flashinfer_model_ffn_rows(model, layer, FLASHINFER_PART_UP, 0, info.ffn_length, up,
-                                        &error));
+    assert_ok(flashinfer_model_ffn_rows(model, layer,
+                                        info.ffn_gated ? FLASHINFER_PART_GATE : FLASHINFER_PART_UP,
+                                        0, info.ffn_length, up, &error));
     assert_ok(flashinfer_model_ffn_bias(model, layer, bias, &error));
     assert_ok(flashinfer_predictor_set_lowrank(predictor, layer, info.embedding_length, 0, identity,
                                                up, bias, &error));
@@ -136,7 +138,7 @@ static void a_sketch_made_again_is_the_packed_one(void **state)
     assert_same_logits(model, open_with(FLASHINFER_PREDICTOR_SKETCH, predictor_path));
 }
 
-/* Factors whose product is the up matrix name exactly what fires, so the output is the dense model's. */
+/* Factors whose product is the deciding matrix name exactly what fires, so the output is the dense model's. */
 static void full_rank_is_exact(void **state)
 {
     flashinfer_model *model = open_with(FLASHINFER_PREDICTOR_EXACT, NULL);
@@ -341,7 +343,11 @@ static void wrong_arguments_are_refused(void **state)
     assert_ok(flashinfer_predictor_set_lowrank(made, 0, 4, 0, zeros, zeros, zeros, &error));
     REFUSED(flashinfer_predictor_set_lowrank(made, 1, 4, 1, zeros, zeros, zeros, &error));
     REFUSED(flashinfer_predictor_set_bias(made, 0, bad, &error));
-    REFUSED(flashinfer_model_ffn_rows(model, 0, 2, 0, 1, zeros, &error));
+    REFUSED(flashinfer_model_ffn_rows(model, 0, 3, 0, 1, zeros, &error));
+    if (!info.ffn_gated) {
+        REFUSED(flashinfer_model_ffn_rows(model, 0, FLASHINFER_PART_GATE, 0, 1, zeros, &error));
+        assert_non_null(strstr(error.text, "FLASHINFER_PART_GATE"));
+    }
     REFUSED(flashinfer_model_ffn_rows(model, 0, 0, info.ffn_length, 1, zeros, &error));
 #undef REFUSED
     flashinfer_predictor_destroy(made);
@@ -351,7 +357,7 @@ static void wrong_arguments_are_refused(void **state)
     assert_int_equal(flashinfer_model_close(model), 0);
 }
 
-int main(int argc, char **argv)
+static int run_on(const char *path, const char *checkpoint, const char *name)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sketch_made_again_is_the_packed_one),
@@ -363,11 +369,23 @@ int main(int argc, char **argv)
     };
     int failed;
 
-    if (argc != 2) return 2;
-    model_path = argv[1];
-    checkpoint_path = environment("FLASHINFER_TEST_CHECKPOINT", "examples/models/fable-14m");
+    model_path = path;
+    checkpoint_path = checkpoint;
     (void)snprintf(predictor_path, sizeof predictor_path, "%.480s.predictor", model_path);
-    failed = cmocka_run_group_tests_name("predictor", tests, NULL, NULL);
+    failed = cmocka_run_group_tests_name(name, tests, NULL, NULL);
     (void)remove(predictor_path);
     return failed;
+}
+
+int main(int argc, char **argv)
+{
+    int failed;
+
+    if (argc < 2) return 2;
+    failed = run_on(argv[1], environment("FLASHINFER_TEST_CHECKPOINT", "examples/models/fable-14m"),
+                    "predictor");
+    if (argc < 3 || !is_here(argv[2])) return failed;
+    (void)snprintf(gated_checkpoint, sizeof gated_checkpoint, "%.480s/fable-llama-18m",
+                   environment("FLASHINFER_TEST_MODELS", "../shared/models"));
+    return failed + run_on(argv[2], gated_checkpoint, "predictor, gated");
 }

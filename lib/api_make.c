@@ -4,9 +4,9 @@
  * here.
  */
 #include "api.h"
+#include "make/predictor_make.h"
 #include "pack/order.h"
 #include "pack/pack.h"
-#include "make/predictor_make.h"
 #include "util/structs.h"
 
 /* pack ----------------------------------------------------------------------------------------- */

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "make/predictor_make.h"
 #include "model/names.h"
 #include "pack/gguf_write.h"
-#include "make/predictor_make.h"
 
 /* The tensors of one layer, in the order they are written in. */
 typedef struct piece {

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "make/predictor_make.h"
 #include "model/gguf.h"
 #include "pack/gguf_write.h"
-#include "make/predictor_make.h"
 #include "util/half.h"
 
 #define THRESHOLD_KEY "powerinfer.sparse_threshold"

@@ -103,8 +103,8 @@ static void run_chunk(void *context, uint32_t index, uint32_t thread_count)
     measuring *run = task->run;
     const flashinfer_model *model = run->model;
     const flin_shape *shape = &model->shape;
-    const flin_part *up = &shape->bundle.parts[FLIN_PART_UP],
-                    *down = &shape->bundle.parts[FLIN_PART_DOWN];
+    const flin_part *up = flin_bundle_part(&shape->bundle, FLIN_PART_UP),
+                    *down = flin_bundle_part(&shape->bundle, FLIN_PART_DOWN);
     const float *bias = model->weights.layers[task->layer].ffn.up_bias + task->first;
     const void *rows[CHUNK_NEURONS], *firing_rows[CHUNK_NEURONS];
     float sums[CHUNK_NEURONS], firing[CHUNK_NEURONS];
@@ -334,6 +334,9 @@ static int open_model(measuring *run, const char *path, flashinfer_error *error)
     if (code == 0) code = flashinfer_session_create(run->model, &run->session, error);
     if (code != 0) return code;
     run->has_sketch = run->model->settings.predictor == FLASHINFER_PREDICTOR_SKETCH;
+    if (run->model->shape.gated || run->model->shape.activation.kind != FLIN_ACTIVATION_RELU)
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "gated FFNs and other activations than relu cannot be measured");
     if (!run->model->shape.norm_before || run->model->weights.project_in.weight.data != NULL)
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                          "post-norm models and embedding projections cannot be measured");

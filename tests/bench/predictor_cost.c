@@ -110,6 +110,16 @@ static int set_factors(flashinfer_model *model, flashinfer_predictor *predictor,
                                                         to->bias, error);
 }
 
+/* synth writes no others, and has no factors of gate rows. */
+static int check_ungated(const flashinfer_info *info, flashinfer_error *error)
+{
+    if (!info->ffn_gated) return 0;
+    error->code = FLASHINFER_EUNSUPPORTED;
+    (void)snprintf(error->text, sizeof error->text,
+                   "the FFN of %s is gated: give a model written by synth", info->name);
+    return error->code;
+}
+
 static int make_lowrank(const request *asked, flashinfer_model *model,
                         flashinfer_predictor *predictor, flashinfer_error *error)
 {
@@ -157,6 +167,7 @@ static int make(const request *asked, const char *kind, const char *path, row *o
     options.predictor = FLASHINFER_PREDICTOR_ALL; /* the least to load */
     code = flashinfer_model_open(asked->model, &options, &model, error);
     if (code == 0) (void)flashinfer_model_info(model, &info);
+    if (code == 0) code = check_ungated(&info, error);
     if (code == 0) code = flashinfer_predictor_create(model, &predictor, error);
     if (code == 0 && kind[0] == 'l') code = make_lowrank(asked, model, predictor, error);
     for (uint32_t i = 0; code == 0 && kind[0] == 's' && i < info.layer_count; i++)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bindings/python/train_predictor.py on a few hundred tokens: a file that opens and finds much more than chance.
 
-usage: test_train.py PROGRAMS_DIR MODEL.gguf LIBRARY.so     exits 77 (skipped) where torch or numpy is not installed
+usage: test_train.py PROGRAMS_DIR MODEL.gguf LIBRARY.so GATED.gguf     exits 77 (skipped) where torch or numpy is not installed
 """
 import contextlib
 import io
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import unittest
 
-PROGRAMS, MODEL, LIBRARY = sys.argv[1:4]
+PROGRAMS, MODEL, LIBRARY, GATED = sys.argv[1:5]
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "bindings", "python"))
 import train_predictor  # noqa: E402
 
@@ -95,6 +95,21 @@ class Train(unittest.TestCase):
                    self.path("out.gguf"))
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    @unittest.skipUnless(os.path.exists(GATED), f"{GATED} is not here")
+    def test_gates_decide(self):
+        """Truths of the up matrix would find half of all neurons firing, and the model would run without most that do."""
+        done = self.train("--text", self.text, "--recall", 0.9, "--epochs", 1, model=GATED)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("10.6% of the FFN", done.stdout)
+        for line in done.stdout.splitlines()[1:-1]:
+            self.assertTrue(0.5 < float(line.split()[2].rstrip("%")) < 20, line)
+        done = run(f"{PROGRAMS}/perplexity", GATED, "--predictor-file", self.path("out.gguf"), "--text", self.other, "--json",
+                   "--limit", 1, "--window-tokens", 128, "--audit", 1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        result = json.loads(done.stdout)
+        self.assertGreater(result["recall"], 0.8, result)
+        self.assertLess(result["predicted_share"], 0.75, result)
+
     def test_failures(self):
         self.assert_fails(self.train("--text", "/nowhere"), "/nowhere", "No such file")
         self.assert_fails(self.train("--text", self.text, "--tokens", 100), "too few")
@@ -117,4 +132,4 @@ class Train(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[5:], verbosity=2)

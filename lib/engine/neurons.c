@@ -10,7 +10,7 @@
 #define GROUP 64u /* neurons handed to a kernel at once, for each row */
 #define GROUP_MAX (GROUP * FLIN_INPUTS_MAX)
 #define GROUP_MIN 4u
-#define SUM_GROUP 512u   /* neurons that all rows add before the next ones */
+#define SUM_GROUP 2048u  /* neurons that all rows add before the next ones */
 #define COLUMN_GRAIN 64u /* columns: what kernels ask of a split */
 #define PARALLEL_MIN 8u  /* lists shorter than this are not worth waking threads for */
 

@@ -13,7 +13,7 @@
 #include "zipf.h"
 
 static const char usage[] =
-    "rows --model MODEL.gguf [--threads N] [--rounds 32] [--skip 32] [--predictor "
+    "rows --model MODEL.gguf [--threads N] [--rounds 12] [--skip 32] [--predictor "
     "exact|sketch|all] [--budget B]\n"
     "  --skip     tokens of every session before those that are measured\n"
     "  --budget   bytes or a share of the file (default: everything in memory)";
@@ -31,7 +31,7 @@ typedef struct request {
 
 typedef struct figures {
     double *pass_s[SIZES]; /* (rounds) */
-    double read_bytes[SIZES], named[SIZES];
+    double read_bytes[SIZES], named[SIZES], predict_s[SIZES], cache_s[SIZES];
 } figures;
 
 static int run_pass(flashinfer_model *model, flashinfer_session *const *sessions, uint32_t count,
@@ -63,6 +63,10 @@ static int run_rounds(const request *asked, flashinfer_model *model,
             code = run_pass(model, sessions, sizes[size], ids, &out->pass_s[size][round], error);
             out->read_bytes[size] +=
                 (double)(model->stats.flash_bytes - before.flash_bytes) / asked->rounds;
+            out->predict_s[size] +=
+                (double)(model->stats.predict_ns - before.predict_ns) / 1e9 / asked->rounds;
+            out->cache_s[size] +=
+                (double)(model->stats.memory_ns - before.memory_ns) / 1e9 / asked->rounds;
             out->named[size] += (double)(model->stats.predicted - before.predicted) /
                                 (double)(model->stats.neurons - before.neurons) / asked->rounds;
             ids += sizes[size];
@@ -86,9 +90,10 @@ static void report(const request *asked, figures *of)
         qsort(of->pass_s[size], asked->rounds, sizeof(double), by_value);
         median = of->pass_s[size][asked->rounds / 2];
         if (size == 0) one = median;
-        (void)printf("%u rows  %8.2f ms  %5.2f of one row's  %6.1f MB read  %5.2f %% named a row\n",
-                     sizes[size], median * 1e3, median / one, of->read_bytes[size] / 1e6,
-                     100 * of->named[size]);
+        (void)printf("%u rows  %8.2f ms  %5.2f of one row's  predictor %.2f, cache %.2f ms  %6.1f "
+                     "MB read  %5.2f %% named a row\n",
+                     sizes[size], median * 1e3, median / one, of->predict_s[size] * 1e3,
+                     of->cache_s[size] * 1e3, of->read_bytes[size] / 1e6, 100 * of->named[size]);
     }
 }
 
@@ -121,7 +126,7 @@ int main(int argc, char **argv)
     static const uint32_t numbers[] = {FLASHINFER_PREDICTOR_EXACT, FLASHINFER_PREDICTOR_SKETCH,
                                        FLASHINFER_PREDICTOR_ALL};
     const char *rounds = NULL, *skip = NULL, *threads = NULL, *budget = NULL, *kind = NULL;
-    request asked = {.rounds = 32, .skip = 32};
+    request asked = {.rounds = 12, .skip = 32};
     const program_option known[] = {{"--model", &asked.model, NULL}, {"--rounds", &rounds, NULL},
                                     {"--skip", &skip, NULL},         {"--budget", &budget, NULL},
                                     {"--threads", &threads, NULL},   {"--predictor", &kind, NULL}};

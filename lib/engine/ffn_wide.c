@@ -161,7 +161,7 @@ static int fires_late(const flin_pass *pass, uint32_t i)
 typedef struct copy_task {
     const flin_pass *pass;
     const flin_chunk *chunk;
-    uint32_t count; /* of wide.kept, slots given */
+    uint32_t count; /* of wide.admitted, slots given */
 } copy_task;
 
 static void run_copy(void *context, uint32_t index, uint32_t count)
@@ -173,7 +173,7 @@ static void run_copy(void *context, uint32_t index, uint32_t count)
 
     flin_pool_share(task->count, 1, index, count, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
-        uint32_t at = pass->wide_buffers.kept[i], neuron = task->chunk->ids[at];
+        uint32_t at = pass->wide_buffers.admitted[i], neuron = task->chunk->ids[at];
         uint8_t *slot =
             flin_cache_slot(pass->cache, flin_cache_find(pass->cache, extent->layer, neuron));
         memcpy(slot + flin_extent_lead(extent, neuron),
@@ -188,7 +188,7 @@ static void keep(const wide_run *run, const flin_chunk *chunk)
     flin_pass *pass = run->pass;
     flin_cache *cache = pass->cache;
     uint32_t most = flin_cache_wave_max(cache), wanted = 0, missing = 0;
-    uint32_t *list = pass->wide_buffers.kept;
+    uint32_t *list = pass->wide_buffers.admitted;
     copy_task task = {pass, chunk, 0};
 
     flin_cache_begin(cache, run->index, pass->step + pass->count);

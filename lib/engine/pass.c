@@ -76,7 +76,7 @@ static void layout_wide(flin_pass *pass, flin_arena *arena, uint32_t rows, uint3
     }
     wide->down = FLIN_TAKE(arena, const void *, chunk);
     wide->late = FLIN_TAKE(arena, uint8_t, (uint64_t)FLIN_LATE_ROWS * chunk);
-    wide->kept = FLIN_TAKE(arena, uint32_t, chunk);
+    wide->admitted = FLIN_TAKE(arena, uint32_t, chunk);
     layout_threads(pass, arena, threads);
 }
 

@@ -95,7 +95,7 @@ typedef struct flin_wide {
     const void **deciders;     /* (chunk) matrix rows of that run */
     const void **up;           /* (chunk) where the FFN is gated */
     const void **down;         /* (chunk) */
-    uint32_t *kept;            /* (chunk) indices into that run: to be put into the cache */
+    uint32_t *admitted;        /* (chunk) indices into that run: to be put into the cache */
     flin_wide_thread *threads; /* (threads) */
 } flin_wide;
 

@@ -54,7 +54,7 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
     enum flin_type before = FLIN_F32;
 
     for (; rule->name != NULL && in->code == 0; rule++) {
-        void *slot = (uint8_t *)base + rule->slot;
+        void *slot = (uint8_t *)base + rule->field;
         flin_matrix matrix = {NULL, 0, 0, before};
         if (rule->scope != scope || (rule->wanted != NULL && !rule->wanted(in->shape))) continue;
         switch (rule->kind) {

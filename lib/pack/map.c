@@ -158,7 +158,7 @@ static int map_norm(mapper *map, const flin_tensor_rule *rule, flashinfer_error 
     if (code == 0 && (rule->flags & FLIN_TENSOR_BIAS) != 0)
         code = map_vector(map, rule, ".bias", is_missing, 0.0f, &bias, error);
     if (code == 0 && rule->scope == FLIN_SCOPE_LAYER &&
-        rule->slot == architecture->ffn_input(map->shape)) {
+        rule->field == architecture->ffn_input(map->shape)) {
         map->packing->ffns[map->layer].norm_weight = weight;
         map->packing->ffns[map->layer].norm_bias = bias;
     }
@@ -189,7 +189,7 @@ static int map_matrix(mapper *map, const flin_tensor_rule *rule, flashinfer_erro
     code =
         find_tensor(map, rule, ".weight", rows + rule->skip_rows, columns, &tensor.source, error);
     if (code != 0) return code;
-    if (rule->scope == FLIN_SCOPE_MODEL && rule->slot == offsetof(flin_weights, token_embedding))
+    if (rule->scope == FLIN_SCOPE_MODEL && rule->field == offsetof(flin_weights, token_embedding))
         packing->embeddings = tensor.source;
     if ((rule->flags & FLIN_TENSOR_TIED) != 0 && map->facts->tied) {
         packing->head = tensor.source;

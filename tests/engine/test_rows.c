@@ -178,20 +178,20 @@ static void rows_have_the_bits_of_steps(void **state)
     const way ways[] = {
         {.predictor = FLASHINFER_PREDICTOR_SKETCH, .threads = 2, .budget = SMALLEST},
         {.predictor = FLASHINFER_PREDICTOR_SKETCH, .threads = 1, .budget = EVERYTHING},
-        {.predictor = FLASHINFER_PREDICTOR_EXACT, .threads = 2, .budget = SMALLEST},
+        {.predictor = FLASHINFER_PREDICTOR_EXACT, .threads = 1, .budget = SMALLEST},
         {.predictor = FLASHINFER_PREDICTOR_EXACT, .threads = 2, .budget = HALF},
         {.predictor = FLASHINFER_PREDICTOR_EXACT, .threads = 1, .budget = EVERYTHING},
-        {.predictor = FLASHINFER_PREDICTOR_ALL, .threads = 2, .budget = SMALLEST},
+        {.predictor = FLASHINFER_PREDICTOR_ALL, .threads = 1, .budget = SMALLEST},
         {.predictor = FLASHINFER_PREDICTOR_SKETCH,
-         .threads = 2,
+         .threads = 1,
          .budget = HALF,
          .kv_type = FLASHINFER_KV_F16},
         {.predictor = FLASHINFER_PREDICTOR_SKETCH,
-         .threads = 2,
+         .threads = 1,
          .budget = HALF,
          .kv_type = FLASHINFER_KV_Q8_0},
-        {.predictor = FLASHINFER_PREDICTOR_SKETCH, .threads = 2, .budget = HALF, .audit = 1},
-        {.predictor = FLASHINFER_PREDICTOR_MIXED, .threads = 2, .budget = HALF},
+        {.predictor = FLASHINFER_PREDICTOR_SKETCH, .threads = 1, .budget = HALF, .audit = 1},
+        {.predictor = FLASHINFER_PREDICTOR_MIXED, .threads = 1, .budget = HALF},
     };
 
     int file;

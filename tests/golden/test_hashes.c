@@ -155,7 +155,7 @@ static flashinfer_model *open_run(const run *how)
     options.predictor = how->kind;
     options.predictor_path = how->predictors;
     options.kv_type = how->kv_type;
-    options.threads = 2;
+    options.threads = how->kv_type == FLASHINFER_KV_F16 ? 2 : 1; /* no bit depends on it */
     options.context_tokens = CONTEXT;
     assert_ok(flashinfer_plan_file(how->path, &options, &plan, &error));
     if (how->budget == SMALLEST) options.memory_budget = plan.minimum_bytes;

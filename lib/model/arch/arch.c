@@ -70,30 +70,30 @@ int flin_arch_read_activation(const flin_architecture *architecture, const char 
 uint32_t flin_side_of(const flin_shape *shape, enum flin_side extent)
 {
     switch (extent) {
-    case FLIN_EXTENT_WIDTH:
+    case FLIN_SIDE_WIDTH:
         return shape->width;
-    case FLIN_EXTENT_TOKEN_WIDTH:
+    case FLIN_SIDE_TOKEN_WIDTH:
         return shape->token_width;
-    case FLIN_EXTENT_VOCAB:
+    case FLIN_SIDE_VOCAB:
         return shape->vocab;
-    case FLIN_EXTENT_CONTEXT:
+    case FLIN_SIDE_CONTEXT:
         return shape->context;
-    case FLIN_EXTENT_NEURONS:
+    case FLIN_SIDE_NEURONS:
         return shape->ffn;
-    case FLIN_EXTENT_QUERIES:
+    case FLIN_SIDE_QUERIES:
         return shape->heads * shape->head_width;
-    case FLIN_EXTENT_KEYS:
+    case FLIN_SIDE_KEYS:
         return shape->kv_heads * shape->head_width;
-    case FLIN_EXTENT_ONE:
+    case FLIN_SIDE_ONE:
         break;
     }
     return 1;
 }
 
-const flin_tensor_rule *flin_arch_rule(const flin_architecture *architecture, size_t slot)
+const flin_tensor_rule *flin_arch_rule(const flin_architecture *architecture, size_t field)
 {
     for (const flin_tensor_rule *rule = architecture->tensors; rule->name != NULL; rule++)
-        if (rule->scope == FLIN_SCOPE_MODEL && rule->slot == slot) return rule;
+        if (rule->scope == FLIN_SCOPE_MODEL && rule->field == field) return rule;
     return NULL;
 }
 

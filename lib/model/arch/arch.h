@@ -16,14 +16,14 @@
 
 /* How long a side of a tensor is, once there is a shape: flin_side_of(). */
 enum flin_side {
-    FLIN_EXTENT_ONE, /* the second side of a vector */
-    FLIN_EXTENT_WIDTH,
-    FLIN_EXTENT_TOKEN_WIDTH,
-    FLIN_EXTENT_VOCAB,
-    FLIN_EXTENT_CONTEXT,
-    FLIN_EXTENT_NEURONS,
-    FLIN_EXTENT_QUERIES, /* heads * head_width */
-    FLIN_EXTENT_KEYS     /* kv_heads * head_width */
+    FLIN_SIDE_ONE, /* the second side of a vector */
+    FLIN_SIDE_WIDTH,
+    FLIN_SIDE_TOKEN_WIDTH,
+    FLIN_SIDE_VOCAB,
+    FLIN_SIDE_CONTEXT,
+    FLIN_SIDE_NEURONS,
+    FLIN_SIDE_QUERIES, /* heads * head_width */
+    FLIN_SIDE_KEYS     /* kv_heads * head_width */
 };
 
 enum flin_tensor_kind {
@@ -48,7 +48,7 @@ enum {
 typedef struct flin_tensor_rule {
     enum flin_tensor_kind kind;
     enum flin_tensor_scope scope;
-    size_t slot;        /* in flin_weights or flin_layer: by scope */
+    size_t field;       /* in flin_weights or flin_layer: by scope */
     const char *name;   /* in model files, without "blk.N." and ".weight"; NULL ends a table */
     const char *source; /* in checkpoints, without prefix, "layers.N." and ".weight" */
     enum flin_side rows, cols; /* (rows, cols) row-major; of a norm only rows */
@@ -58,16 +58,16 @@ typedef struct flin_tensor_rule {
     int (*wanted)(const flin_shape *shape); /* NULL: always */
 } flin_tensor_rule;
 
-/* A line of a table. field: the slot, in what the scope names; last come the flags, and behind them
+/* A line of a table. MEMBER: of what the scope names; last come the flags, and behind them
    what else differs from nothing, as .role = FLIN_PART_UP. */
-#define FLIN_TENSOR(KIND, SCOPE, field, NAME, SOURCE, ROWS, COLS, ...)                             \
+#define FLIN_TENSOR(KIND, SCOPE, MEMBER, NAME, SOURCE, ROWS, COLS, ...)                            \
     {                                                                                              \
         .kind = FLIN_KIND_##KIND, .scope = FLIN_SCOPE_##SCOPE,                                     \
-        .slot = offsetof(FLIN_SLOTS_##SCOPE, field), .name = (NAME), .source = (SOURCE),           \
-        .rows = FLIN_EXTENT_##ROWS, .cols = FLIN_EXTENT_##COLS, .flags = __VA_ARGS__               \
+        .field = offsetof(FLIN_FIELDS_##SCOPE, MEMBER), .name = (NAME), .source = (SOURCE),        \
+        .rows = FLIN_SIDE_##ROWS, .cols = FLIN_SIDE_##COLS, .flags = __VA_ARGS__                   \
     }
-#define FLIN_SLOTS_MODEL flin_weights
-#define FLIN_SLOTS_LAYER flin_layer
+#define FLIN_FIELDS_MODEL flin_weights
+#define FLIN_FIELDS_LAYER flin_layer
 
 /* ----------------------------------------------------------------------------------------- keys */
 
@@ -189,7 +189,7 @@ int flin_arch_read_activation(const flin_architecture *architecture, const char 
 uint32_t flin_side_of(const flin_shape *shape, enum flin_side extent);
 
 /* The rule of what lies in a slot of flin_weights; NULL: the architecture has no such tensor. */
-const flin_tensor_rule *flin_arch_rule(const flin_architecture *architecture, size_t slot);
+const flin_tensor_rule *flin_arch_rule(const flin_architecture *architecture, size_t field);
 
 /* Every key of the table into the shape, then what follows from them. shape->descriptor is set. */
 int flin_arch_read_keys(const flin_keys *keys, flin_shape *shape, flashinfer_error *error);

@@ -242,12 +242,6 @@ void flin_sketch_mask_avx512(const struct flin_sketch *sketch, const int8_t *lev
 void flin_sketch_masks_avx512(const struct flin_sketch *sketch, const int8_t *const *levels,
                               const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
                               uint64_t *const *masks);
-void flin_sketch_masks_avx512_bw(const struct flin_sketch *sketch, const int8_t *const *levels,
-                                 const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
-                                 uint64_t *const *masks);
-void flin_sketch_masks_avx512_vnni(const struct flin_sketch *sketch, const int8_t *const *levels,
-                                   const float *scales, uint32_t inputs, uint32_t begin,
-                                   uint32_t end, uint64_t *const *masks);
 
 /* kernels/sketch/neon.c and kernels/sketch/neon_dotprod.c */
 void flin_sketch_mask_neon(const struct flin_sketch *sketch, const int8_t *levels, float scale,

@@ -11,6 +11,10 @@
 
 #include "kernels/kernels.h"
 
+/* What comes once for eight rows: a call costs nothing, many copies would be a tenth of a small
+   library. */
+#define FLIN_ONCE static __attribute__((noinline, unused))
+
 /* Rows behind pointers, or at equal distances in a matrix or in one head's cache. */
 typedef struct flin_view {
     const void *const *scattered; /* (count) or NULL */
@@ -46,9 +50,8 @@ static inline uint32_t flin_view_index(const flin_view *rows, uint32_t round, ui
 
 /* The rows of a round and of the one after it; the last row fills up, which costs no memory
    traffic. */
-static inline void flin_view_gather(const flin_view *rows, uint32_t round,
-                                    const void *row[FLIN_VIEW_SIDE],
-                                    const void *next[FLIN_VIEW_SIDE])
+FLIN_ONCE void flin_view_gather(const flin_view *rows, uint32_t round,
+                                const void *row[FLIN_VIEW_SIDE], const void *next[FLIN_VIEW_SIDE])
 {
     for (uint32_t side = 0; side < FLIN_VIEW_SIDE; side++) {
         row[side] = flin_row_at(rows, flin_view_index(rows, round, side));
@@ -56,8 +59,8 @@ static inline void flin_view_gather(const flin_view *rows, uint32_t round,
     }
 }
 
-static inline void flin_view_put(const flin_view *rows, uint32_t round,
-                                 const float sums[FLIN_VIEW_SIDE], float *y)
+FLIN_ONCE void flin_view_put(const flin_view *rows, uint32_t round,
+                             const float sums[FLIN_VIEW_SIDE], float *y)
 {
     for (uint32_t side = 0; side < FLIN_VIEW_SIDE; side++) {
         const uint32_t i = flin_view_index(rows, round, side);

@@ -577,10 +577,7 @@ static uint32_t tables_here(flin_kernels *tables)
 #ifdef FLIN_HAVE_AVX512
     if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) != NULL) {
         tables[count] = flin_kernels_avx512;
-        tables[count++].sketch_masks = flin_sketch_masks_avx512_bw;
-        tables[count] = flin_kernels_avx512;
-        if (__builtin_cpu_supports("avx512vnni"))
-            tables[count++].sketch_masks = flin_sketch_masks_avx512_vnni;
+        tables[count++].sketch_masks = NULL;
     }
 #endif
     return count;

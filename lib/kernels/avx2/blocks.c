@@ -185,9 +185,9 @@ INLINE __m256 multiply_q8_0(const uint8_t *block, const __m256i level[2], __m256
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(exact), scale, sum);
 }
 
-/* One group of eight rows, `at` bytes from their starts. */
-INLINE void multiply8(const void *const row[8], uint64_t at, uint32_t count, const levels *x,
-                      __m256 sum[8], type_t type)
+/* One whole group of eight rows, `at` bytes from their starts. */
+INLINE void multiply8(const void *const row[8], uint64_t at, const levels *x, __m256 sum[8],
+                      type_t type)
 {
     __m256i level[2][2];
 
@@ -200,15 +200,44 @@ INLINE void multiply8(const void *const row[8], uint64_t at, uint32_t count, con
         __m128 scale;
 
         if (type == FLIN_Q4_0) {
-            sum[r] = multiply_q4_0(w, count, x, sum[r]);
+            sum[r] = multiply_q4_0(w, GROUP, x, sum[r]);
             continue;
         }
-        scale = scales_of(w, count, x, type);
+        scale = scales_of(w, GROUP, x, type);
         sum[r] = multiply_q8_0(w, level[0], _mm256_broadcastss_ps(scale), sum[r]);
-        if (count > 1)
-            sum[r] = multiply_q8_0(w + block_bytes(type), level[1],
-                                   _mm256_broadcastss_ps(_mm_movehdup_ps(scale)), sum[r]);
+        sum[r] = multiply_q8_0(w + block_bytes(type), level[1],
+                               _mm256_broadcastss_ps(_mm_movehdup_ps(scale)), sum[r]);
     }
+}
+
+/* Likewise of the one block of a begun group, then the folds. Sums in memory: this comes once for
+   eight rows. */
+INLINE __m256 begun8(const void *const row[8], uint64_t at, const levels *x, const __m256 sum[8],
+                     type_t type)
+{
+    __m256i level[2];
+    __m256 last[8];
+
+    for (uint32_t i = 0; i < 2; i++) level[i] = joined(x->high[i], x->low[i]);
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) last[r] = sum[r];
+#pragma GCC unroll 1
+    for (uint32_t r = 0; r < 8; r++) {
+        const uint8_t *w = (const uint8_t *)row[r] + at;
+
+        if (type == FLIN_Q4_0)
+            last[r] = multiply_q4_0(w, 1, x, last[r]);
+        else
+            last[r] =
+                multiply_q8_0(w, level, _mm256_broadcastss_ps(scales_of(w, 1, x, type)), last[r]);
+    }
+    return fold8(last);
+}
+
+INLINE void ask8(const void *const row[8], uint64_t at, type_t type)
+{
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) ask(row[r], at, type);
 }
 
 /* Eight rows side by side share the loads of levels; so many streams are what keeps the memory
@@ -229,11 +258,10 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint32_t c
         const void *const *soon = at + ahead < row_bytes ? row : next;
         const uint64_t there = at + ahead < row_bytes ? at + ahead : at + ahead - row_bytes;
 
-#pragma GCC unroll 8
-        for (uint32_t r = 0; r < 8 && next != NULL; r++) ask(soon[r], there, type);
-        multiply8(row, at, GROUP, x, sum, type);
+        if (next != NULL) ask8(soon, there, type);
+        multiply8(row, at, x, sum, type);
     }
-    if (b < blocks) multiply8(row, at, blocks - b, x, sum, type);
+    if (b < blocks) return begun8(row, at, x, sum, type);
     return fold8(sum);
 }
 
@@ -245,10 +273,7 @@ INLINE void dot_all(const flin_view *rows, uint32_t cols, const void *x, float *
         float sums[FLIN_VIEW_SIDE];
 
         flin_view_gather(rows, round, row, next);
-        if (rows->asked)
-            _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
-        else
-            _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
+        _mm256_storeu_ps(sums, dot8(row, rows->asked ? NULL : next, cols, x, type));
         flin_view_put(rows, round, sums, y);
     }
 }
@@ -261,6 +286,20 @@ void flin_avx2_dot_q8_0(const flin_view *rows, uint32_t cols, const void *x, flo
 void flin_avx2_dot_q4_0(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all(rows, cols, x, y, FLIN_Q4_0);
+}
+
+/* Measured: rows that stay in cache from input to input do not wait for memory, and to spread their
+   weights for several inputs at once gains little over that. */
+void flin_avx2_dots_q8_0(const flin_view *rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, float *const *y)
+{
+    flin_view_dots_in_turn(flin_avx2_dot_q8_0, rows, cols, x, inputs, y);
+}
+
+void flin_avx2_dots_q4_0(const flin_view *rows, uint32_t cols, const void *const *x,
+                         uint32_t inputs, float *const *y)
+{
+    flin_view_dots_in_turn(flin_avx2_dot_q4_0, rows, cols, x, inputs, y);
 }
 
 /* --------------------------------------------------------------------------------- sums of rows */

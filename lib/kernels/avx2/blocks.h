@@ -1,5 +1,5 @@
 /*
- * avx2/blocks.h - what blocks.c and blocks_inputs.c share: how levels lie in this overlay.
+ * avx2/blocks.h - how levels lie in this overlay, and requests to memory.
  *
  * Owns: that layout. Refuses: arithmetic.
  */

@@ -39,18 +39,27 @@ INLINE void add_some(const void *const *row, const void *const *next, uint32_t r
                                           _mm256_loadu_ps((const float *)x[k / rows] + j), kept[k]);
         }
     }
-    for (; c < end; c += LANES) {
-        for (uint32_t r = 0; r < rows; r++) w[r] = load_part(row[r], c, end, type);
-#pragma GCC unroll 8
-        for (uint32_t k = 0; k < rows * inputs; k++)
-            kept[k] = _mm256_fmadd_ps(w[k % rows], load_floats(x[k / rows], c, end), kept[k]);
-    }
 #pragma GCC unroll 8
     for (uint32_t k = 0; k < rows * inputs; k++)
         sum[k / rows * FLIN_VIEW_SIDE + k % rows] = kept[k];
 }
 
-/* Likewise of eight rows. */
+/* Columns [c, end) of the last of eight rows, less than STEP. */
+INLINE void add_rest(const void *const row[8], const void *const *x, uint32_t inputs, uint32_t c,
+                     uint32_t end, __m256 (*sum)[FLIN_VIEW_SIDE], type_t type)
+{
+    for (; c < end; c += LANES)
+#pragma GCC unroll 1
+        for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r++) {
+            const __m256 w = load_part(row[r], c, end, type);
+
+#pragma GCC unroll 1
+            for (uint32_t i = 0; i < inputs; i++)
+                sum[i][r] = _mm256_fmadd_ps(w, load_floats(x[i], c, end), sum[i][r]);
+        }
+}
+
+/* Whole steps of eight rows. */
 INLINE void add8(const void *const row[8], const void *const *next, const void *const *x,
                  uint32_t inputs, uint32_t begin, uint32_t end, uint32_t cols,
                  __m256 (*sum)[FLIN_VIEW_SIDE], type_t type)
@@ -62,8 +71,6 @@ INLINE void add8(const void *const row[8], const void *const *next, const void *
 
         if (inputs == 2)
             add_some(row + r, after, 4, x, 2, begin, end, cols, &sum[0][r], type);
-        else if (inputs == 3)
-            add_some(row + r, after, 2, x, 3, begin, end, cols, &sum[0][r], type);
         else
             add_some(row + r, after, 2, x, 4, begin, end, cols, &sum[0][r], type);
     }
@@ -72,19 +79,22 @@ INLINE void add8(const void *const row[8], const void *const *next, const void *
 INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x, uint32_t inputs,
                      float *const *y, type_t type)
 {
+    const flin_inputs even = flin_inputs_even(x, inputs);
+
     for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
         const void *row[FLIN_VIEW_SIDE], *next[FLIN_VIEW_SIDE];
         __m256 sum[FLIN_INPUTS_MAX][FLIN_VIEW_SIDE];
 
         flin_view_gather(rows, round, row, next);
-        memset(sum, 0, inputs * sizeof *sum);
+        memset(sum, 0, even.count * sizeof *sum);
         for (uint32_t begin = 0; begin < cols; begin += CHUNK) {
             const uint32_t end = cols - begin < CHUNK ? cols : begin + CHUNK;
 
-            for (uint32_t i = 0, here; i < inputs; i += here) {
-                here = flin_inputs_share(inputs - i);
-                add8(row, i == 0 ? next : NULL, x + i, here, begin, end, cols, sum + i, type);
+            for (uint32_t i = 0, here; i < even.count; i += here) {
+                here = flin_inputs_even_share(even.count - i);
+                add8(row, i == 0 ? next : NULL, even.x + i, here, begin, end, cols, sum + i, type);
             }
+            add_rest(row, x, inputs, end - (end - begin) % STEP, end, sum, type);
         }
         for (uint32_t i = 0; i < inputs; i++) {
             float values[FLIN_VIEW_SIDE];

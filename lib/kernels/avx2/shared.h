@@ -107,7 +107,7 @@ void flin_avx2_from_float_q8_0(const float *x, uint32_t cols, void *row);
 
 flin_view_dot flin_avx2_dot_q8_0, flin_avx2_dot_q4_0;
 
-/* avx2/inputs.c and avx2/blocks_inputs.c */
+/* avx2/inputs.c and, one input after the other, avx2/blocks.c */
 flin_view_dots flin_avx2_dots_f32, flin_avx2_dots_f16, flin_avx2_dots_bf16;
 flin_view_dots flin_avx2_dots_q8_0, flin_avx2_dots_q4_0;
 

@@ -322,16 +322,14 @@ void flin_avx512_dots_q8_0(const flin_view *rows, uint32_t cols, const void *con
     if (__builtin_cpu_supports("avx512vnni"))
         flin_avx512_dots_q8_0_vnni(rows, cols, x, inputs, y);
     else
-        flin_avx512_dots_q8_0_bw(rows, cols, x, inputs, y);
+        flin_view_dots_in_turn(flin_avx512_dot_q8_0_bw, rows, cols, x, inputs, y);
 }
 
+/* No table that has rows with scales apart is given matrices of blocks: nothing of its own. */
 void flin_avx512_dots_q4_0(const flin_view *rows, uint32_t cols, const void *const *x,
                            uint32_t inputs, float *const *y)
 {
-    if (__builtin_cpu_supports("avx512vnni"))
-        flin_avx512_dots_q4_0_vnni(rows, cols, x, inputs, y);
-    else
-        flin_avx512_dots_q4_0_bw(rows, cols, x, inputs, y);
+    flin_view_dots_in_turn(flin_avx512_dot_q4_0, rows, cols, x, inputs, y);
 }
 
 void flin_avx512_dots_apart(const flin_view *rows, uint32_t cols, const void *const *x,
@@ -340,5 +338,5 @@ void flin_avx512_dots_apart(const flin_view *rows, uint32_t cols, const void *co
     if (__builtin_cpu_supports("avx512vnni"))
         flin_avx512_dots_apart_vnni(rows, cols, x, inputs, y);
     else
-        flin_avx512_dots_apart_bw(rows, cols, x, inputs, y);
+        flin_view_dots_in_turn(flin_avx512_dot_apart_bw, rows, cols, x, inputs, y);
 }

@@ -32,8 +32,10 @@ INLINE __m512 scales_of_x(const flin_avx512_levels *x)
 /* Five lines with the second half, because a span has 64 bytes of scales besides its weights. */
 INLINE void ask_half(const uint8_t *bytes, uint32_t half)
 {
-    for (uint32_t line = 0; line < 4 + half; line++)
+#pragma GCC unroll 4
+    for (uint32_t line = 0; line < 4; line++)
         _mm_prefetch((const char *)bytes + AHEAD_BYTES + 64 * line, _MM_HINT_T0);
+    if (half != 0) _mm_prefetch((const char *)bytes + AHEAD_BYTES + 64 * 4, _MM_HINT_T0);
 }
 
 /* Half a whole span of eight rows, `at` bytes from their starts. */
@@ -42,22 +44,25 @@ INLINE void add_half(const void *const row[8], uint64_t at, uint32_t half, uint3
 {
     const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512 x_scales = scales_of_x(x);
+    const uint64_t weights_at = at + 2 * FLIN_APART_BLOCKS + 256 * half;
+    __m512 scales[8];
 
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < 8; r++) {
         const uint8_t *span = (const uint8_t *)row[r] + at;
-        const uint8_t *bytes = span + 2 * FLIN_APART_BLOCKS + 256 * half;
         const __m256i halves =
             _mm256_loadu_si256((const __m256i *)(const void *)(span + 32 * half));
-        const __m512 scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
 
-        if (asks) ask_half(bytes, half);
-#pragma GCC unroll 4
-        for (uint32_t g = 0; g < GROUPS; g++) {
-            const __m512i which = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(4 * g)));
-            sum[r] = add_group(_mm512_loadu_si512(bytes + 64 * g),
-                               _mm512_permutexvar_ps(which, scales), x + g, sum[r]);
-        }
+        scales[r] = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
+        if (asks) ask_half((const uint8_t *)row[r] + weights_at, half);
+    }
+    for (uint32_t g = 0, groups = unknown(GROUPS); g < groups; g++) {
+        const __m512i which = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(4 * g)));
+
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < 8; r++)
+            sum[r] = add_group(_mm512_loadu_si512((const uint8_t *)row[r] + weights_at + 64 * g),
+                               _mm512_permutexvar_ps(which, scales[r]), x + g, sum[r]);
     }
 }
 
@@ -84,21 +89,24 @@ INLINE __m256 dot8_apart(const void *const row[8], uint32_t asks, uint32_t cols,
     const uint32_t blocks = cols / FLIN_BLOCK, whole = blocks / FLIN_APART_BLOCKS;
     const uint32_t rest = blocks % FLIN_APART_BLOCKS;
     uint64_t at = 0;
-    __m512 sum[8];
+    __m512 sum[8], last[8]; /* the last in memory */
 
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < 8; r++) sum[r] = _mm512_setzero_ps();
     for (uint32_t span = 0; span < whole; span++, at += FLIN_APART_BYTES, x += 2 * GROUPS) {
-        add_half(row, at, 0, asks, x, sum);
-        add_half(row, at, 1, asks, x + GROUPS, sum);
+        for (uint32_t half = 0, halves = unknown(2); half < halves; half++)
+            add_half(row, at, half, asks, x + half * GROUPS, sum);
     }
+    if (rest == 0) return fold8(sum);
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) last[r] = sum[r];
     for (uint32_t first = 0; first < rest; first += GROUP, x++) {
         if (asks) ask8(row, at + first * FLIN_Q4_0_BYTES + AHEAD_BYTES, FLIN_Q4_0);
-#pragma GCC unroll 8
+#pragma GCC unroll 1
         for (uint32_t r = 0; r < 8; r++)
-            sum[r] = add_some((const uint8_t *)row[r] + at, rest, first, x, sum[r]);
+            last[r] = add_some((const uint8_t *)row[r] + at, rest, first, x, last[r]);
     }
-    return fold8(sum);
+    return fold8(last);
 }
 
 INLINE void dot_all_apart(const flin_view *rows, uint32_t cols, const void *x, float *y)

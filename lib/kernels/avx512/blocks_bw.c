@@ -41,7 +41,6 @@ INLINE __m512i product_q8_0(weights w, const levels *x)
 }
 
 #include "kernels/avx512/blocks_apart.h"
-#include "kernels/avx512/blocks_inputs.h"
 
 void flin_avx512_dot_q8_0_bw(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
@@ -56,22 +55,4 @@ void flin_avx512_dot_q4_0_bw(const flin_view *rows, uint32_t cols, const void *x
 void flin_avx512_dot_apart_bw(const flin_view *rows, uint32_t cols, const void *x, float *y)
 {
     dot_all_apart(rows, cols, x, y);
-}
-
-void flin_avx512_dots_q8_0_bw(const flin_view *rows, uint32_t cols, const void *const *x,
-                              uint32_t inputs, float *const *y)
-{
-    dots_all(rows, cols, x, inputs, y, FLIN_Q8_0);
-}
-
-void flin_avx512_dots_q4_0_bw(const flin_view *rows, uint32_t cols, const void *const *x,
-                              uint32_t inputs, float *const *y)
-{
-    dots_all(rows, cols, x, inputs, y, FLIN_Q4_0);
-}
-
-void flin_avx512_dots_apart_bw(const flin_view *rows, uint32_t cols, const void *const *x,
-                               uint32_t inputs, float *const *y)
-{
-    dots_all(rows, cols, x, inputs, y, FLIN_Q4_0_APART);
 }

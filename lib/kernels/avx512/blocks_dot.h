@@ -109,22 +109,44 @@ INLINE levels load_levels(const flin_avx512_levels *group, type_t type)
     return x;
 }
 
+/* A group of one row. */
+INLINE __m512 multiply1(const uint8_t *w, uint32_t count, const levels *x, __m128 x_scale,
+                        __m512 sum, type_t type)
+{
+    const weights bytes = load_weights(w, count, type);
+    const __m512i exact = type == FLIN_Q8_0 ? product_q8_0(bytes, x) : product_q4_0(bytes, x);
+    const __m512 scale = four_times(_mm_mul_ps(load_scales(w, count, type), x_scale));
+
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), scale, sum);
+}
+
 /* One group of eight rows, `at` bytes from their starts. */
-INLINE void multiply8(const void *const row[8], uint64_t at, uint32_t count,
-                      const flin_avx512_levels *group, __m512 sum[8], type_t type)
+INLINE void multiply8(const void *const row[8], uint64_t at, const flin_avx512_levels *group,
+                      __m512 sum[8], type_t type)
 {
     const levels x = load_levels(group, type);
     const __m128 x_scale = _mm_load_ps(group->scale);
 
 #pragma GCC unroll 8
-    for (uint32_t r = 0; r < 8; r++) {
-        const uint8_t *w = (const uint8_t *)row[r] + at;
-        const weights bytes = load_weights(w, count, type);
-        const __m512i exact = type == FLIN_Q8_0 ? product_q8_0(bytes, &x) : product_q4_0(bytes, &x);
-        const __m512 scale = four_times(_mm_mul_ps(load_scales(w, count, type), x_scale));
+    for (uint32_t r = 0; r < 8; r++)
+        sum[r] = multiply1((const uint8_t *)row[r] + at, GROUP, &x, x_scale, sum[r], type);
+}
 
-        sum[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), scale, sum[r]);
-    }
+/* Likewise of the `count` blocks of a begun group, then the folds. Sums in memory: this comes once
+   for eight rows. */
+INLINE __m256 begun8(const void *const row[8], uint64_t at, uint32_t count,
+                     const flin_avx512_levels *group, const __m512 sum[8], type_t type)
+{
+    const levels x = load_levels(group, type);
+    const __m128 x_scale = _mm_load_ps(group->scale);
+    __m512 last[8];
+
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < 8; r++) last[r] = sum[r];
+#pragma GCC unroll 1
+    for (uint32_t r = 0; r < 8; r++)
+        last[r] = multiply1((const uint8_t *)row[r] + at, count, &x, x_scale, last[r], type);
+    return fold8(last);
 }
 
 INLINE void ask8(const void *const row[8], uint64_t at, type_t type)
@@ -156,9 +178,9 @@ INLINE __m256 dot8(const void *const row[8], const void *const *next, uint64_t m
     for (; b + GROUP <= blocks; b += GROUP, at += group_bytes, x++) {
         if (next != NULL && at + ahead < row_bytes) ask8(row, at + ahead, type);
         if (next != NULL && at + ahead >= row_bytes) ask8(next, at + ahead - row_bytes, type);
-        multiply8(row, at, GROUP, x, sum, type);
+        multiply8(row, at, x, sum, type);
     }
-    if (b < blocks) multiply8(row, at, blocks - b, x, sum, type);
+    if (b < blocks) return begun8(row, at, blocks - b, x, sum, type);
     return fold8(sum);
 }
 
@@ -172,10 +194,7 @@ INLINE void dot_all(const flin_view *rows, uint32_t cols, const void *x, float *
         float sums[FLIN_VIEW_SIDE];
 
         flin_view_gather(rows, round, row, next);
-        if (rows->asked)
-            _mm256_storeu_ps(sums, dot8(row, NULL, most, cols, x, type));
-        else
-            _mm256_storeu_ps(sums, dot8(row, next, most, cols, x, type));
+        _mm256_storeu_ps(sums, dot8(row, rows->asked ? NULL : next, most, cols, x, type));
         flin_view_put(rows, round, sums, y);
     }
 }

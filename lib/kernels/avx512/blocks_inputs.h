@@ -69,15 +69,27 @@ INLINE void ask_group(const uint8_t *chunk, uint64_t k, type_t type)
     if (k == CHUNK - 1) _mm_prefetch((const char *)chunk + 64 * CHUNK * lines, _MM_HINT_T0);
 }
 
-/* Group k of a chunk of some rows with some inputs; sum: (inputs, rows) */
+/* A group of one row with one input. */
+INLINE __m512 multiply(const group_weights *w, const flin_avx512_levels *x, __m512 sum, type_t type)
+{
+    const type_t held = type == FLIN_Q8_0 ? FLIN_Q8_0 : FLIN_Q4_0;
+    const levels from = load_levels(x, held);
+    const __m512 x_scale = four_times(_mm_load_ps(x->scale));
+    const __m512i exact =
+        held == FLIN_Q8_0 ? product_q8_0(w->bytes, &from) : product_q4_0(w->bytes, &from);
+
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact), _mm512_mul_ps(w->scale, x_scale), sum);
+}
+
+/* Whole group k of a chunk of some rows with some inputs; sum: (inputs, rows) */
 INLINE void multiply_group(const groups_at *at, uint32_t rows, const flin_avx512_levels *const *x,
-                           uint32_t inputs, uint64_t k, uint32_t count, __m512 *sum, type_t type)
+                           uint32_t inputs, uint64_t k, __m512 *sum, type_t type)
 {
     const type_t held = type == FLIN_Q8_0 ? FLIN_Q8_0 : FLIN_Q4_0;
     group_weights w[4];
 
 #pragma GCC unroll 4
-    for (uint32_t r = 0; r < rows; r++) w[r] = load_group(at[r], k, count, type);
+    for (uint32_t r = 0; r < rows; r++) w[r] = load_group(at[r], k, GROUP, type);
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < inputs; i++) {
         const levels from = load_levels(x[i] + k, held);
@@ -93,7 +105,7 @@ INLINE void multiply_group(const groups_at *at, uint32_t rows, const flin_avx512
     }
 }
 
-/* One chunk of some rows with some inputs: rows * inputs sums in registers, 16 at most. sum:
+/* Whole groups of one chunk of some rows with some inputs: rows * inputs sums in registers, 16 at most. sum:
    (inputs, FLIN_VIEW_SIDE), from the first of the rows on; soon: (rows) the chunk to ask for
    meanwhile, if `asks`. */
 INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t asks, uint32_t rows,
@@ -101,7 +113,6 @@ INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t 
                       __m512 *sum, type_t type)
 {
     const uint32_t left = blocks / GROUP - begin, whole = left < CHUNK ? left : CHUNK;
-    const uint32_t rest = whole < CHUNK ? blocks % GROUP : 0;
     const flin_avx512_levels *from[4] = {NULL};
     const void *ahead[4] = {NULL};
     groups_at at[4] = {{NULL, NULL}};
@@ -120,9 +131,8 @@ INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t 
     for (uint64_t k = 0; k < whole; k++) {
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < rows && asks; r++) ask_group(ahead[r], k, type);
-        multiply_group(at, rows, from, inputs, k, GROUP, kept, type);
+        multiply_group(at, rows, from, inputs, k, kept, type);
     }
-    if (rest != 0) multiply_group(at, rows, from, inputs, whole, rest, kept, type);
 #pragma GCC unroll 16
     for (uint32_t k = 0; k < rows * inputs; k++)
         sum[k / rows * FLIN_VIEW_SIDE + k % rows] = kept[k];
@@ -136,10 +146,26 @@ INLINE void add8(const void *const row[8], const void *const *soon, uint32_t ask
     for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r += 4) {
         if (inputs == 2)
             add_chunk(row + r, soon + r, asks, 4, x, 2, begin, blocks, &sum[0][r], type);
-        if (inputs == 3)
-            add_chunk(row + r, soon + r, asks, 4, x, 3, begin, blocks, &sum[0][r], type);
         if (inputs == 4)
             add_chunk(row + r, soon + r, asks, 4, x, 4, begin, blocks, &sum[0][r], type);
+    }
+}
+
+/* The begun group of eight rows, the last of their last chunk, which begins with group `begin`. */
+INLINE void add_begun(const void *const row[8], const void *const *x, uint32_t inputs,
+                      uint32_t begin, uint32_t blocks, __m512 (*sum)[FLIN_VIEW_SIDE], type_t type)
+{
+    const uint32_t whole = blocks / GROUP - begin;
+
+#pragma GCC unroll 1
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r++) {
+        const groups_at at = find_groups(row[r], begin, blocks, type);
+        const group_weights w = load_group(at, whole, blocks % GROUP, type);
+
+#pragma GCC unroll 1
+        for (uint32_t i = 0; i < inputs; i++)
+            sum[i][r] =
+                multiply(&w, (const flin_avx512_levels *)x[i] + begin + whole, sum[i][r], type);
     }
 }
 
@@ -156,9 +182,17 @@ INLINE void look_ahead(const void *const row[8], const void *const next[8], uint
                                  : (const uint8_t *)next[r] + (at - row_bytes);
 }
 
-INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x, uint32_t inputs,
-                     float *const *y, type_t type)
+/* A chunk of eight rows with some inputs. */
+typedef void chunk_of(const void *const row[8], const void *const *soon, uint32_t asks,
+                      const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
+                      __m512 (*sum)[FLIN_VIEW_SIDE]);
+
+/* One for all types. */
+static __attribute__((noinline)) void dots_all(const flin_view *rows, uint32_t cols,
+                                               const void *const *x, uint32_t inputs,
+                                               float *const *y, chunk_of *chunk, type_t type)
 {
+    const flin_inputs even = flin_inputs_even(x, inputs);
     const uint32_t blocks = cols / FLIN_BLOCK, groups = (blocks + GROUP - 1) / GROUP;
 
     for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
@@ -166,18 +200,17 @@ INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x,
         __m512 sum[FLIN_INPUTS_MAX][FLIN_VIEW_SIDE];
 
         flin_view_gather(rows, round, row, next);
-        memset(sum, 0, inputs * sizeof *sum);
+        memset(sum, 0, even.count * sizeof *sum);
         for (uint32_t begin = 0; begin < groups; begin += CHUNK) {
             const void *soon[FLIN_VIEW_SIDE];
 
             look_ahead(row, next, begin, blocks, soon, type);
-            for (uint32_t i = 0, here; i < inputs; i += here) {
-                here = flin_inputs_share(inputs - i);
-                if (i == 0)
-                    add8(row, soon, 1, x, here, begin, blocks, sum, type);
-                else
-                    add8(row, soon, 0, x + i, here, begin, blocks, sum + i, type);
+            for (uint32_t i = 0, here; i < even.count; i += here) {
+                here = flin_inputs_even_share(even.count - i);
+                chunk(row, soon, i == 0, even.x + i, here, begin, blocks, sum + i);
             }
+            if (groups - begin <= CHUNK && blocks % GROUP != 0)
+                add_begun(row, x, inputs, begin, blocks, sum, type);
         }
         for (uint32_t i = 0; i < inputs; i++) {
             float values[FLIN_VIEW_SIDE];

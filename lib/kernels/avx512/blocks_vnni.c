@@ -45,20 +45,28 @@ void flin_avx512_dot_apart_vnni(const flin_view *rows, uint32_t cols, const void
     dot_all_apart(rows, cols, x, y);
 }
 
+static void chunk_q8_0(const void *const row[8], const void *const *soon, uint32_t asks,
+                       const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
+                       __m512 (*sum)[FLIN_VIEW_SIDE])
+{
+    add8(row, soon, asks, x, inputs, begin, blocks, sum, FLIN_Q8_0);
+}
+
+static void chunk_apart(const void *const row[8], const void *const *soon, uint32_t asks,
+                        const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
+                        __m512 (*sum)[FLIN_VIEW_SIDE])
+{
+    add8(row, soon, asks, x, inputs, begin, blocks, sum, FLIN_Q4_0_APART);
+}
+
 void flin_avx512_dots_q8_0_vnni(const flin_view *rows, uint32_t cols, const void *const *x,
                                 uint32_t inputs, float *const *y)
 {
-    dots_all(rows, cols, x, inputs, y, FLIN_Q8_0);
-}
-
-void flin_avx512_dots_q4_0_vnni(const flin_view *rows, uint32_t cols, const void *const *x,
-                                uint32_t inputs, float *const *y)
-{
-    dots_all(rows, cols, x, inputs, y, FLIN_Q4_0);
+    dots_all(rows, cols, x, inputs, y, chunk_q8_0, FLIN_Q8_0);
 }
 
 void flin_avx512_dots_apart_vnni(const flin_view *rows, uint32_t cols, const void *const *x,
                                  uint32_t inputs, float *const *y)
 {
-    dots_all(rows, cols, x, inputs, y, FLIN_Q4_0_APART);
+    dots_all(rows, cols, x, inputs, y, chunk_apart, FLIN_Q4_0_APART);
 }

@@ -14,7 +14,6 @@
 #define CHUNK_BYTES 256u
 #define CHUNK_LINES 4u     /* of each of the rows */
 #define AHEAD_INPUTS 1280u /* bytes: a quarter more than with one input */
-#define TOGETHER 6u        /* inputs whose sums with four rows are in registers, a half at a time */
 
 /* Of eight rows and one input: columns c % 32 below LANES, and the others. */
 typedef struct sums {
@@ -63,8 +62,31 @@ INLINE void add_rest(const void *const *row, const void *const *x, uint32_t inpu
     }
 }
 
+/* A vector of some rows with some inputs, and requests to memory between loads and sums. w, from:
+   their elements; soon: as many lines as `each` of as many rows, then the next. */
+INLINE void add_vectors(const uint8_t *const *w, uint32_t rows, const float *const *from,
+                        uint32_t inputs, uint64_t at, const char *const *soon, uint64_t line,
+                        uint32_t begin, uint32_t end, __m512 *kept, type_t type)
+{
+    __m512 of[8];
+
+#pragma GCC unroll 8
+    for (uint32_t r = 0; r < rows; r++) of[r] = load16(w[r], at, type);
+#pragma GCC unroll 8
+    for (uint32_t k = begin; k < end; k++)
+        _mm_prefetch(soon[k % FLIN_VIEW_SIDE] + line + 64 * (k / FLIN_VIEW_SIDE), _MM_HINT_T0);
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < inputs; i++) {
+        const __m512 x16 = _mm512_loadu_ps(from[i] + at);
+
+#pragma GCC unroll 8
+        for (uint32_t r = 0; r < rows; r++)
+            kept[i * rows + r] = _mm512_fmadd_ps(of[r], x16, kept[i * rows + r]);
+    }
+}
+
 /* One half of every step of columns from c on, for some rows with some inputs: rows * inputs sums
-   in registers, 24 at most. first: of the rows, among the sums' eight. asks: lines to ask for
+   in registers, 16. first: of the rows, among the sums' eight. asks: lines to ask for
    meanwhile, of each row at `soon` one, then the next: so memory sees what it sees with one
    input. */
 INLINE void add_half(const void *const *row, uint32_t first, uint32_t rows, const void *const *x,
@@ -75,36 +97,27 @@ INLINE void add_half(const void *const *row, uint32_t first, uint32_t rows, cons
     const char *const *from_row = soon + asked % FLIN_VIEW_SIDE;
     const uint64_t line = 64 * (asked / FLIN_VIEW_SIDE);
     const uint8_t *w[8] = {NULL};
-    const float *from[8] = {NULL};
-    __m512 kept[24];
+    const float *from[4] = {NULL};
+    __m512 kept[16];
 
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < rows; r++) w[r] = element_at(row[first + r], c + half * LANES, type);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < inputs; i++) from[i] = (const float *)x[i] + c + half * LANES;
-#pragma GCC unroll 24
+#pragma GCC unroll 16
     for (uint32_t k = 0; k < rows * inputs; k++)
         kept[k] = sum[k / rows].half[half][first + k % rows];
+    if (each != 0) {
 #pragma GCC unroll 4
-    for (uint32_t s = 0; s < steps; s++) {
-        __m512 of[8];
-
-#pragma GCC unroll 8
-        for (uint32_t r = 0; r < rows; r++) of[r] = load16(w[r], s * STEP, type);
-#pragma GCC unroll 8
-        for (uint32_t k = s * each; k < (s + 1) * each; k++)
-            _mm_prefetch(from_row[k % FLIN_VIEW_SIDE] + line + 64 * (k / FLIN_VIEW_SIDE),
-                         _MM_HINT_T0);
-#pragma GCC unroll 8
-        for (uint32_t i = 0; i < inputs; i++) {
-            const __m512 x16 = _mm512_loadu_ps(from[i] + s * STEP);
-
-#pragma GCC unroll 8
-            for (uint32_t r = 0; r < rows; r++)
-                kept[i * rows + r] = _mm512_fmadd_ps(of[r], x16, kept[i * rows + r]);
-        }
+        for (uint32_t s = 0; s < steps; s++)
+            add_vectors(w, rows, from, inputs, s * STEP, from_row, line, s * each, (s + 1) * each,
+                        kept, type);
+    } else {
+#pragma GCC unroll 1
+        for (uint32_t s = 0; s < steps; s++)
+            add_vectors(w, rows, from, inputs, s * STEP, from_row, line, 0, 0, kept, type);
     }
-#pragma GCC unroll 24
+#pragma GCC unroll 16
     for (uint32_t k = 0; k < rows * inputs; k++)
         sum[k / rows].half[half][first + k % rows] = kept[k];
 }
@@ -116,11 +129,10 @@ INLINE void add_rows(const void *const row[8], uint32_t rows, const void *const 
 {
     const uint32_t asks = lines * rows / 2; /* a pass */
 
-#pragma GCC unroll 1
-    for (uint32_t first = 0; first < FLIN_VIEW_SIDE; first += rows)
-#pragma GCC unroll 1
-        for (uint32_t half = 0; half < 2; half++)
-            add_half(row, first, rows, x, inputs, c, steps, half, soon, asks, sum, type);
+    const uint32_t passes = unknown(2 * FLIN_VIEW_SIDE / rows);
+
+    for (uint32_t pass = 0; pass < passes; pass++)
+        add_half(row, pass / 2 * rows, rows, x, inputs, c, steps, pass % 2, soon, asks, sum, type);
 }
 
 /* Whole steps of a chunk of eight rows. */
@@ -128,16 +140,7 @@ INLINE void add8(const void *const row[8], const void *const *x, uint32_t inputs
                  uint32_t steps, const char *const *soon, uint32_t lines, sums *sum, type_t type)
 {
     if (inputs == 2) add_rows(row, 8, x, 2, c, steps, soon, lines, sum, type);
-    if (inputs == 3) add_rows(row, 4, x, 3, c, steps, soon, lines, sum, type);
     if (inputs == 4) add_rows(row, 4, x, 4, c, steps, soon, lines, sum, type);
-    if (inputs == 5) add_rows(row, 4, x, 5, c, steps, soon, lines, sum, type);
-    if (inputs == 6) add_rows(row, 4, x, 6, c, steps, soon, lines, sum, type);
-}
-
-/* How many of those left go next: 8 are 4 and 4. */
-INLINE uint32_t share_of(uint32_t left)
-{
-    return left <= TOGETHER ? left : (left + 1) / 2;
 }
 
 /* Up to a chunk's columns [c, end) of eight rows with all inputs. */
@@ -148,13 +151,11 @@ INLINE void add_chunk(const void *const row[8], const void *const *x, uint32_t i
 
     if (end - c < whole) ask_all(soon);
     for (uint32_t i = 0, some; i < inputs; i += some) {
-        some = share_of(inputs - i);
-        if (end - c < whole)
-            add8(row, x + i, some, c, steps, soon, 0, sum + i, type);
-        else if (i == 0)
+        some = flin_inputs_even_share(inputs - i);
+        if (i == 0 && end - c == whole)
             add8(row, x, some, c, whole / STEP, soon, CHUNK_LINES, sum, type);
         else
-            add8(row, x + i, some, c, whole / STEP, soon, 0, sum + i, type);
+            add8(row, x + i, some, c, steps, soon, 0, sum + i, type);
     }
     if ((end - c) % STEP != 0) add_rest(row, x, inputs, c + steps * STEP, end, sum, type);
 }
@@ -185,22 +186,25 @@ INLINE __m256 folded(const sums *sum)
     return fold8(both);
 }
 
-INLINE void dots_all(const flin_view *rows, uint32_t cols, const void *const *x, uint32_t inputs,
-                     float *const *y, chunk_of *chunk, type_t type)
+/* One for all types. */
+static __attribute__((noinline)) void dots_all(const flin_view *rows, uint32_t cols,
+                                               const void *const *x, uint32_t inputs,
+                                               float *const *y, chunk_of *chunk, type_t type)
 {
     const uint32_t columns = chunk_columns(type);
+    const flin_inputs even = flin_inputs_even(x, inputs);
 
     for (uint32_t round = 0; round < flin_view_rounds(rows); round++) {
         const void *row[FLIN_VIEW_SIDE], *next[FLIN_VIEW_SIDE];
         sums sum[FLIN_INPUTS_MAX];
 
         flin_view_gather(rows, round, row, next);
-        memset(sum, 0, inputs * sizeof *sum);
+        memset(sum, 0, even.count * sizeof *sum);
         for (uint32_t c = 0; c < cols; c += columns) {
             const char *soon[FLIN_VIEW_SIDE];
 
             look_ahead(row, next, c, cols, soon, type);
-            chunk(row, x, inputs, c, cols - c < columns ? cols : c + columns, soon, sum);
+            chunk(row, even.x, even.count, c, cols - c < columns ? cols : c + columns, soon, sum);
         }
         for (uint32_t i = 0; i < inputs; i++) {
             float values[FLIN_VIEW_SIDE];

@@ -24,6 +24,13 @@
 
 typedef enum flin_type type_t;
 
+/* A count that the compiler does not know, for loops that it would unroll. */
+INLINE uint32_t unknown(uint32_t count)
+{
+    __asm__("" : "+r"(count));
+    return count;
+}
+
 /* Lanes below `left`. */
 INLINE __mmask16 tail_mask(uint32_t left)
 {

@@ -210,19 +210,6 @@ INLINE const int8_t *unseen(const int8_t *levels)
     return levels;
 }
 
-INLINE __m512i dot_bw(const __m512i *level, const int8_t *levels, int32_t start)
-{
-    const int8_t *from = unseen(levels);
-    __m512i dot = _mm512_set1_epi32(start);
-
-#pragma GCC unroll 8
-    for (int g = 0; g < GROUPS; g++) {
-        const __m512i pairs = _mm512_maddubs_epi16(level[g], inputs_of(from + 4 * g));
-        dot = _mm512_add_epi32(dot, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
-    }
-    return dot;
-}
-
 VNNI INLINE __m512i dot_vnni(const __m512i *level, const int8_t *levels, int32_t start)
 {
     const int8_t *from = unseen(levels);
@@ -234,70 +221,6 @@ VNNI INLINE __m512i dot_vnni(const __m512i *level, const int8_t *levels, int32_t
         other = _mm512_dpbusd_epi32(other, level[g + 1], inputs_of(from + 4 * g + 4));
     }
     return _mm512_add_epi32(dot, other);
-}
-
-INLINE void sums_bw(int bits, const uint8_t *const tile[SIDES], uint32_t blocks, uint32_t inputs,
-                    const int8_t *const *levels, const int32_t *const *start,
-                    int32_t sums[INPUTS][SIDES][ROWS])
-{
-    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
-    const __m512i table = table_of(bits);
-    const some_of of = held(tile, levels, start, inputs);
-    __m512i total[INPUTS][SIDES], level[GROUPS];
-
-#pragma GCC unroll 16
-    for (uint32_t k = 0; k < inputs * SIDES; k++)
-        total[k / SIDES][k % SIDES] = _mm512_setzero_si512();
-    for (uint64_t block = 0; block < blocks; block++) {
-#pragma GCC unroll 4
-        for (uint32_t side = 0; side < SIDES; side++) {
-            const uint8_t *planes = of.tile[side] + planes_at + block * (uint32_t)bits * 64;
-            const uint8_t *scales = of.tile[side] + ROWS * sizeof(float) + block * ROWS;
-
-            flin_sketch_ahead(of.tile[side] + planes_at, (uint32_t)bits, (uint32_t)block);
-            unpack(planes, bits, table, level);
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++)
-                add_scaled(
-                    &total[i][side], scales,
-                    dot_bw(level, of.levels[i] + block * FLIN_SKETCH_BLOCK, of.start[i][block]));
-        }
-    }
-#pragma GCC unroll 16
-    for (uint32_t k = 0; k < inputs * SIDES; k++)
-        _mm512_storeu_si512(sums[k / SIDES][k % SIDES], total[k / SIDES][k % SIDES]);
-}
-
-VNNI INLINE void sums_vnni(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
-                           uint32_t inputs, const int8_t *const *levels,
-                           const int32_t *const *start, int32_t sums[INPUTS][SIDES][ROWS])
-{
-    const uint64_t planes_at = ROWS * sizeof(float) + flin_sketch_scale_bytes(blocks);
-    const __m512i table = table_of(bits);
-    const some_of of = held(tile, levels, start, inputs);
-    __m512i total[INPUTS][SIDES], level[GROUPS];
-
-#pragma GCC unroll 16
-    for (uint32_t k = 0; k < inputs * SIDES; k++)
-        total[k / SIDES][k % SIDES] = _mm512_setzero_si512();
-    for (uint64_t block = 0; block < blocks; block++) {
-#pragma GCC unroll 4
-        for (uint32_t side = 0; side < SIDES; side++) {
-            const uint8_t *planes = of.tile[side] + planes_at + block * (uint32_t)bits * 64;
-            const uint8_t *scales = of.tile[side] + ROWS * sizeof(float) + block * ROWS;
-
-            flin_sketch_ahead(of.tile[side] + planes_at, (uint32_t)bits, (uint32_t)block);
-            unpack(planes, bits, table, level);
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < inputs; i++)
-                add_scaled(
-                    &total[i][side], scales,
-                    dot_vnni(level, of.levels[i] + block * FLIN_SKETCH_BLOCK, of.start[i][block]));
-        }
-    }
-#pragma GCC unroll 16
-    for (uint32_t k = 0; k < inputs * SIDES; k++)
-        _mm512_storeu_si512(sums[k / SIDES][k % SIDES], total[k / SIDES][k % SIDES]);
 }
 
 VBMI INLINE void sums_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t blocks,
@@ -339,28 +262,25 @@ VBMI INLINE void sums_vbmi(int bits, const uint8_t *const tile[SIDES], uint32_t 
     {                                                                                              \
         sum_##name(bits, tile, blocks, levels, start, sums);                                       \
     }
-#define SUMS_OF(attribute, name, bits, inputs)                                                     \
-    attribute static void name##_##bits##_of_##inputs(                                             \
-        const uint8_t *const tile[SIDES], uint32_t blocks, const int8_t *const *levels,            \
-        const int32_t *const *start, int32_t sums[INPUTS][SIDES][ROWS])                            \
-    {                                                                                              \
-        sums_##name(bits, tile, blocks, inputs, levels, start, sums);                              \
-    }
-#define SUMS_OF_EACH(attribute, name, bits)                                                        \
-    SUMS_OF(attribute, name, bits, 2)                                                              \
-    SUMS_OF(attribute, name, bits, 3)                                                              \
-    SUMS_OF(attribute, name, bits, 4)
 #define SUMS(bits)                                                                                 \
     SUMS_AS(, bw, bits)                                                                            \
     SUMS_AS(VNNI, vnni, bits)                                                                      \
-    SUMS_AS(VBMI, vbmi, bits)                                                                      \
-    SUMS_OF_EACH(, bw, bits)                                                                       \
-    SUMS_OF_EACH(VNNI, vnni, bits)                                                                 \
-    SUMS_OF_EACH(VBMI, vbmi, bits)
+    SUMS_AS(VBMI, vbmi, bits)
 SUMS(1)
 SUMS(2)
 SUMS(3)
 SUMS(4)
+
+/* 3 bits alone, as sketches are made unless somebody asks for others: each is some kilobytes. */
+#define SUMS_OF(inputs)                                                                            \
+    VBMI static void vbmi_3_of_##inputs(const uint8_t *const tile[SIDES], uint32_t blocks,         \
+                                        const int8_t *const *levels, const int32_t *const *start,  \
+                                        int32_t sums[INPUTS][SIDES][ROWS])                         \
+    {                                                                                              \
+        sums_vbmi(3, tile, blocks, inputs, levels, start, sums);                                   \
+    }
+SUMS_OF(2)
+SUMS_OF(4)
 
 void flin_sketch_mask_avx512_bw(const flin_sketch *sketch, const int8_t *levels, float scale,
                                 uint32_t begin, uint32_t end, uint64_t *mask)
@@ -404,50 +324,27 @@ void flin_sketch_mask_avx512(const flin_sketch *sketch, const int8_t *levels, fl
     flin_sketch_mask_by(choose()[sketch->bits - 1], sketch, levels, scale, begin, end, mask);
 }
 
-#define OF_EACH_COUNT(name, bits)                                                                  \
-    {                                                                                              \
-        name##_##bits##_of_2, name##_##bits##_of_3, name##_##bits##_of_4                           \
-    }
-#define OF_EACH(name)                                                                              \
-    {                                                                                              \
-        OF_EACH_COUNT(name, 1), OF_EACH_COUNT(name, 2), OF_EACH_COUNT(name, 3),                    \
-            OF_EACH_COUNT(name, 4)                                                                 \
-    }
-
-void flin_sketch_masks_avx512_bw(const flin_sketch *sketch, const int8_t *const *levels,
-                                 const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
-                                 uint64_t *const *masks)
-{
-    static const flin_sketch_tile_sums_of sums[4][3] = OF_EACH(bw);
-
-    flin_sketch_masks_by(sums[sketch->bits - 1][inputs - 2], sketch, levels, scales, inputs, begin,
-                         end, masks);
-}
-
-void flin_sketch_masks_avx512_vnni(const flin_sketch *sketch, const int8_t *const *levels,
-                                   const float *scales, uint32_t inputs, uint32_t begin,
-                                   uint32_t end, uint64_t *const *masks)
-{
-    static const flin_sketch_tile_sums_of sums[4][3] = OF_EACH(vnni);
-
-    flin_sketch_masks_by(sums[sketch->bits - 1][inputs - 2], sketch, levels, scales, inputs, begin,
-                         end, masks);
-}
-
+/* Three inputs are four, the last of them twice: a mask is made again with the same bits. */
 void flin_sketch_masks_avx512(const flin_sketch *sketch, const int8_t *const *levels,
                               const float *scales, uint32_t inputs, uint32_t begin, uint32_t end,
                               uint64_t *const *masks)
 {
-    static const flin_sketch_tile_sums_of sums[4][3] = OF_EACH(vbmi);
+    const int8_t *of[INPUTS];
+    uint64_t *to[INPUTS];
+    float scale[INPUTS];
 
+    for (uint32_t i = 0; i < INPUTS; i++) {
+        const uint32_t at = i < inputs ? i : inputs - 1;
+        of[i] = levels[at], to[i] = masks[at], scale[i] = scales[at];
+    }
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx512vnni"))
-        flin_sketch_masks_avx512_bw(sketch, levels, scales, inputs, begin, end, masks);
-    else if (!__builtin_cpu_supports("avx512vbmi"))
-        flin_sketch_masks_avx512_vnni(sketch, levels, scales, inputs, begin, end, masks);
+    if (sketch->bits == 3 && __builtin_cpu_supports("avx512vnni") &&
+        __builtin_cpu_supports("avx512vbmi"))
+        flin_sketch_masks_by(inputs > 2 ? vbmi_3_of_4 : vbmi_3_of_2, sketch, of, scale,
+                             inputs > 2 ? 4 : 2, begin, end, to);
     else
-        flin_sketch_masks_by(sums[sketch->bits - 1][inputs - 2], sketch, levels, scales, inputs,
-                             begin, end, masks);
+        flin_sketch_masks_in_turn(flin_sketch_mask_avx512, sketch, levels, scales, inputs, begin,
+                                  end, masks);
 }
 
 void flin_sketch_scores_avx512(const flin_sketch *sketch, const int8_t *levels, float scale,

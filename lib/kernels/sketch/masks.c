@@ -19,31 +19,42 @@ static uint32_t rows_of_run(const flin_sketch *sketch)
     return word_bytes < RUN_BYTES ? (uint32_t)(RUN_BYTES / word_bytes) * WORD : WORD;
 }
 
-/* Those of a few inputs together, else one after the other. */
-static void some_masks(const flin_kernels *kernels, const flin_sketch *sketch,
-                       const int8_t *const *levels, const float *scales, uint32_t inputs,
-                       uint32_t begin, uint32_t end, uint64_t *const *masks)
+void flin_sketch_masks_in_turn(flin_sketch_mask_of *mask_of, const flin_sketch *sketch,
+                               const int8_t *const *levels, const float *scales, uint32_t inputs,
+                               uint32_t begin, uint32_t end, uint64_t *const *masks)
 {
-    if (inputs > 1 && kernels->sketch_masks != NULL) {
-        kernels->sketch_masks(sketch, levels, scales, inputs, begin, end, masks);
-        return;
+    const uint32_t rows = inputs == 1 ? end - begin : rows_of_run(sketch);
+
+    for (uint32_t first = begin, last; first < end; first = last) {
+        last = end - first < rows ? end : first + rows;
+        for (uint32_t i = 0; i < inputs; i++)
+            mask_of(sketch, levels[i], scales[i], first, last, masks[i]);
     }
-    for (uint32_t i = 0; i < inputs; i++)
-        kernels->sketch_mask(sketch, levels[i], scales[i], begin, end, masks[i]);
+}
+
+/* A few inputs at a time, over all rows if they are all. */
+static void masks_together(const flin_kernels *kernels, const flin_sketch *sketch,
+                           const int8_t *const *levels, const float *scales, uint32_t inputs,
+                           uint32_t begin, uint32_t end, uint64_t *const *masks)
+{
+    const uint32_t rows = inputs <= FLIN_SKETCH_INPUTS ? end - begin : rows_of_run(sketch);
+
+    for (uint32_t first = begin, last; first < end; first = last) {
+        last = end - first < rows ? end : first + rows;
+        for (uint32_t i = 0, here; i < inputs; i += here) {
+            here = flin_inputs_share(inputs - i);
+            kernels->sketch_masks(sketch, levels + i, scales + i, here, first, last, masks + i);
+        }
+    }
 }
 
 void flin_sketch_masks(const flin_kernels *kernels, const flin_sketch *sketch,
                        const int8_t *const *levels, const float *scales, uint32_t inputs,
                        uint32_t begin, uint32_t end, uint64_t *const *masks)
 {
-    const uint32_t together = kernels->sketch_masks != NULL ? FLIN_SKETCH_INPUTS : 1;
-    const uint32_t rows = inputs <= together ? end - begin : rows_of_run(sketch);
-
-    for (uint32_t first = begin, last; first < end; first = last) {
-        last = end - first < rows ? end : first + rows;
-        for (uint32_t i = 0, here; i < inputs; i += here) {
-            here = flin_inputs_share(inputs - i);
-            some_masks(kernels, sketch, levels + i, scales + i, here, first, last, masks + i);
-        }
-    }
+    if (inputs > 1 && kernels->sketch_masks != NULL)
+        masks_together(kernels, sketch, levels, scales, inputs, begin, end, masks);
+    else
+        flin_sketch_masks_in_turn(kernels->sketch_mask, sketch, levels, scales, inputs, begin, end,
+                                  masks);
 }

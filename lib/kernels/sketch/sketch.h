@@ -58,6 +58,15 @@ void flin_sketch_masks(const struct flin_kernels *kernels, const flin_sketch *sk
                        const int8_t *const *levels, const float *scales, uint32_t inputs,
                        uint32_t begin, uint32_t end, uint64_t *const *masks);
 
+/* The same by a table's sketch_mask: one input after the other over rows whose tiles stay in a
+   core's cache. */
+typedef void flin_sketch_mask_of(const flin_sketch *sketch, const int8_t *levels, float scale,
+                                 uint32_t begin, uint32_t end, uint64_t *mask);
+
+void flin_sketch_masks_in_turn(flin_sketch_mask_of *mask_of, const flin_sketch *sketch,
+                               const int8_t *const *levels, const float *scales, uint32_t inputs,
+                               uint32_t begin, uint32_t end, uint64_t *const *masks);
+
 /* ------------------------------------------------ for kernels, predictor/sketch_make.c, tests */
 
 /* [bits - 1][index], ascending; each row repeats with period 2^bits. Subtract flin_sketch_zero[bits

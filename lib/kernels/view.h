@@ -11,8 +11,7 @@
 
 #include "kernels/kernels.h"
 
-/* What comes once for eight rows: a call costs nothing, many copies would be a tenth of a small
-   library. */
+/* What comes once for eight rows: a call costs nothing, copies everywhere are kilobytes. */
 #define FLIN_ONCE static __attribute__((noinline, unused))
 
 /* Rows behind pointers, or at equal distances in a matrix or in one head's cache. */

@@ -325,7 +325,7 @@ void flin_avx512_dots_q8_0(const flin_view *rows, uint32_t cols, const void *con
         flin_view_dots_in_turn(flin_avx512_dot_q8_0_bw, rows, cols, x, inputs, y);
 }
 
-/* No table that has rows with scales apart is given matrices of blocks: nothing of its own. */
+/* Matrices of models have their scales apart here (plan/arrange.c): no code of its own. */
 void flin_avx512_dots_q4_0(const flin_view *rows, uint32_t cols, const void *const *x,
                            uint32_t inputs, float *const *y)
 {

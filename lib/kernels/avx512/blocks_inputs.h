@@ -105,9 +105,9 @@ INLINE void multiply_group(const groups_at *at, uint32_t rows, const flin_avx512
     }
 }
 
-/* Whole groups of one chunk of some rows with some inputs: rows * inputs sums in registers, 16 at most. sum:
-   (inputs, FLIN_VIEW_SIDE), from the first of the rows on; soon: (rows) the chunk to ask for
-   meanwhile, if `asks`. */
+/* Whole groups of one chunk of some rows with some inputs: rows * inputs sums in registers, 16 at
+   most. sum: (inputs, FLIN_VIEW_SIDE), from the first of the rows on; soon: (rows) the chunk to
+   ask for meanwhile, if `asks`. */
 INLINE void add_chunk(const void *const *row, const void *const *soon, uint32_t asks, uint32_t rows,
                       const void *const *x, uint32_t inputs, uint32_t begin, uint32_t blocks,
                       __m512 *sum, type_t type)

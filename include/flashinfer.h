@@ -263,7 +263,9 @@ typedef struct flashinfer_options {
     uint32_t size;
     uint32_t flags;         /* FLASHINFER_OPEN_... */
     uint64_t memory_budget; /* ceiling in bytes, sessions included; 0: everything resident */
-    /* compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN */
+    /* compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
+       Of more than the CPUs that the opening thread may run on, and its control group pays for,
+       as many as those are started, and a warning is logged */
     uint32_t threads;
     uint32_t context_tokens; /* KV positions per session; 0: all the model has */
     uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
@@ -493,7 +495,7 @@ typedef struct flashinfer_plan {
     uint64_t kv_bytes;        /* sessions */
     uint64_t scratch_bytes;   /* activations, logits */
     uint64_t io_bytes;        /* staging and stream buffers, request tables */
-    uint64_t thread_bytes;    /* stacks */
+    uint64_t thread_bytes;    /* stacks of the compute threads in use but the caller's */
     uint64_t file_bytes;
     uint32_t slots_per_layer; /* bundles cached, mean over layers */
     uint32_t slot_bytes;

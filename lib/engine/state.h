@@ -15,7 +15,8 @@
 typedef struct flin_settings {
     uint64_t budget_bytes; /* 0: whatever makes everything resident */
     uint32_t flags;
-    uint32_t threads;
+    uint32_t threads;       /* no more than there are CPUs */
+    uint32_t threads_asked; /* options.threads */
     uint32_t context;
     uint32_t sessions;
     enum flin_type kv_type;

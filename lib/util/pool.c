@@ -1,13 +1,14 @@
 /*
  * pool.c - threads that wait briefly for the next task before they sleep: a step hands out a task
- * every few microseconds, and waking a sleeping thread costs more than most of them.
+ * every few microseconds, and waking a sleeping thread costs more than most of them. Where there is
+ * no CPU for each they sleep at once.
  */
 #include "util/pool.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "util/clock.h"
+#include "util/cpus.h"
 
 #define SPIN_NS 100000u /* of checking before sleeping; being woken takes half as long */
 #define SPIN_ROUNDS 64u /* between two looks at the clock */
@@ -16,10 +17,9 @@
 
 uint32_t flin_pool_default_count(void)
 {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t cpus = flin_cpus();
 
-    if (online < 1) return 1;
-    return online < (long)COUNT_DEFAULT_MAX ? (uint32_t)online : COUNT_DEFAULT_MAX;
+    return cpus < COUNT_DEFAULT_MAX ? cpus : COUNT_DEFAULT_MAX;
 }
 
 static inline void relax(void)
@@ -61,7 +61,7 @@ static void wait_for_work(flin_pool *pool, uint32_t seen, flin_asking *asking)
 
     do {
         if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
-    } while (flin_ask(asking) || spin_on(&waiting));
+    } while (pool->spins && (flin_ask(asking) || spin_on(&waiting)));
     pthread_mutex_lock(&pool->mutex);
     pool->sleeping++;
     while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen)
@@ -137,6 +137,7 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error)
     memset(pool, 0, sizeof *pool);
     pool->count = count;
     if (count <= 1) return 0;
+    pool->spins = count <= flin_cpus();
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
@@ -168,7 +169,7 @@ static void wait_for_rest(flin_pool *pool)
 
     do {
         if (atomic_load_explicit(&pool->remaining, memory_order_acquire) == 0) return;
-    } while (spin_on(&waiting));
+    } while (pool->spins && spin_on(&waiting));
     pthread_mutex_lock(&pool->mutex);
     while (atomic_load_explicit(&pool->remaining, memory_order_acquire) != 0)
         pthread_cond_wait(&pool->done, &pool->mutex);

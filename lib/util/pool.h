@@ -24,6 +24,7 @@ typedef void (*flin_pool_task)(void *context, uint32_t index, uint32_t count);
 typedef struct flin_pool {
     uint32_t count;   /* threads including the caller */
     uint32_t started; /* extra threads running */
+    uint32_t spins;   /* 1: there is a CPU for each, waiting threads may keep theirs a moment */
     pthread_t threads[FLIN_POOL_THREADS_MAX];
     pthread_mutex_t mutex;
     pthread_cond_t work;
@@ -37,10 +38,11 @@ typedef struct flin_pool {
     uint32_t sleeping; /* under mutex */
 } flin_pool;
 
-/* What `threads` 0 means at most: one per CPU, at most 16. */
+/* What `threads` 0 means at most: one per CPU that this process may use, at most 16. */
 uint32_t flin_pool_default_count(void);
 
-/* count 1 starts no thread. */
+/* count 1 starts no thread. With more threads than CPUs who waits sleeps at once: it would keep
+   those from working that it waits for. */
 int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);

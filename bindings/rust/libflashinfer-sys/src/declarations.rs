@@ -311,7 +311,9 @@ pub struct flashinfer_options {
     pub flags: u32,
     /// ceiling in bytes, sessions included; 0: everything resident
     pub memory_budget: u64,
-    /// compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN
+    /// compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
+    /// Of more than the CPUs that the opening thread may run on, and its control group pays for,
+    /// as many as those are started, and a warning is logged
     pub threads: u32,
     /// KV positions per session; 0: all the model has
     pub context_tokens: u32,
@@ -497,7 +499,7 @@ pub struct flashinfer_plan {
     pub scratch_bytes: u64,
     /// staging and stream buffers, request tables
     pub io_bytes: u64,
-    /// stacks
+    /// stacks of the compute threads in use but the caller's
     pub thread_bytes: u64,
     pub file_bytes: u64,
     /// bundles cached, mean over layers

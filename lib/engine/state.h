@@ -10,6 +10,7 @@
 
 #include "engine/pass.h"
 #include "text/tokenizer.h"
+#include "util/home.h"
 
 /* Options with every default resolved. */
 typedef struct flin_settings {
@@ -60,6 +61,7 @@ struct flashinfer_session {
 
 struct flashinfer_model {
     pthread_mutex_t mutex; /* one call at a time */
+    flin_home home;        /* the process whose threads these are; looked at before locking */
     flin_settings settings;
 
     /* the files */

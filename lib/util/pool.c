@@ -263,3 +263,9 @@ void flin_pool_close(flin_pool *pool)
     }
     memset(pool, 0, sizeof *pool);
 }
+
+/* The locks are left as they are: someone who is not here may hold them. */
+void flin_pool_forget(flin_pool *pool)
+{
+    memset(pool, 0, sizeof *pool);
+}

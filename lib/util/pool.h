@@ -64,6 +64,9 @@ void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_
 
 void flin_pool_close(flin_pool *pool); /* a zeroed pool is fine */
 
+/* The same in a forked child, where the threads do not exist: nobody is waited for. */
+void flin_pool_forget(flin_pool *pool);
+
 /* Part of [0, total) that thread `index` of `count` does, cut at multiples of `grain`. */
 static inline void flin_pool_share(uint32_t total, uint32_t grain, uint32_t index, uint32_t count,
                                    uint32_t *begin, uint32_t *end)

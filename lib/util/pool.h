@@ -36,6 +36,10 @@ typedef struct flin_pool {
     _Atomic uint32_t remaining;  /* extra threads still in the task */
     _Atomic uint32_t stopping;
     uint32_t sleeping; /* under mutex */
+    /* Other work may take the CPUs: after a spin that was in vain nobody spins for a while. */
+    _Atomic uint32_t quiet; /* tasks left of that */
+    uint32_t quiet_next;    /* tasks of it after the next such spin */
+    uint32_t fruitful;      /* tasks with spinning since the last */
 } flin_pool;
 
 /* What `threads` 0 means at most: one per CPU that this process may use, at most 16. */

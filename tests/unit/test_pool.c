@@ -240,6 +240,31 @@ static void who_has_no_cpu_sleeps(void **state)
     flin_pool_close(&pool);
 }
 
+/* The other thread comes late each time, as if its CPU were taken: the caller soon no longer spins. */
+static void a_spin_in_vain_is_not_repeated(void **state)
+{
+    const uint32_t turns = 300;
+    static counts at;
+    flin_pool pool;
+    long before_us;
+
+    (void)state;
+    if (flin_cpus() < 2) skip();
+    open_pool(&pool, 2);
+    memset(&at, 0, sizeof at);
+    at.slow_ns = 300000;
+    before_us = cpu_time_us();
+    for (uint32_t turn = 1; turn <= turns; turn++) flin_pool_run(&pool, count_thread, &at);
+    print_message("%ld us a turn\n", (cpu_time_us() - before_us) / (long)turns);
+    assert_true(cpu_time_us() - before_us < 100 * (long)turns);
+    assert_int_equal(at.threads[1], turns);
+    at.slow_ns = 0; /* and tries again when it is fine */
+    for (uint32_t turn = 0; turn < 10000 && pool.quiet != 0; turn++)
+        flin_pool_run(&pool, count_thread, &at);
+    assert_int_equal(pool.quiet, 0);
+    flin_pool_close(&pool);
+}
+
 #ifdef __linux__
 static void only_cpus_that_may_be_used_count(void **state)
 {
@@ -276,6 +301,7 @@ int main(void)
         cmocka_unit_test(asking_ends),
         cmocka_unit_test(expecting_changes_nothing),
         cmocka_unit_test(who_has_no_cpu_sleeps),
+        cmocka_unit_test(a_spin_in_vain_is_not_repeated),
 #ifdef __linux__
         cmocka_unit_test(only_cpus_that_may_be_used_count),
 #endif

@@ -17,6 +17,12 @@
  *             another call. A callback may ask for stats, plan, position, logits and state bytes of
  *             the model that called it, or cancel; what would run or change that model is refused
  *             with FLASHINFER_EBUSY, and a session is not destroyed.
+ *   Fork      In a child of fork() every call that would run or change a model opened before, or
+ *             read from its file, is refused with FLASHINFER_EINVAL: the model's threads are the
+ *             parent's, which goes on unharmed. What only looks (info, stats, plan, position,
+ *             logits, state bytes) and text calls answer as at the fork. Destroying its sessions
+ *             and closing it there gives back the child's memory and descriptors; then open it
+ *             again. A call whose callback forked must not be gone on with in the child.
  *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or
  *             stderr, no signal handler is installed, and the process is never ended.
  *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.
@@ -263,7 +269,9 @@ typedef struct flashinfer_options {
     uint32_t size;
     uint32_t flags;         /* FLASHINFER_OPEN_... */
     uint64_t memory_budget; /* ceiling in bytes, sessions included; 0: everything resident */
-    /* compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN */
+    /* compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
+       Of more than the CPUs that the opening thread may run on, and its control group pays for,
+       as many as those are started, and a warning is logged */
     uint32_t threads;
     uint32_t context_tokens; /* KV positions per session; 0: all the model has */
     uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
@@ -493,7 +501,7 @@ typedef struct flashinfer_plan {
     uint64_t kv_bytes;        /* sessions */
     uint64_t scratch_bytes;   /* activations, logits */
     uint64_t io_bytes;        /* staging and stream buffers, request tables */
-    uint64_t thread_bytes;    /* stacks */
+    uint64_t thread_bytes;    /* stacks of the compute threads in use but the caller's */
     uint64_t file_bytes;
     uint32_t slots_per_layer; /* bundles cached, mean over layers */
     uint32_t slot_bytes;

@@ -74,7 +74,8 @@ typedef struct flashinfer_storage_ops {
 
     /* Called once when the model is closed. All reads have completed, unless one never came back
        within twice options.io_timeout_ms: when this returns it must never land any more, its
-       memory is gone. May be NULL. */
+       memory is gone. Not called in a child of fork(), which closes what its parent opened: what
+       the host holds there is the host's to give back. May be NULL. */
     void (*close)(void *user);
 } flashinfer_storage_ops;
 

@@ -175,11 +175,14 @@ int flashinfer_model_open_storage(const flashinfer_storage_ops *ops,
 
 int flashinfer_model_close(flashinfer_model *model)
 {
+    int why_not;
+
     if (model == NULL) return 0;
-    if (lock(model) != 0) return FLASHINFER_EBUSY;
+    why_not = lock(model);
+    if (why_not != 0 && why_not != EOWNERDEAD) return FLASHINFER_EBUSY;
     for (uint32_t i = 0; model->sessions != NULL && i < model->settings.sessions; i++)
-        if (model->sessions[i].in_use) return unlock(model, FLASHINFER_EBUSY);
-    (void)unlock(model, 0);
+        if (model->sessions[i].in_use) return leave(model, why_not, FLASHINFER_EBUSY);
+    (void)leave(model, why_not, 0);
     flin_model_close(model);
     return 0;
 }
@@ -311,13 +314,12 @@ int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t layer, float *bi
     return 0;
 }
 
-/* Copy a record of the model's, from a callback of its own too. */
+/* Copy a record of the model's, from a callback of its own and in a forked child too. */
 static int answer(flashinfer_model *model, void *user, const void *own, size_t own_bytes)
 {
-    int nested = lock(model);
-    int code = flin_struct_answer(user, own, own_bytes);
+    int why_not = lock(model);
 
-    return nested ? code : unlock(model, code);
+    return leave(model, why_not, flin_struct_answer(user, own, own_bytes));
 }
 
 int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan)
@@ -345,8 +347,10 @@ int flashinfer_model_stats(flashinfer_model *model, flashinfer_stats *stats)
 
 int flashinfer_model_reset_stats(flashinfer_model *model)
 {
+    flashinfer_error *error = NULL;
+
     NEED_QUIET(model);
-    if (lock(model) != 0) return FLASHINFER_EBUSY;
+    ENTER(model);
     memset(&model->stats, 0, sizeof model->stats);
     return unlock(model, 0);
 }
@@ -365,9 +369,13 @@ int flashinfer_session_create(flashinfer_model *model, flashinfer_session **sess
 
 void flashinfer_session_destroy(flashinfer_session *session)
 {
-    if (session == NULL || lock(session->model) != 0) return;
+    int why_not;
+
+    if (session == NULL) return;
+    why_not = lock(session->model);
+    if (why_not == EDEADLK) return;
     flin_session_destroy(session);
-    (void)unlock(session->model, 0);
+    (void)leave(session->model, why_not, 0);
 }
 
 int flashinfer_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
@@ -413,12 +421,12 @@ void flashinfer_session_cancel(flashinfer_session *session)
 size_t flashinfer_state_bytes(flashinfer_session *session)
 {
     size_t bytes;
-    int nested;
+    int why_not;
 
     if (session == NULL) return 0;
-    nested = lock(session->model);
+    why_not = lock(session->model);
     bytes = flin_state_bytes(session);
-    if (!nested) (void)unlock(session->model, 0);
+    (void)leave(session->model, why_not, 0);
     return bytes;
 }
 

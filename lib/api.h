@@ -8,6 +8,7 @@
 #ifndef FLIN_API_H
 #define FLIN_API_H
 
+#include <errno.h>
 #include <string.h>
 
 #include "engine/run.h"
@@ -27,11 +28,12 @@
         if ((pointer) == NULL) return FLASHINFER_EINVAL;                                           \
     } while (0)
 
-/* The mutex checks for errors: 0, or EDEADLK in a callback of the call that this thread is
-   making on this model. */
+/* 0, or why not: EOWNERDEAD in a child forked since the model was opened, where the lock may stay
+   held by a thread that is not there. The mutex checks for errors: EDEADLK in a callback of the
+   call that this thread is making on this model. */
 static inline int lock(flashinfer_model *model)
 {
-    return pthread_mutex_lock(&model->mutex);
+    return flin_home_left(&model->home) ? EOWNERDEAD : pthread_mutex_lock(&model->mutex);
 }
 
 static inline int unlock(flashinfer_model *model, int code)
@@ -40,14 +42,26 @@ static inline int unlock(flashinfer_model *model, int code)
     return code;
 }
 
-/* Take the lock, or refuse the call: it came from a callback of the same model. */
+/* unlock() for what goes on without the lock: why_not is what lock() returned. */
+static inline int leave(flashinfer_model *model, int why_not, int code)
+{
+    return why_not != 0 ? code : unlock(model, code);
+}
+
+/* Take the lock, or refuse the call: it came from a callback of the same model, or in a child. */
 #define ENTER(model)                                                                               \
     do {                                                                                           \
-        if (lock(model) != 0) return refuse_nested(__func__, error);                               \
+        const int why_not_ = lock(model);                                                          \
+        if (why_not_ != 0) return refuse_call(why_not_, __func__, error);                          \
     } while (0)
 
-static inline int refuse_nested(const char *name, flashinfer_error *error)
+static inline int refuse_call(int why_not, const char *name, flashinfer_error *error)
 {
+    if (why_not == EOWNERDEAD)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "%s: this process was forked after the model was opened, and its threads "
+                         "are the parent's: open the model again in the child",
+                         name);
     return flin_fail(
         error, FLASHINFER_EBUSY,
         "%s was called from a callback of the same model; return from the callback first", name);

@@ -10,12 +10,14 @@
 
 #include "engine/pass.h"
 #include "text/tokenizer.h"
+#include "util/home.h"
 
 /* Options with every default resolved. */
 typedef struct flin_settings {
     uint64_t budget_bytes; /* 0: whatever makes everything resident */
     uint32_t flags;
-    uint32_t threads;
+    uint32_t threads;       /* no more than there are CPUs */
+    uint32_t threads_asked; /* options.threads */
     uint32_t context;
     uint32_t sessions;
     enum flin_type kv_type;
@@ -59,6 +61,7 @@ struct flashinfer_session {
 
 struct flashinfer_model {
     pthread_mutex_t mutex; /* one call at a time */
+    flin_home home;        /* the process whose threads these are; looked at before locking */
     flin_settings settings;
 
     /* the files */

@@ -73,7 +73,8 @@ static flin_claims list_claims(const flashinfer_model *model)
 
     flin_claims_add_fixed(&claims, "metadata", FIELD(metadata_bytes),
                           sizeof *model + model->gguf.arena.capacity +
-                              model->predictor_gguf.arena.capacity + sections->tokenizer);
+                              model->predictor_gguf.arena.capacity + sections->tokenizer +
+                              model->home.bytes);
     flin_claims_add_fixed(&claims, "resident weights", FIELD(resident_bytes), sections->resident);
     flin_claims_add_fixed(&claims, "predictor", FIELD(predictor_bytes), sections->predictor);
     flin_claims_add_fixed(&claims, "cache tables", FIELD(cache_bytes), sections->cache);

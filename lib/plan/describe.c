@@ -37,6 +37,11 @@ void flin_describe_plan(const flashinfer_model *model)
          (unsigned long long)plan->predictor_bytes, (unsigned long long)plan->cache_bytes,
          plan->slots_per_layer, plan->slot_bytes, (unsigned long long)plan->kv_bytes,
          model->storage.name, model->compute.kernels->name, model->settings.threads);
+    if (model->settings.threads_asked > model->settings.threads)
+        tell(&model->settings, FLASHINFER_LOG_WARNING,
+             "%u compute threads were asked for (options.threads), %u are used: this process may "
+             "use so many CPUs",
+             model->settings.threads_asked, model->settings.threads);
 }
 
 /* What the files at hand can be run with. */

@@ -176,10 +176,15 @@ int flin_model_create(const flashinfer_options *options, flashinfer_model **crea
                       flashinfer_error *error)
 {
     flashinfer_model *model = calloc(1, sizeof *model);
+    int code = 0;
 
-    if (model == NULL || open_mutex(&model->mutex) != 0) {
+    if (model == NULL || open_mutex(&model->mutex) != 0)
+        code = flin_fail(error, FLASHINFER_ENOMEM, "cannot allocate a model handle");
+    else if ((code = flin_home_open(&model->home, error)) != 0)
+        pthread_mutex_destroy(&model->mutex);
+    if (code != 0) {
         free(model);
-        return flin_fail(error, FLASHINFER_ENOMEM, "cannot allocate a model handle");
+        return code;
     }
     flin_settings_begin(&model->settings, options);
     *created = model;
@@ -198,15 +203,25 @@ int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *opti
 
 void flin_model_close(flashinfer_model *model)
 {
-    flin_pool_close(&model->compute.pool);
+    const int left = flin_home_left(&model->home);
+
+    if (left)
+        flin_pool_forget(&model->compute.pool);
+    else
+        flin_pool_close(&model->compute.pool);
     close_predictors(model);
-    flin_storage_close(&model->storage); /* before memory that reads may still land in */
+    /* before memory that reads may still land in */
+    if (left)
+        flin_storage_forget(&model->storage);
+    else
+        flin_storage_close(&model->storage);
     flin_cache_close(&model->cache);
     for (uint32_t i = 0; model->weights.layers != NULL && i < model->shape.layers; i++)
         flin_arena_close(&model->weights.layers[i].predictor.kept.memory);
     flin_arena_close(&model->fixed);
     flin_gguf_close(&model->gguf);
-    pthread_mutex_destroy(&model->mutex);
+    if (!left) pthread_mutex_destroy(&model->mutex); /* else someone who is not here may hold it */
+    flin_home_close(&model->home);
     free(model);
 }
 

@@ -3,6 +3,8 @@
  */
 #include "plan/options.h"
 
+#include "util/cpus.h"
+
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
@@ -85,7 +87,11 @@ static uint32_t threads_default(const flin_shape *shape)
 static int resolve_numbers(flin_settings *settings, const flashinfer_options *options,
                            const flin_shape *shape, flashinfer_error *error)
 {
+    /* one more would keep a CPU from another that the others wait for */
+    const uint32_t cpus = flin_cpus();
+
     settings->threads = options->threads != 0 ? options->threads : threads_default(shape);
+    settings->threads_asked = options->threads;
     settings->context = options->context_tokens != 0 ? options->context_tokens : shape->context;
     settings->sessions = options->session_count != 0 ? options->session_count : 1;
     settings->window_tokens = options->window_tokens;
@@ -96,6 +102,7 @@ static int resolve_numbers(flin_settings *settings, const flashinfer_options *op
     if (settings->threads > FLIN_POOL_THREADS_MAX)
         return flin_fail(error, FLASHINFER_EINVAL, "options.threads is %u; the most is %u",
                          settings->threads, FLIN_POOL_THREADS_MAX);
+    if (settings->threads > cpus) settings->threads = cpus;
     if (settings->context > shape->context)
         return flin_fail(
             error, FLASHINFER_EINVAL,

@@ -1,9 +1,8 @@
 /*
  * backends.h - what the files of lib/storage tell each other; nobody else includes it.
  *
- * Each opener below fills ops, caps and name of a storage begun by flin_storage_begin() and
- * adds what it holds to
- * held_bytes. It takes the descriptor over only when it succeeds.
+ * Each opener below fills ops, caps, name and forget of a storage begun by flin_storage_begin() and
+ * adds what it holds to held_bytes. It takes the descriptor over only when it succeeds.
  */
 #ifndef FLIN_STORAGE_BACKENDS_H
 #define FLIN_STORAGE_BACKENDS_H

@@ -229,6 +229,15 @@ static void lanes_close(void *user)
     free(pool);
 }
 
+/* In a forked child, which has no lanes: the locks are left as they are. */
+static void lanes_forget(void *user)
+{
+    lanes *pool = user;
+
+    if (pool->fd >= 0) (void)close(pool->fd);
+    free(pool);
+}
+
 /* ---------------------------------------------------------------------------- opening */
 
 /* One block: the pool, then its tables. */
@@ -342,6 +351,8 @@ static int open_lanes(flin_storage *storage, const lanes *source, const flin_sto
         .segments_max = FLIN_STORAGE_SEGMENTS_MAX,
         .length_bytes = source->length,
     };
+    storage->forget = lanes_forget;
+    storage->forget_user = pool;
     storage->name = name;
     storage->held_bytes += bytes + config->lanes * stack_bytes;
     return 0;

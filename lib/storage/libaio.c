@@ -111,6 +111,16 @@ static void aio_close(void *user)
     free(queue);
 }
 
+/* In a forked child: the context is the parent's. Its ring stays mapped, a few pages that both
+   share. */
+static void aio_forget(void *user)
+{
+    aio_queue *queue = user;
+
+    (void)close(queue->fd);
+    free(queue);
+}
+
 /* One block: the queue, then its tables. */
 static aio_queue *take_queue(uint32_t depth, uint64_t *bytes)
 {
@@ -181,6 +191,8 @@ int flin_libaio_open(flin_storage *storage, const flin_file_part *part,
         .segments_max = FLIN_STORAGE_SEGMENTS_MAX,
         .length_bytes = part->length,
     };
+    storage->forget = aio_forget;
+    storage->forget_user = queue;
     storage->name = "libaio";
     storage->held_bytes += bytes + ring_bytes(config->depth);
     return 0;

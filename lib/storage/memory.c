@@ -99,6 +99,8 @@ int flin_storage_open_memory(flin_storage *storage, const void *data, uint64_t b
         .segments_max = FLIN_STORAGE_SEGMENTS_MAX,
         .length_bytes = bytes,
     };
+    storage->forget = free;
+    storage->forget_user = queue;
     storage->name = "memory";
     storage->held_bytes += queue_bytes;
     return 0;

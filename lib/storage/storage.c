@@ -90,6 +90,13 @@ void flin_storage_close(flin_storage *storage)
     memset(storage, 0, sizeof *storage);
 }
 
+void flin_storage_forget(flin_storage *storage)
+{
+    if (storage->forget != NULL) storage->forget(storage->forget_user);
+    free(storage->bounce);
+    memset(storage, 0, sizeof *storage);
+}
+
 /* ------------------------------------------------------------------------------------ the queue */
 
 uint32_t flin_storage_add_owner(flin_storage *storage, const flin_storage_owner *owner)

@@ -79,6 +79,9 @@ typedef struct flin_storage {
        this storage was opened: the host's callbacks then stay the host's. */
     void (*host_close)(void *user);
     void *host_user;
+    /* What releases a backend of our own in a forked child; NULL: it has nothing there. */
+    void (*forget)(void *user);
+    void *forget_user;
     flin_storage_owner owners[FLIN_STORAGE_OWNERS_MAX]; /* [0] is the synchronous reader */
     flin_storage_piece pieces[FLIN_STORAGE_PIECES];
 } flin_storage;
@@ -121,6 +124,10 @@ int flin_storage_check_lost(flin_storage *storage, flashinfer_error *error);
 /* A zeroed storage is fine. Waits for reads in flight (once more timeout_ns for what a host never
    completes). */
 void flin_storage_close(flin_storage *storage);
+
+/* The same in a child forked since, where no lane runs and whose parent reads on: waits for
+   nothing, takes no completion, does not call the host. */
+void flin_storage_forget(flin_storage *storage);
 
 /* --------------------------------------------------------------------- the queue, for batch.c */
 

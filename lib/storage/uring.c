@@ -134,6 +134,17 @@ static void uring_close(void *user)
     free(queue);
 }
 
+/* In a forked child, which shares the ring with its parent: what completes there is the parent's.
+   Mappings and descriptors are the child's own. */
+static void uring_forget(void *user)
+{
+    uring_queue *queue = user;
+
+    io_uring_queue_exit(&queue->ring);
+    (void)close(queue->fd);
+    free(queue);
+}
+
 /* A ring without interrupts of its own: completions are taken in at the next system call or when
    the program asks. Older kernels do not know these flags. */
 static int make_ring(uring_queue *queue, uint32_t depth)
@@ -205,6 +216,8 @@ int flin_uring_open(flin_storage *storage, const flin_file_part *part,
         .segments_max = FLIN_STORAGE_SEGMENTS_MAX,
         .length_bytes = part->length,
     };
+    storage->forget = uring_forget;
+    storage->forget_user = queue;
     storage->name = "io_uring";
     storage->held_bytes += sizeof *queue + ring_bytes(&queue->ring);
     return 0;

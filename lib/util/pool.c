@@ -1,25 +1,31 @@
 /*
  * pool.c - threads that wait briefly for the next task before they sleep: a step hands out a task
- * every few microseconds, and waking a sleeping thread costs more than most of them.
+ * every few microseconds, and waking a sleeping thread costs more than most of them. Where there is
+ * no CPU for each they sleep at once.
  */
 #include "util/pool.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "util/clock.h"
+#include "util/cpus.h"
 
 #define SPIN_NS 100000u /* of checking before sleeping; being woken takes half as long */
 #define SPIN_ROUNDS 64u /* between two looks at the clock */
+
+/* Tasks without spinning after a spin in vain: doubled if the next is in vain too, the least again
+   after FRUITFUL_TASKS in which none was. */
+#define QUIET_TASKS_LEAST 64u
+#define QUIET_TASKS_MOST 16384u
+#define FRUITFUL_TASKS 4096u
 
 #define COUNT_DEFAULT_MAX 16u
 
 uint32_t flin_pool_default_count(void)
 {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t cpus = flin_cpus();
 
-    if (online < 1) return 1;
-    return online < (long)COUNT_DEFAULT_MAX ? (uint32_t)online : COUNT_DEFAULT_MAX;
+    return cpus < COUNT_DEFAULT_MAX ? cpus : COUNT_DEFAULT_MAX;
 }
 
 static inline void relax(void)
@@ -48,6 +54,22 @@ static int spin_on(spin *at)
     return now_ns < at->until_ns;
 }
 
+static inline int may_spin(flin_pool *pool)
+{
+    return pool->spins && atomic_load_explicit(&pool->quiet, memory_order_relaxed) == 0;
+}
+
+/* Caller only: one more task begins. */
+static void count_task(flin_pool *pool)
+{
+    uint32_t quiet = atomic_load_explicit(&pool->quiet, memory_order_relaxed);
+
+    if (quiet != 0)
+        atomic_store_explicit(&pool->quiet, quiet - 1, memory_order_relaxed);
+    else if (pool->fruitful < FRUITFUL_TASKS && ++pool->fruitful == FRUITFUL_TASKS)
+        pool->quiet_next = QUIET_TASKS_LEAST;
+}
+
 /* Of `total`, what flin_pool_split() deals out beforehand. */
 static uint32_t shared_of(uint32_t total, uint32_t grain)
 {
@@ -61,7 +83,7 @@ static void wait_for_work(flin_pool *pool, uint32_t seen, flin_asking *asking)
 
     do {
         if (atomic_load_explicit(&pool->generation, memory_order_acquire) != seen) return;
-    } while (flin_ask(asking) || spin_on(&waiting));
+    } while (may_spin(pool) && (flin_ask(asking) || spin_on(&waiting)));
     pthread_mutex_lock(&pool->mutex);
     pool->sleeping++;
     while (atomic_load_explicit(&pool->generation, memory_order_acquire) == seen)
@@ -137,6 +159,8 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error)
     memset(pool, 0, sizeof *pool);
     pool->count = count;
     if (count <= 1) return 0;
+    pool->spins = count <= flin_cpus();
+    pool->quiet_next = QUIET_TASKS_LEAST;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
@@ -162,32 +186,48 @@ static void announce(flin_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-static void wait_for_rest(flin_pool *pool)
+/* The caller has spun in vain. Where the others needed longer than itself for parts of the same
+   size they had no CPU: spinning would only keep one from them. */
+static void judge_spin(flin_pool *pool, uint64_t began_ns, uint64_t done_ns)
+{
+    if (flin_now_ns() - done_ns < done_ns - began_ns) return;
+    atomic_store_explicit(&pool->quiet, pool->quiet_next, memory_order_relaxed);
+    if (pool->quiet_next < QUIET_TASKS_MOST) pool->quiet_next *= 2;
+    pool->fruitful = 0;
+}
+
+/* began_ns: when the caller's own part of the task began */
+static void wait_for_rest(flin_pool *pool, uint64_t began_ns)
 {
     spin waiting = {0, 0};
 
     do {
         if (atomic_load_explicit(&pool->remaining, memory_order_acquire) == 0) return;
-    } while (spin_on(&waiting));
+    } while (may_spin(pool) && spin_on(&waiting));
     pthread_mutex_lock(&pool->mutex);
     while (atomic_load_explicit(&pool->remaining, memory_order_acquire) != 0)
         pthread_cond_wait(&pool->done, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
+    if (waiting.until_ns != 0) judge_spin(pool, began_ns, waiting.until_ns - SPIN_NS);
 }
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context)
 {
+    uint64_t began_ns;
+
     if (pool->count <= 1) {
         task(context, 0, 1);
         flin_pool_expect(pool, NULL);
         return;
     }
+    count_task(pool);
     pool->task = task;
     pool->context = context;
     atomic_store_explicit(&pool->remaining, pool->count - 1, memory_order_release);
     announce(pool);
+    began_ns = flin_now_ns();
     task(context, 0, pool->count);
-    wait_for_rest(pool);
+    wait_for_rest(pool, began_ns);
     flin_pool_expect(pool, NULL);
 }
 
@@ -260,5 +300,11 @@ void flin_pool_close(flin_pool *pool)
         pthread_cond_destroy(&pool->work);
         pthread_cond_destroy(&pool->done);
     }
+    memset(pool, 0, sizeof *pool);
+}
+
+/* The locks are left as they are: someone who is not here may hold them. */
+void flin_pool_forget(flin_pool *pool)
+{
     memset(pool, 0, sizeof *pool);
 }

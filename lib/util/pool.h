@@ -24,6 +24,7 @@ typedef void (*flin_pool_task)(void *context, uint32_t index, uint32_t count);
 typedef struct flin_pool {
     uint32_t count;   /* threads including the caller */
     uint32_t started; /* extra threads running */
+    uint32_t spins;   /* 1: there is a CPU for each, waiting threads may keep theirs a moment */
     pthread_t threads[FLIN_POOL_THREADS_MAX];
     pthread_mutex_t mutex;
     pthread_cond_t work;
@@ -35,12 +36,17 @@ typedef struct flin_pool {
     _Atomic uint32_t remaining;  /* extra threads still in the task */
     _Atomic uint32_t stopping;
     uint32_t sleeping; /* under mutex */
+    /* Other work may take the CPUs: after a spin that was in vain nobody spins for a while. */
+    _Atomic uint32_t quiet; /* tasks left of that */
+    uint32_t quiet_next;    /* tasks of it after the next such spin */
+    uint32_t fruitful;      /* tasks with spinning since the last */
 } flin_pool;
 
-/* What `threads` 0 means at most: one per CPU, at most 16. */
+/* What `threads` 0 means at most: one per CPU that this process may use, at most 16. */
 uint32_t flin_pool_default_count(void);
 
-/* count 1 starts no thread. */
+/* count 1 starts no thread. With more threads than CPUs who waits sleeps at once: it would keep
+   those from working that it waits for. */
 int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error);
 
 void flin_pool_run(flin_pool *pool, flin_pool_task task, void *context);
@@ -61,6 +67,9 @@ void flin_pool_split(flin_pool *pool, uint32_t total, uint32_t grain, flin_pool_
                      void *context);
 
 void flin_pool_close(flin_pool *pool); /* a zeroed pool is fine */
+
+/* The same in a forked child, where the threads do not exist: nobody is waited for. */
+void flin_pool_forget(flin_pool *pool);
 
 /* Part of [0, total) that thread `index` of `count` does, cut at multiples of `grain`. */
 static inline void flin_pool_share(uint32_t total, uint32_t grain, uint32_t index, uint32_t count,

@@ -2,11 +2,14 @@
  * test_pool.c - every part of the work is done once, whoever does it and whether threads were awake or asleep, and what is
  * asked for ahead is what will be read.
  */
+#define _GNU_SOURCE
 #include "support.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <time.h>
 
+#include "util/cpus.h"
 #include "util/pool.h"
 
 #define TOTAL_MAX 5000u
@@ -207,6 +210,87 @@ static void expecting_changes_nothing(void **state)
     }
 }
 
+static long cpu_time_us(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (long)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+}
+
+/* Threads that there are no CPUs for sleep while they wait: a spinning one takes 100 microseconds each time. */
+static void who_has_no_cpu_sleeps(void **state)
+{
+    const uint32_t threads = FLIN_POOL_THREADS_MAX, turns = 20;
+    static counts at;
+    flin_pool pool;
+    long before_us;
+
+    (void)state;
+    if (flin_cpus() >= threads) skip();
+    open_pool(&pool, threads);
+    memset(&at, 0, sizeof at);
+    before_us = cpu_time_us();
+    for (uint32_t turn = 1; turn <= turns; turn++) {
+        flin_pool_run(&pool, count_thread, &at);
+        for (uint32_t i = 0; i < threads; i++) assert_int_equal(at.threads[i], turn);
+        rest(10000000);
+    }
+    assert_true(cpu_time_us() - before_us < 50 * (long)(threads * turns));
+    flin_pool_close(&pool);
+}
+
+/* The other thread comes late each time, as if its CPU were taken: the caller soon no longer spins. */
+static void a_spin_in_vain_is_not_repeated(void **state)
+{
+    const uint32_t turns = 300;
+    static counts at;
+    flin_pool pool;
+    long before_us;
+
+    (void)state;
+    if (flin_cpus() < 2) skip();
+    open_pool(&pool, 2);
+    memset(&at, 0, sizeof at);
+    at.slow_ns = 300000;
+    before_us = cpu_time_us();
+    for (uint32_t turn = 1; turn <= turns; turn++) flin_pool_run(&pool, count_thread, &at);
+    print_message("%ld us a turn\n", (cpu_time_us() - before_us) / (long)turns);
+    assert_true(cpu_time_us() - before_us < 100 * (long)turns);
+    assert_int_equal(at.threads[1], turns);
+    at.slow_ns = 0; /* and tries again when it is fine */
+    for (uint32_t turn = 0; turn < 10000 && pool.quiet != 0; turn++)
+        flin_pool_run(&pool, count_thread, &at);
+    assert_int_equal(pool.quiet, 0);
+    flin_pool_close(&pool);
+}
+
+#ifdef __linux__
+static void only_cpus_that_may_be_used_count(void **state)
+{
+    cpu_set_t before, one;
+    size_t first = 0;
+
+    (void)state;
+    assert_int_equal(flin_cpus_of_quota("max 100000\n"), FLIN_CPUS_NO_LIMIT);
+    assert_int_equal(flin_cpus_of_quota("200000 100000\n"), 2);
+    assert_int_equal(flin_cpus_of_quota("150000 100000\n"), 2);
+    assert_int_equal(flin_cpus_of_quota("1000 100000\n"), 1);
+    assert_int_equal(flin_cpus_of_quota("0 100000\n"), FLIN_CPUS_NO_LIMIT);
+    assert_int_equal(flin_cpus_of_quota("100000"), FLIN_CPUS_NO_LIMIT);
+    assert_int_equal(flin_cpus_of_quota(""), FLIN_CPUS_NO_LIMIT);
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    assert_in_range(flin_cpus(), 1, CPU_COUNT(&before));
+    while (!CPU_ISSET(first, &before)) first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    assert_int_equal(flin_cpus(), 1);
+    assert_int_equal(flin_pool_default_count(), 1);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +300,11 @@ int main(void)
         cmocka_unit_test(a_part_is_asked_for_side_by_side),
         cmocka_unit_test(asking_ends),
         cmocka_unit_test(expecting_changes_nothing),
+        cmocka_unit_test(who_has_no_cpu_sleeps),
+        cmocka_unit_test(a_spin_in_vain_is_not_repeated),
+#ifdef __linux__
+        cmocka_unit_test(only_cpus_that_may_be_used_count),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -311,7 +311,9 @@ pub struct flashinfer_options {
     pub flags: u32,
     /// ceiling in bytes, sessions included; 0: everything resident
     pub memory_budget: u64,
-    /// compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN
+    /// compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
+    /// Of more than the CPUs that the opening thread may run on, and its control group pays for,
+    /// as many as those are started, and a warning is logged
     pub threads: u32,
     /// KV positions per session; 0: all the model has
     pub context_tokens: u32,
@@ -497,7 +499,7 @@ pub struct flashinfer_plan {
     pub scratch_bytes: u64,
     /// staging and stream buffers, request tables
     pub io_bytes: u64,
-    /// stacks
+    /// stacks of the compute threads in use but the caller's
     pub thread_bytes: u64,
     pub file_bytes: u64,
     /// bundles cached, mean over layers
@@ -812,7 +814,8 @@ pub struct flashinfer_storage_ops {
     >,
     /// Called once when the model is closed. All reads have completed, unless one never came back
     /// within twice options.io_timeout_ms: when this returns it must never land any more, its
-    /// memory is gone. May be NULL.
+    /// memory is gone. Not called in a child of fork(), which closes what its parent opened: what
+    /// the host holds there is the host's to give back. May be NULL.
     pub close: Option<unsafe extern "C" fn(user: *mut c_void)>,
 }
 

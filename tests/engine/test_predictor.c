@@ -9,6 +9,7 @@
 
 static const char *model_path, *checkpoint_path;
 static char gated_checkpoint[512];
+static const char *other_model; /* of other dimensions; NULL: none is here */
 static char predictor_path[512];
 static const int32_t tokens[TOKENS] = {2, 300, 17, 801, 45, 1200, 9, 77, 350, 410, 23, 999};
 
@@ -309,6 +310,49 @@ static void wrong_files_are_refused(void **state)
     assert_int_equal(remove(other_path), 0);
 }
 
+/* A predictor file in a model's place says what it is and what it is for. */
+static void predictor_is_no_model(void **state)
+{
+    flashinfer_model *model = open_with(FLASHINFER_PREDICTOR_SKETCH, NULL);
+    flashinfer_info info = info_of(model);
+    flashinfer_predictor *copy;
+    flashinfer_error error;
+    char name[160];
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    (void)snprintf(name, sizeof name, "made for the model \"%.100s\"", info.name);
+    assert_ok(flashinfer_predictor_copy(model, &copy, &error));
+    assert_ok(flashinfer_predictor_save(copy, predictor_path, &error));
+    flashinfer_predictor_destroy(copy);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    assert_int_equal(flashinfer_model_open(predictor_path, NULL, &model, &error),
+                     FLASHINFER_EFORMAT);
+    if (strstr(error.text, name) == NULL) fail_msg("%s does not say %s", error.text, name);
+    assert_non_null(strstr(error.text, "--predictor-file"));
+}
+
+/* The sketch of a model of other dimensions: to be made again, not the model to be packed again. */
+static void other_dimensions_are_refused(void **state)
+{
+    const char *before = model_path;
+    flashinfer_predictor *copy;
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    (void)state;
+    if (other_model == NULL) skip();
+    flashinfer_error_init(&error, sizeof error);
+    model_path = other_model;
+    model = open_with(FLASHINFER_PREDICTOR_SKETCH, NULL);
+    model_path = before;
+    assert_ok(flashinfer_predictor_copy(model, &copy, &error));
+    assert_ok(flashinfer_predictor_save(copy, predictor_path, &error));
+    flashinfer_predictor_destroy(copy);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    assert_refused(predictor_path, FLASHINFER_EFORMAT, "make one from this model");
+}
+
 static void wrong_arguments_are_refused(void **state)
 {
     flashinfer_model *model = open_with(FLASHINFER_PREDICTOR_EXACT, NULL);
@@ -365,6 +409,8 @@ static int run_on(const char *path, const char *checkpoint, const char *name)
         cmocka_unit_test(kinds_may_differ_by_layer),
         cmocka_unit_test(scores_name_the_same),
         cmocka_unit_test(wrong_files_are_refused),
+        cmocka_unit_test(predictor_is_no_model),
+        cmocka_unit_test(other_dimensions_are_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
     int failed;
@@ -382,10 +428,12 @@ int main(int argc, char **argv)
     int failed;
 
     if (argc < 2) return 2;
+    other_model = argc > 2 && is_here(argv[2]) ? argv[2] : NULL;
     failed = run_on(argv[1], environment("FLASHINFER_TEST_CHECKPOINT", "examples/models/fable-14m"),
                     "predictor");
     if (argc < 3 || !is_here(argv[2])) return failed;
     (void)snprintf(gated_checkpoint, sizeof gated_checkpoint, "%.480s/fable-llama-18m",
                    environment("FLASHINFER_TEST_MODELS", "../shared/models"));
+    other_model = argv[1];
     return failed + run_on(argv[2], gated_checkpoint, "predictor, gated");
 }

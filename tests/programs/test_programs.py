@@ -230,7 +230,28 @@ class Perplexity(Case):
 
 class Inspect(Case):
     def test_json(self):
+def gguf_of_others(architecture, tensor_type, alignment):
+    """A header as llama.cpp writes it: one tensor, no checksums."""
+    def text(words):
+        return struct.pack("<Q", len(words)) + words.encode()
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2)
+    head += text("general.architecture") + struct.pack("<I", 8) + text(architecture)
+    head += text("general.alignment") + struct.pack("<II", 4, alignment)
+    return head + text("token_embd.weight") + struct.pack("<IQIQ", 1, 256, tensor_type, 16) + bytes(4096)
+
+
         done = run("inspect", MODEL, "--json", "--verify")
+    def test_a_file_of_others_says_what_it_is(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "downloaded.gguf")
+            for tensor_type in (0, 12):  # F32, Q4_K
+                for alignment in (32, 33):
+                    for architecture, words in (("llama", ("not in flash layout", "Hugging Face", "llama, opt")),
+                                                ("mamba", ("\"mamba\" is not supported", "llama, opt"))):
+                        with open(path, "wb") as file:
+                            file.write(gguf_of_others(architecture, tensor_type, alignment))
+                        self.assert_fails(run("inspect", path), *words)
+
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads(done.stdout)
         self.assertEqual((result["architecture"], result["layers"], result["ffn"]), ("opt", 6, 2560))

@@ -617,9 +617,11 @@ FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
  * the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
  * audit, are run token by token.
  *
- * Logits are those after the last token. On failure or cancel the session stands after the last
- * token or chunk completed, without logits; flashinfer_session_position() tells where. The progress
- * callback is called before every token or chunk.
+ * Logits are those after the last token. What is found before the first token runs (an id the
+ * model has not, more tokens than there are positions left) changes nothing: position and logits
+ * are as before the call. On any later failure or cancel the session stands after the last token or
+ * chunk completed, without logits; flashinfer_session_position() tells where. The progress callback
+ * is called before every token or chunk.
  */
 FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
                                    flashinfer_error *error);

@@ -223,6 +223,8 @@ static void test_refused_arguments(void **state)
     newer.options.size = sizeof newer;
     expect_failure(made->path, &newer.options, FLASHINFER_EINVAL, 0, "flashinfer_probe_options");
 }
+    options.file_bytes = UINT64_MAX;
+    expect_failure(made->path, &options, FLASHINFER_EINVAL, 0, "9223372036854775807");
 
 static void test_refused_paths(void **state)
 {
@@ -560,6 +562,12 @@ static void test_files_that_fail(void **state)
     assert_int_equal(flashinfer_probe_load(path, NULL, NULL), FLASHINFER_EINVAL);
 
     (void)snprintf(path, sizeof path, "%s/full", made->directory);
+    flashinfer_error_init(&error, sizeof error);
+    result.size = 3;
+    assert_int_equal(flashinfer_probe_load(made->path, &result, &error), FLASHINFER_EINVAL);
+    assert_int_equal(error.code, FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "size is 3"));
+    result.size = sizeof result;
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     little = before;
     little.rlim_cur = 100;

@@ -801,7 +801,9 @@ pub struct flashinfer_storage_ops {
         ) -> c_int,
     >,
     /// Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a
-    /// negative errno value.
+    /// negative errno value. It must ask the library for nothing about this model or its sessions,
+    /// stats neither: it runs beside the call that waits for it, and would wait for that one until
+    /// options.io_timeout_ms is over and the call has failed.
     pub read: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -1058,9 +1060,11 @@ extern "C" {
     /// the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
     /// audit, are run token by token.
     ///
-    /// Logits are those after the last token. On failure or cancel the session stands after the last
-    /// token or chunk completed, without logits; flashinfer_session_position() tells where. The progress
-    /// callback is called before every token or chunk.
+    /// Logits are those after the last token. What is found before the first token runs (an id the
+    /// model has not, more tokens than there are positions left) changes nothing: position and logits
+    /// are as before the call. On any later failure or cancel the session stands after the last token or
+    /// chunk completed, without logits; flashinfer_session_position() tells where. The progress callback
+    /// is called before every token or chunk.
     pub fn flashinfer_eval(
         session: *mut flashinfer_session,
         tokens: *const i32,

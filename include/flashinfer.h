@@ -866,7 +866,8 @@ FLASHINFER_API int flashinfer_probe(const char *path, const flashinfer_probe_opt
 
 /**
  * flashinfer_probe_save - write a result as a small text file
- * @path: file to write; it appears under this name only when it is complete
+ * @path: file to write; it appears under this name only when it is complete. What had this name, a
+ *        symbolic link too, is replaced; a directory, a FIFO or a device is FLASHINFER_EINVAL
  */
 FLASHINFER_API int flashinfer_probe_save(const flashinfer_probe_result *result, const char *path,
                                          flashinfer_error *error);
@@ -928,7 +929,9 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  *              model.safetensors.index.json, and tokenizer.model, tokenizer.json, or vocab.json and
  *              merges.txt
  * @path: file to write; it appears under this name only when it is complete. What had this name, a
- *        symbolic link too, is replaced, but never a file of the checkpoint
+ *        symbolic link too, is replaced, but never a file of the checkpoint; a directory, a FIFO or
+ *        a device is FLASHINFER_EINVAL. Until then its bytes lie beside it in .flin-*.partial, and
+ *        what a killed process left there is removed by the next that writes the same file
  * @options: NULL for defaults
  *
  * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the

@@ -6,10 +6,12 @@ usage: test_programs.py PROGRAMS_DIR MODEL.gguf CHECKPOINT
 import array
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAMS, MODEL, CHECKPOINT = sys.argv[1:4]
@@ -228,8 +230,6 @@ class Perplexity(Case):
             self.assert_usage("perplexity", *arguments)
 
 
-class Inspect(Case):
-    def test_json(self):
 def gguf_of_others(architecture, tensor_type, alignment):
     """A header as llama.cpp writes it: one tensor, no checksums."""
     def text(words):
@@ -240,7 +240,7 @@ def gguf_of_others(architecture, tensor_type, alignment):
     return head + text("token_embd.weight") + struct.pack("<IQIQ", 1, 256, tensor_type, 16) + bytes(4096)
 
 
-        done = run("inspect", MODEL, "--json", "--verify")
+class Inspect(Case):
     def test_a_file_of_others_says_what_it_is(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "downloaded.gguf")
@@ -252,6 +252,8 @@ def gguf_of_others(architecture, tensor_type, alignment):
                             file.write(gguf_of_others(architecture, tensor_type, alignment))
                         self.assert_fails(run("inspect", path), *words)
 
+    def test_json(self):
+        done = run("inspect", MODEL, "--json", "--verify")
         self.assertEqual(done.returncode, 0, done.stderr)
         result = json.loads(done.stdout)
         self.assertEqual((result["architecture"], result["layers"], result["ffn"]), ("opt", 6, 2560))
@@ -426,6 +428,18 @@ class Pack(Case):
                 file.write(b"".join(struct.pack("<IIQ", layer, 0, 0) for layer in range(layers)))
             self.assert_fails(run("pack", CHECKPOINT, out, "--order", trace), "other dimensions")
             self.assertEqual(os.listdir(folder), ["trace"])
+
+    def test_a_signal_leaves_nothing(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with tempfile.TemporaryDirectory() as folder:
+                with subprocess.Popen([os.path.join(PROGRAMS, "pack"), CHECKPOINT, os.path.join(folder, "out.gguf")],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      preexec_fn=lambda number=number: signal.signal(number, signal.SIG_DFL)) as packing:
+                    while not os.listdir(folder) and packing.poll() is None:
+                        time.sleep(0.001)
+                    packing.send_signal(number)
+                    self.assertEqual(packing.wait(60), -number)
+                self.assertEqual(os.listdir(folder), [])
 
     def test_failures(self):
         with tempfile.TemporaryDirectory() as folder:

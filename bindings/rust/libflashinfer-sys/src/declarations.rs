@@ -1272,7 +1272,8 @@ extern "C" {
 
     /// flashinfer_probe_save - write a result as a small text file
     ///
-    /// - `path`: file to write; it appears under this name only when it is complete
+    /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a
+    ///   symbolic link too, is replaced; a directory, a FIFO or a device is FLASHINFER_EINVAL
     pub fn flashinfer_probe_save(
         result: *const flashinfer_probe_result,
         path: *const c_char,
@@ -1301,7 +1302,9 @@ extern "C" {
     ///   model.safetensors.index.json, and tokenizer.model, tokenizer.json, or vocab.json and
     ///   merges.txt
     /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a
-    ///   symbolic link too, is replaced, but never a file of the checkpoint
+    ///   symbolic link too, is replaced, but never a file of the checkpoint; a directory, a FIFO or
+    ///   a device is FLASHINFER_EINVAL. Until then its bytes lie beside it in .flin-\*.partial, and
+    ///   what a killed process left there is removed by the next that writes the same file
     /// - `options`: NULL for defaults
     ///
     /// Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the

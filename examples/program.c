@@ -36,6 +36,7 @@ int program_parse_some(int argc, char **argv, const program_option *options, siz
 {
     size_t given = 0;
 
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file that may grow no further is an error of its writing */
     for (int i = 1; i < argc; i++) {
         size_t at = 0;
         if (strcmp(argv[i], "--help") == 0) {

@@ -6,6 +6,7 @@ usage: test_programs.py PROGRAMS_DIR MODEL.gguf CHECKPOINT
 import array
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -428,6 +429,20 @@ class Pack(Case):
                 file.write(b"".join(struct.pack("<IIQ", layer, 0, 0) for layer in range(layers)))
             self.assert_fails(run("pack", CHECKPOINT, out, "--order", trace), "other dimensions")
             self.assertEqual(os.listdir(folder), ["trace"])
+
+    def test_a_limit_on_file_sizes_is_an_error(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        with tempfile.TemporaryDirectory() as folder:
+            for words, program, *arguments in (
+                    ("RLIMIT_FSIZE", "pack", CHECKPOINT, os.path.join(folder, "out.gguf")),
+                    ("cannot write", "generate", MODEL, "--prompt", PROMPT, "--tokens", "8", "--trace",
+                     os.path.join(folder, "trace"))):
+                done = subprocess.run([os.path.join(PROGRAMS, program), *arguments], capture_output=True, check=False,
+                                      timeout=300, preexec_fn=limit)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(words, done.stderr.decode())
+            self.assertNotIn("out.gguf", os.listdir(folder))
 
     def test_a_signal_leaves_nothing(self):
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

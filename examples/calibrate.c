@@ -204,7 +204,11 @@ static int choose_and_save(flashinfer_model *model, flashinfer_predictor *predic
     }
     for (uint32_t i = 0; i < from->layers && code == 0; i++)
         code = calibrate_make(model, predictor, i, from, &layers[i], error);
-    return code != 0 ? code : flashinfer_predictor_save(predictor, asked->out_path, error);
+    if (code != 0) return code;
+    program_signals_catch();
+    code = flashinfer_predictor_save(predictor, asked->out_path, error);
+    program_signals_release();
+    return code;
 }
 
 static int calibrate(flashinfer_model *model, const request *asked, samples *from,

@@ -31,9 +31,10 @@ static int show_progress(const flashinfer_progress *progress, void *user)
     int percent =
         progress->total > 0 ? (int)((double)progress->done * 100.0 / (double)progress->total) : 0;
 
-    if (percent != *shown) (void)fprintf(stderr, "\rpacking %3d%%", percent);
+    if (percent != *shown && isatty(STDERR_FILENO))
+        (void)fprintf(stderr, "\rpacking %3d%%", percent);
     *shown = percent;
-    return 0;
+    return program_signal_came();
 }
 
 static int report(const char *path, double seconds, int json)
@@ -134,13 +135,13 @@ int main(int argc, char **argv)
     options.order = order;
     options.no_sketch = (uint32_t)no_sketch;
     options.log = show_warning;
-    if (isatty(STDERR_FILENO)) {
-        options.progress = show_progress;
-        options.progress_user = &shown;
-    }
+    options.progress = show_progress;
+    options.progress_user = &shown;
+    program_signals_catch();
     code = flashinfer_pack(paths[0], paths[1], &options, &error);
     flashinfer_order_destroy(order);
-    if (shown >= 0) (void)fputs("\r             \r", stderr);
+    if (shown >= 0 && isatty(STDERR_FILENO)) (void)fputs("\r             \r", stderr);
+    program_signals_release();
     if (code != 0) return program_fail(&error);
     return report(paths[1], program_seconds() - begin, json);
 }

@@ -158,7 +158,11 @@ int main(int argc, char **argv)
     if (code != 0) return code;
     options.time_ms = (uint32_t)(time * 1000);
     code = flashinfer_probe(path, &options, &result, &error);
-    if (code == 0 && save != NULL) code = flashinfer_probe_save(&result, save, &error);
+    if (code == 0 && save != NULL) {
+        program_signals_catch();
+        code = flashinfer_probe_save(&result, save, &error);
+        program_signals_release();
+    }
     if (code == 0 && json) print_json(&result);
     if (code == 0 && !json) print_table(&result);
     return code == 0 ? 0 : program_fail(&error);

@@ -5,6 +5,7 @@
 #include "program.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -35,6 +36,7 @@ int program_parse_some(int argc, char **argv, const program_option *options, siz
 {
     size_t given = 0;
 
+    (void)signal(SIGXFSZ, SIG_IGN); /* a file that may grow no further is an error of its writing */
     for (int i = 1; i < argc; i++) {
         size_t at = 0;
         if (strcmp(argv[i], "--help") == 0) {
@@ -279,6 +281,38 @@ int program_model_options_read(program_model_options *texts, const char *model_p
         return code;
     code = program_budget(texts->budget, model_path, &options->memory_budget);
     return code != 0 ? code : open_trace(texts, model_path, options);
+}
+
+static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+enum { ENDS = sizeof ends / sizeof ends[0] };
+static struct sigaction ends_before[ENDS];
+static volatile sig_atomic_t came;
+
+static void note(int number)
+{
+    came = number;
+}
+
+void program_signals_catch(void)
+{
+    struct sigaction noting = {.sa_handler = note, .sa_flags = SA_RESTART};
+
+    (void)sigemptyset(&noting.sa_mask);
+    for (size_t i = 0; i < ENDS; i++) {
+        (void)sigaction(ends[i], NULL, &ends_before[i]);
+        if (ends_before[i].sa_handler != SIG_IGN) (void)sigaction(ends[i], &noting, NULL);
+    }
+}
+
+int program_signal_came(void)
+{
+    return came != 0;
+}
+
+void program_signals_release(void)
+{
+    for (size_t i = 0; i < ENDS; i++) (void)sigaction(ends[i], &ends_before[i], NULL);
+    if (came != 0) (void)raise(came);
 }
 
 int program_fail(const flashinfer_error *error)

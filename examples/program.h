@@ -111,6 +111,12 @@ int program_model_options_read(program_model_options *texts, const char *model_p
 /* Close the trace, if any. Returns code, or 1 after one line on stderr if it could not be written. */
 int program_model_options_end(program_model_options *texts, int code);
 
+/* While a file is written, INT, TERM and HUP are only noted, so that no unfinished one stays behind. One that was noted
+   ends the program in program_signals_release(), as it would have without. Those the caller ignores stay ignored. */
+void program_signals_catch(void);
+int program_signal_came(void); /* 1: stop now */
+void program_signals_release(void);
+
 /* One line on stderr; returns 1. */
 int program_fail(const flashinfer_error *error);
 

@@ -41,7 +41,7 @@ static int map(samples *at)
     void *mapped;
 
     at->mapped_bytes = HEAD_BYTES + samples_count(at) * row;
-    at->fd = open(at->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    at->fd = open(at->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (at->fd < 0) return fail(at, "open");
     if (flock(at->fd, LOCK_EX | LOCK_NB) != 0) return fail(at, "have alone");
     /* a full disk is an error now, not a signal later */

@@ -625,9 +625,11 @@ FLASHINFER_API int flashinfer_step(flashinfer_session *session, int32_t token,
  * the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
  * audit, are run token by token.
  *
- * Logits are those after the last token. On failure or cancel the session stands after the last
- * token or chunk completed, without logits; flashinfer_session_position() tells where. The progress
- * callback is called before every token or chunk.
+ * Logits are those after the last token. What is found before the first token runs (an id the
+ * model has not, more tokens than there are positions left) changes nothing: position and logits
+ * are as before the call. On any later failure or cancel the session stands after the last token or
+ * chunk completed, without logits; flashinfer_session_position() tells where. The progress callback
+ * is called before every token or chunk.
  */
 FLASHINFER_API int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
                                    flashinfer_error *error);
@@ -872,7 +874,8 @@ FLASHINFER_API int flashinfer_probe(const char *path, const flashinfer_probe_opt
 
 /**
  * flashinfer_probe_save - write a result as a small text file
- * @path: file to write; it appears under this name only when it is complete
+ * @path: file to write; it appears under this name only when it is complete. What had this name, a
+ *        symbolic link too, is replaced; a directory, a FIFO or a device is FLASHINFER_EINVAL
  */
 FLASHINFER_API int flashinfer_probe_save(const flashinfer_probe_result *result, const char *path,
                                          flashinfer_error *error);
@@ -934,7 +937,9 @@ FLASHINFER_API void flashinfer_pack_options_init(flashinfer_pack_options *option
  *              model.safetensors.index.json, and tokenizer.model, tokenizer.json, or vocab.json and
  *              merges.txt
  * @path: file to write; it appears under this name only when it is complete. What had this name, a
- *        symbolic link too, is replaced, but never a file of the checkpoint
+ *        symbolic link too, is replaced, but never a file of the checkpoint; a directory, a FIFO or
+ *        a device is FLASHINFER_EINVAL. Until then its bytes lie beside it in .flin-*.partial, and
+ *        what a killed process left there is removed by the next that writes the same file
  * @options: NULL for defaults
  *
  * Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the

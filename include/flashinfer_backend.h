@@ -69,7 +69,9 @@ typedef struct flashinfer_storage_ops {
                 flashinfer_storage_completion *completions, uint32_t capacity);
 
     /* Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a
-       negative errno value. */
+       negative errno value. It must ask the library for nothing about this model or its sessions,
+       stats neither: it runs beside the call that waits for it, and would wait for that one until
+       options.io_timeout_ms is over and the call has failed. */
     int64_t (*read)(void *user, uint64_t offset, void *data, size_t bytes);
 
     /* Called once when the model is closed. All reads have completed, unless one never came back

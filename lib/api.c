@@ -599,6 +599,11 @@ int flashinfer_probe_load(const char *path, flashinfer_probe_result *result,
 
     NEED(path);
     NEED(result);
+    if (result->size < sizeof result->size)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "flashinfer_probe_result.size is %u: set it to "
+                         "sizeof(flashinfer_probe_result)",
+                         result->size);
     code = flin_probe_load(path, &loaded, error);
     return code != 0 ? code : flin_struct_answer(result, &loaded, sizeof loaded);
 }

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "model/arch/arch.h"
 #include "util/hash.h"
 
 #define FIRST_READ_BYTES (64u * 1024u)
@@ -191,14 +192,9 @@ static void size_tensor(cursor *at, flin_gguf_tensor *tensor)
 {
     uint64_t unit_bytes, unit_elements, units;
 
-    if (!flin_gguf_type_size(tensor->type, &unit_bytes, &unit_elements)) {
-        if (at->foreign) return; /* of no use to us, so no reason to refuse the others */
-        at->code = flin_fail(at->error, FLASHINFER_EUNSUPPORTED,
-                             "tensor %.*s has type %u, which this version cannot "
-                             "read",
-                             (int)tensor->name.bytes, tensor->name.data, tensor->type);
-        return;
-    }
+    /* of no use to us; whether that is a reason to refuse the file is decided with all of it at
+       hand */
+    if (!flin_gguf_type_size(tensor->type, &unit_bytes, &unit_elements)) return;
     if (tensor->dimensions[0] % unit_elements != 0) {
         malformed(at, "tensor row is not a whole number of blocks");
         return;
@@ -500,6 +496,31 @@ static int read_sums(flin_gguf *gguf, flin_storage *storage, int verify, flashin
     return 0;
 }
 
+/* A file of others says what it is before anything is said of its tensors. */
+static int check_ours(const flin_gguf *gguf, flashinfer_error *error)
+{
+    flin_string architecture = {"", 0};
+
+    if (flin_gguf_find_tensor(gguf, FLIN_SUMS_TENSOR) != NULL ||
+        flin_gguf_find(gguf, "flashinfer.version") != NULL)
+        return 0;
+    (void)flin_gguf_string(gguf, "general.architecture", &architecture, NULL);
+    return flin_arch_refuse_plain(architecture, error);
+}
+
+static int check_types(const flin_gguf *gguf, flashinfer_error *error)
+{
+    for (uint32_t i = 0; i < gguf->tensor_count; i++) {
+        const flin_gguf_tensor *tensor = &gguf->tensors[i];
+        uint64_t bytes, elements;
+        if (!flin_gguf_type_size(tensor->type, &bytes, &elements))
+            return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                             "tensor %.*s has type %u, which this version cannot read",
+                             (int)tensor->name.bytes, tensor->name.data, tensor->type);
+    }
+    return 0;
+}
+
 static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error)
 {
     flin_arena measure;
@@ -518,6 +539,8 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if (at.code != 0) return at.code;
     if ((code = index_names(gguf, 0, error)) != 0) return code;
     if ((code = index_names(gguf, 1, error)) != 0) return code;
+    if (!gguf->foreign && (code = check_ours(gguf, error)) != 0) return code;
+    if (!gguf->foreign && (code = check_types(gguf, error)) != 0) return code;
     if (gguf->tensor_count == 0)
         return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
     if ((code = place_tensors(gguf, storage->caps.length_bytes, error)) != 0) return code;

@@ -3,8 +3,8 @@
  * layout adds; and, to take tensors from them, GGUF files of others.
  *
  * Owns: the header bytes and the tables made from them, in one arena. Refuses: knowing
- * architectures. Hostile counts and lengths are bounded by the file's own length before anything is
- * allocated for them.
+ * architectures, but for asking arch.h what to say of a file that is none of ours. Hostile counts
+ * and lengths are bounded by the file's own length before anything is allocated for them.
  */
 #ifndef FLIN_MODEL_GGUF_H
 #define FLIN_MODEL_GGUF_H

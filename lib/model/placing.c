@@ -37,23 +37,31 @@ void flin_placing_refuse(flin_placing *in, int code, const char *format, ...)
     in->code = flin_fail(in->error, code, "%s", text);
 }
 
+/* What is to be done about a tensor that does not fit. */
+const char *flin_placing_advice(const flin_placing *in)
+{
+    return in->gguf == in->model
+               ? "pack the model again"
+               : "the predictor file was made for another model: make one from this model";
+}
+
 const flin_gguf_tensor *flin_placing_want(flin_placing *in, const char *name, uint64_t dimension0,
                                           uint64_t dimension1)
 {
     const flin_gguf_tensor *tensor = flin_gguf_find_tensor(in->gguf, name);
 
     if (tensor == NULL) {
-        flin_placing_refuse(in, FLASHINFER_EFORMAT, "tensor %s is missing; pack the model again",
-                            name);
+        flin_placing_refuse(in, FLASHINFER_EFORMAT, "tensor %s is missing; %s", name,
+                            flin_placing_advice(in));
         return NULL;
     }
     if (tensor->dimensions[0] != dimension0 || tensor->dimensions[1] != dimension1 ||
         tensor->dimensions[2] != 1 || tensor->dimensions[3] != 1) {
         flin_placing_refuse(
-            in, FLASHINFER_EFORMAT,
-            "tensor %s is [%llu, %llu], the metadata say [%llu, %llu]; pack the model again", name,
-            (unsigned long long)tensor->dimensions[0], (unsigned long long)tensor->dimensions[1],
-            (unsigned long long)dimension0, (unsigned long long)dimension1);
+            in, FLASHINFER_EFORMAT, "tensor %s is [%llu, %llu], the model says [%llu, %llu]; %s",
+            name, (unsigned long long)tensor->dimensions[0],
+            (unsigned long long)tensor->dimensions[1], (unsigned long long)dimension0,
+            (unsigned long long)dimension1, flin_placing_advice(in));
         return NULL;
     }
     return tensor;

@@ -23,6 +23,9 @@ typedef struct flin_placing {
 
 void flin_placing_refuse(flin_placing *in, int code, const char *format, ...) FLIN_PRINTF(3, 4);
 
+/* How the sentence about a tensor that is not as wanted ends: by the file it should be in. */
+const char *flin_placing_advice(const flin_placing *in);
+
 /* The tensor of that name if it has these dimensions (fastest first), else NULL and a refusal. */
 const flin_gguf_tensor *flin_placing_want(flin_placing *in, const char *name, uint64_t dimension0,
                                           uint64_t dimension1);

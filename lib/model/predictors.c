@@ -53,7 +53,9 @@ static void layout_sketch(flin_placing *in, flin_sketch *sketch, uint32_t index)
         layer_bits = flin_gguf_element_u64(bits, bits->is_array ? index : 0);
     if (layer_bits < 1 || layer_bits > 4) {
         flin_placing_refuse(in, FLASHINFER_EFORMAT,
-                            "flashinfer.sketch.bits must give 1 to 4 bits for every layer");
+                            "flashinfer.sketch.bits must give 1 to 4 bits for every layer of %u; "
+                            "%s",
+                            shape->layers, flin_placing_advice(in));
         return;
     }
     sketch->rows = shape->ffn;

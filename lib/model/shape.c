@@ -173,10 +173,24 @@ static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_erro
                                          1u << 30, &bundle->stride_bytes, error);
 }
 
+static int refuse_predictor_file(const flin_gguf *gguf, flashinfer_error *error)
+{
+    flin_string name = {"", 0};
+
+    (void)flin_gguf_string(gguf, "general.name", &name, NULL);
+    return flin_fail(error, FLASHINFER_EFORMAT,
+                     "a predictor file, made for the model \"%.*s\", and no model: open the file "
+                     "of that model and give this one with it, as options.predictor_path "
+                     "(--predictor-file)",
+                     (int)(name.bytes < 128 ? name.bytes : 128), name.data);
+}
+
 static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     uint64_t version;
 
+    if (flin_gguf_find(gguf, "flashinfer.predictor.version") != NULL)
+        return refuse_predictor_file(gguf, error);
     if (flin_gguf_find(gguf, "flashinfer.version") == NULL)
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "a GGUF file, but not in flash layout (no flashinfer.version): "

@@ -7,16 +7,10 @@
 #include "pack/gguf_write.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "model/gguf.h"
-#include "util/clock.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "numbers are written as they lie in memory");
@@ -28,7 +22,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 void flin_gguf_writer_begin(flin_gguf_writer *writer)
 {
     memset(writer, 0, sizeof *writer);
-    writer->fd = -1;
+    flin_partial_init(&writer->file);
     writer->header_bytes = FIXED_BYTES; /* filled by create() */
 }
 
@@ -204,50 +198,8 @@ static void lay_out(flin_gguf_writer *writer)
 
 /* ------------------------------------------------------------------------------------- the file */
 
-static int fail_write(const flin_gguf_writer *writer, int sys_errno, flashinfer_error *error)
-{
-    if (sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG)
-        return flin_fail_errno(error, FLASHINFER_EIO, sys_errno,
-                               "%s needs %llu bytes, which its disk has no room for", writer->path,
-                               (unsigned long long)writer->file_bytes);
-    return flin_fail_errno(error, FLASHINFER_EIO, sys_errno, "cannot write %s", writer->path);
-}
-
-/* Only a regular file, or nothing, may be replaced. */
-static int check_target(const char *path, flashinfer_error *error)
-{
-    struct stat status;
-
-    if (stat(path, &status) != 0) return 0;
-    if (S_ISREG(status.st_mode)) return 0;
-    return flin_fail(error, FLASHINFER_EINVAL,
-                     "%s exists and is not a regular file; name a file to write", path);
-}
-
-/* A name beside the final one, so that the rename stays on one file system. */
-static int open_partial(flin_gguf_writer *writer, flashinfer_error *error)
-{
-    size_t capacity = strlen(writer->path) + 48;
-
-    writer->partial = malloc(capacity);
-    if (writer->partial == NULL)
-        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for a file name");
-    for (int attempt = 0; attempt < 100; attempt++) {
-        (void)snprintf(writer->partial, capacity, "%s.partial-%lx-%llx", writer->path,
-                       (long)getpid(), (unsigned long long)(flin_now_ns() & 0xffffffffu));
-        writer->fd = open(writer->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (writer->fd >= 0) return 0;
-        if (errno != EEXIST) break;
-    }
-    free(writer->partial);
-    writer->partial = NULL;
-    return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot create %s", writer->path);
-}
-
 int flin_gguf_writer_create(flin_gguf_writer *writer, const char *path, flashinfer_error *error)
 {
-    int code;
-
     (void)flin_gguf_add_tensor(writer, FLIN_SUMS_TENSOR, FLIN_GGUF_I64,
                                (uint64_t)writer->tensor_count + 2, 0);
     lay_out(writer);
@@ -258,35 +210,7 @@ int flin_gguf_writer_create(flin_gguf_writer *writer, const char *path, flashinf
         return flin_fail(error, FLASHINFER_ECHECKPOINT,
                          "the header of the model file would be %llu bytes long (at most %u)",
                          (unsigned long long)writer->header_bytes, FLIN_GGUF_HEADER_BYTES_MAX);
-    code = check_target(path, error);
-    if (code == 0) code = open_partial(writer, error);
-    if (code != 0) return code;
-    /* a full disk shows now where the file system can tell; the zeros are the padding */
-    if (ftruncate(writer->fd, (off_t)writer->file_bytes) != 0)
-        return fail_write(writer, errno, error);
-#ifdef __linux__
-    if (fallocate(writer->fd, 0, 0, (off_t)writer->file_bytes) != 0 && errno != EOPNOTSUPP &&
-        errno != ENOSYS)
-        return fail_write(writer, errno, error);
-#endif
-    return 0;
-}
-
-static int write_at(flin_gguf_writer *writer, const void *data, uint64_t bytes, uint64_t offset,
-                    flashinfer_error *error)
-{
-    const uint8_t *from = data;
-
-    while (bytes > 0) {
-        size_t part = bytes < (1u << 30) ? (size_t)bytes : (size_t)1 << 30;
-        ssize_t put = pwrite(writer->fd, from, part, (off_t)offset);
-        if (put < 0 && errno == EINTR) continue;
-        if (put <= 0) return fail_write(writer, put < 0 ? errno : ENOSPC, error);
-        from += put;
-        offset += (uint64_t)put;
-        bytes -= (uint64_t)put;
-    }
-    return 0;
+    return flin_partial_open(&writer->file, writer->path, writer->file_bytes, error);
 }
 
 void flin_gguf_write_begin(flin_gguf_writer *writer, uint32_t tensor, int summing)
@@ -306,7 +230,7 @@ int flin_gguf_write(flin_gguf_writer *writer, const void *data, uint64_t bytes,
 
     assert(writer->position + bytes <= tensor->bytes);
     if (writer->summing) flin_hash_add(&writer->hash, data, (size_t)bytes);
-    code = write_at(writer, data, bytes, tensor->offset + writer->position, error);
+    code = flin_partial_write(&writer->file, data, bytes, tensor->offset + writer->position, error);
     writer->position += bytes;
     return code;
 }
@@ -318,7 +242,7 @@ int flin_gguf_write_at(flin_gguf_writer *writer, const void *data, uint64_t byte
 
     assert(!writer->summing && offset + bytes <= tensor->bytes);
     writer->position += bytes;
-    return write_at(writer, data, bytes, tensor->offset + offset, error);
+    return flin_partial_write(&writer->file, data, bytes, tensor->offset + offset, error);
 }
 
 void flin_gguf_write_end(flin_gguf_writer *writer)
@@ -346,46 +270,21 @@ static int write_sums(flin_gguf_writer *writer, flashinfer_error *error)
     return code;
 }
 
-/* Make the rename itself last; file systems that cannot sync a directory say EINVAL. */
-static int sync_directory(const char *path, flashinfer_error *error)
-{
-    const char *slash = strrchr(path, '/');
-    char *directory = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-    int code = 0;
-    int fd;
-
-    if (directory == NULL)
-        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for a directory name");
-    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && fsync(fd) != 0 && errno != EINVAL && errno != ENOTSUP)
-        code = flin_fail_errno(error, FLASHINFER_EIO, errno,
-                               "%s is written, but its directory cannot be synced", path);
-    if (fd >= 0) (void)close(fd);
-    free(directory);
-    return code;
-}
-
 int flin_gguf_writer_finish(flin_gguf_writer *writer, flashinfer_error *error)
 {
     int code = write_sums(writer, error);
 
-    if (code == 0) code = write_at(writer, writer->header, writer->header_bytes, 0, error);
-    if (code != 0) return code;
-    if (fsync(writer->fd) != 0) return fail_write(writer, errno, error);
-    if (rename(writer->partial, writer->path) != 0) return fail_write(writer, errno, error);
-    free(writer->partial);
-    writer->partial = NULL;
-    return sync_directory(writer->path, error);
+    if (code == 0)
+        code = flin_partial_write(&writer->file, writer->header, writer->header_bytes, 0, error);
+    return code != 0 ? code : flin_partial_finish(&writer->file, error);
 }
 
 void flin_gguf_writer_close(flin_gguf_writer *writer)
 {
-    if (writer->fd >= 0) (void)close(writer->fd);
-    if (writer->partial != NULL) (void)unlink(writer->partial);
-    free(writer->partial);
+    flin_partial_close(&writer->file);
     free(writer->path);
     free(writer->header);
     free(writer->tensors);
     memset(writer, 0, sizeof *writer);
-    writer->fd = -1;
+    flin_partial_init(&writer->file);
 }

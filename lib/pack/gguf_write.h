@@ -2,8 +2,8 @@
  * gguf_write.h - writing a GGUF v3 file: metadata and tensor table first, then tensors at places
  * known beforehand.
  *
- * Owns: the header, offsets, the checksum tensor, the temporary file and its change into the final
- * one. Refuses: knowing what a tensor holds. Data is never buffered here.
+ * Owns: the header, offsets, the checksum tensor. Refuses: knowing what a tensor holds, and how the
+ * file gets its name (util/partial_file.h). Data is never buffered here.
  *
  *     flin_gguf_writer_begin(&writer);
  *     flin_gguf_put_...(); flin_gguf_add_tensor(); ...     memory failures are remembered
@@ -19,6 +19,7 @@
 
 #include "util/error.h"
 #include "util/hash.h"
+#include "util/partial_file.h"
 
 #define FLIN_GGUF_NAME_BYTES 64u /* longest tensor name GGUF allows, its zero included */
 
@@ -41,9 +42,8 @@ typedef struct flin_gguf_writer {
     uint32_t tensor_count;
     uint32_t tensor_capacity;
     int failed; /* memory ran out while collecting */
-    int fd;     /* -1: not created */
+    flin_partial file;
     char *path;
-    char *partial; /* NULL once renamed */
     uint64_t file_bytes;
     uint32_t current;  /* tensor being written */
     int summing;       /* its checksum is made from the bytes that pass */

@@ -150,6 +150,45 @@ int flin_json_parse(const char *text, size_t bytes, const char *what, cJSON **js
                         what, (long long)(stopped - text));
 }
 
+static int is_word(char at)
+{
+    return (at >= 'a' && at <= 'z') || (at >= 'A' && at <= 'Z') || (at >= '0' && at <= '9') ||
+           at == '_' || at == '.' || at == '+' || at == '-';
+}
+
+/* Bytes of a number that is none, as Python writes them and JSON has not; 0: something else. */
+static size_t not_a_number(const char *at)
+{
+    static const char *const names[] = {"NaN", "Infinity", "-Infinity"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        size_t bytes = strlen(names[i]);
+        if (strncmp(at, names[i], bytes) == 0 && !is_word(at[bytes])) return bytes;
+    }
+    return 0;
+}
+
+/* They become empty objects of the same length: nothing where their key is not read, and no number
+   where it is. text: zero-terminated. */
+static void hide_not_numbers(char *text)
+{
+    int quoted = 0;
+
+    for (char *at = text; *at != '\0'; at++) {
+        size_t bytes;
+        if (quoted && *at == '\\' && at[1] != '\0')
+            at++;
+        else if (*at == '"')
+            quoted = !quoted;
+        else if (!quoted && (at == text || !is_word(at[-1])) && (bytes = not_a_number(at)) != 0) {
+            memset(at, ' ', bytes);
+            at[0] = '{';
+            at[1] = '}';
+            at += bytes - 1;
+        }
+    }
+}
+
 int flin_json_load(int directory, const char *name, int required, cJSON **json,
                    flashinfer_error *error)
 {
@@ -159,6 +198,7 @@ int flin_json_load(int directory, const char *name, int required, cJSON **json,
 
     *json = NULL;
     if (code != 0 || text == NULL) return code;
+    hide_not_numbers(text);
     code = flin_json_parse(text, bytes, name, json, error);
     free(text);
     return code;

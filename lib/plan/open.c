@@ -40,7 +40,8 @@ static int open_predictors(flashinfer_model *model, const flashinfer_options *op
                             error);
     if (code == 0 && version != FLIN_PREDICTOR_VERSION)
         code = flin_fail(error, version == 0 ? FLASHINFER_EFORMAT : FLASHINFER_EUNSUPPORTED,
-                         "%s is no predictor file of version %u (flashinfer.predictor.version)",
+                         "%s is no predictor file of version %u (flashinfer.predictor.version); "
+                         "make one from this model",
                          options->predictor_path, FLIN_PREDICTOR_VERSION);
     return code;
 }

@@ -69,6 +69,11 @@ static int resolve_predictor(flin_settings *settings, uint32_t wanted, const fli
                          "the file has no %s predictor: every neuron of this model fires under its "
                          "activation %s; use the predictor exact or all",
                          kind_name(wanted), flin_activation_name(shape->activation.kind));
+    if (flin_gguf_find(gguf, "flashinfer.predictor.version") != NULL)
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "the predictor file has no %s predictor for every layer; make one from "
+                         "this model or use another predictor",
+                         kind_name(wanted));
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                      "the file has no %s predictor for every layer; use the exact predictor, give "
                      "a predictor file or pack the model again with one",

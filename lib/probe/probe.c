@@ -36,8 +36,8 @@ static int resolve(flashinfer_probe_options *options, flashinfer_error *error)
     if (options->file_bytes == 0) options->file_bytes = FILE_DEFAULT_BYTES;
     if (options->file_bytes < FLIN_PROBE_FILE_MIN || options->file_bytes > (uint64_t)INT64_MAX)
         return flin_fail(error, FLASHINFER_EINVAL,
-                         "options.file_bytes is %" PRIu64 "; it takes at least %u",
-                         options->file_bytes, FLIN_PROBE_FILE_MIN);
+                         "options.file_bytes is %" PRIu64 "; it may be %u to %" PRIu64,
+                         options->file_bytes, FLIN_PROBE_FILE_MIN, (uint64_t)INT64_MAX);
     return 0;
 }
 

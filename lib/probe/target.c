@@ -16,6 +16,7 @@
 #include "probe/probe.h"
 #include "storage/system.h"
 #include "util/clock.h"
+#include "util/partial_file.h"
 
 #define CHUNK_BYTES (4u << 20) /* written, then synced: the clock is looked at between them */
 
@@ -50,20 +51,6 @@ static int make_nameless(const char *directory)
     return fd;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t bytes, uint64_t offset)
-{
-    while (bytes != 0) {
-        ssize_t put = pwrite(fd, data, bytes, (off_t)offset);
-
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return errno;
-        data += put;
-        offset += (uint64_t)put;
-        bytes -= (size_t)put;
-    }
-    return 0;
-}
-
 static void fill_random(flin_probe *probe, uint8_t *data, size_t bytes)
 {
     for (size_t at = 0; at + sizeof probe->random <= bytes; at += sizeof probe->random) {
@@ -84,7 +71,7 @@ static int write_file(flin_probe *probe, uint64_t until_ns, flashinfer_error *er
         size_t bytes = length - done < CHUNK_BYTES ? (size_t)(length - done) : CHUNK_BYTES;
 
         fill_random(probe, chunk, bytes);
-        status = write_all(probe->fd, chunk, bytes, done);
+        status = flin_write_all(probe->fd, chunk, bytes, done);
         if (status == 0) status = flin_file_sync(probe->fd);
         /* memory of the page cache is not ours to keep */
         flin_file_forget(probe->fd, done, bytes);

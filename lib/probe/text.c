@@ -16,6 +16,7 @@
 
 #include "probe/probe.h"
 #include "util/hash.h"
+#include "util/partial_file.h"
 
 #define TEXT_MAX 8192u
 #define VERSION 1u
@@ -94,43 +95,18 @@ static size_t write_text(const flashinfer_probe_result *result, char *text)
     return used;
 }
 
-/* Returns 0 or an errno value. */
-static int write_file(const char *path, const char *text, size_t bytes)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    size_t done = 0;
-    int status = fd < 0 ? errno : 0;
-
-    while (status == 0 && done < bytes) {
-        ssize_t put = pwrite(fd, text + done, bytes - done, (off_t)done);
-
-        if (put >= 0)
-            done += (size_t)put;
-        else if (errno != EINTR)
-            status = errno;
-    }
-    if (fd >= 0 && close(fd) != 0 && status == 0) status = errno;
-    return status;
-}
-
 int flin_probe_save(const flashinfer_probe_result *result, const char *path,
                     flashinfer_error *error)
 {
     char text[TEXT_MAX];
     size_t bytes = write_text(result, text);
-    size_t capacity = strlen(path) + sizeof ".partial";
-    char *partial = malloc(capacity);
-    int status;
+    flin_partial file;
+    int code = flin_partial_open(&file, path, bytes, error);
 
-    if (partial == NULL)
-        return flin_fail(error, FLASHINFER_ENOMEM, "cannot allocate a path beside %s", path);
-    (void)snprintf(partial, capacity, "%s.partial", path);
-    status = write_file(partial, text, bytes);
-    if (status == 0 && rename(partial, path) != 0) status = errno;
-    if (status != 0) (void)unlink(partial);
-    free(partial);
-    if (status == 0) return 0;
-    return flin_fail_errno(error, FLASHINFER_EIO, status, "cannot write %s", path);
+    if (code == 0) code = flin_partial_write(&file, text, bytes, 0, error);
+    if (code == 0) code = flin_partial_finish(&file, error);
+    flin_partial_close(&file);
+    return code;
 }
 
 /* -------------------------------------------------------------------------------------- loading */

@@ -1,6 +1,7 @@
 /*
  * test_predictor.c - predictors made, saved and run by: every kind, mixed kinds, files of other models, damaged files.
  */
+#define _GNU_SOURCE
 #include <math.h>
 
 #include "support.h"
@@ -309,6 +310,62 @@ static void wrong_files_are_refused(void **state)
     assert_int_equal(remove(other_path), 0);
 }
 
+/* A predictor file in a model's place says what it is and what it is for. */
+static void predictor_is_no_model(void **state)
+{
+    flashinfer_model *model = open_with(FLASHINFER_PREDICTOR_SKETCH, NULL);
+    flashinfer_info info = info_of(model);
+    flashinfer_predictor *copy;
+    flashinfer_error error;
+    char name[160];
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    (void)snprintf(name, sizeof name, "made for the model \"%.100s\"", info.name);
+    assert_ok(flashinfer_predictor_copy(model, &copy, &error));
+    assert_ok(flashinfer_predictor_save(copy, predictor_path, &error));
+    flashinfer_predictor_destroy(copy);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    assert_int_equal(flashinfer_model_open(predictor_path, NULL, &model, &error),
+                     FLASHINFER_EFORMAT);
+    if (strstr(error.text, name) == NULL) fail_msg("%s does not say %s", error.text, name);
+    assert_non_null(strstr(error.text, "--predictor-file"));
+}
+
+/* A sketch of other dimensions is to be made again, not the model to be packed again. */
+static void other_dimensions_are_refused(void **state)
+{
+    static const char tensor[] = "blk.0.ffn_sketch.bias";
+    flashinfer_model *model = open_with(FLASHINFER_PREDICTOR_SKETCH, NULL);
+    flashinfer_predictor *copy;
+    flashinfer_options options;
+    flashinfer_error error;
+    char *data, *at;
+    size_t bytes;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_predictor_copy(model, &copy, &error));
+    assert_ok(flashinfer_predictor_save(copy, predictor_path, &error));
+    flashinfer_predictor_destroy(copy);
+    assert_int_equal(flashinfer_model_close(model), 0);
+    data = read_file(predictor_path, &bytes);
+    assert_non_null(data);
+    at = memmem(data, bytes, tensor, sizeof tensor - 1);
+    assert_non_null(at);
+    at[sizeof tensor - 1 + 4] ^=
+        16; /* lowest byte of its length, behind the number of dimensions */
+    write_file(predictor_path, data, bytes);
+    free(data);
+    flashinfer_options_init(&options, sizeof options);
+    options.predictor_path = predictor_path;
+    options.verify = FLASHINFER_VERIFY_NONE; /* of the header that was changed */
+    assert_int_equal(flashinfer_model_open(model_path, &options, &model, &error),
+                     FLASHINFER_EFORMAT);
+    if (strstr(error.text, "make one from this model") == NULL) fail_msg("%s", error.text);
+    assert_null(strstr(error.text, "pack the model again"));
+}
+
 static void wrong_arguments_are_refused(void **state)
 {
     flashinfer_model *model = open_with(FLASHINFER_PREDICTOR_EXACT, NULL);
@@ -365,6 +422,8 @@ static int run_on(const char *path, const char *checkpoint, const char *name)
         cmocka_unit_test(kinds_may_differ_by_layer),
         cmocka_unit_test(scores_name_the_same),
         cmocka_unit_test(wrong_files_are_refused),
+        cmocka_unit_test(predictor_is_no_model),
+        cmocka_unit_test(other_dimensions_are_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
     int failed;

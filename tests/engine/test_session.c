@@ -114,7 +114,14 @@ static void misuse_is_refused(void **state)
     assert_int_equal(flashinfer_eval(session, many, 17, &error), FLASHINFER_ECONTEXT);
     assert_ok(flashinfer_eval(session, many, 16, &error));
     assert_int_equal(flashinfer_step(session, 5, &error), FLASHINFER_ECONTEXT);
+    /* what is refused before it runs leaves position and logits */
+    assert_int_equal(flashinfer_eval(session, many, 1, &error), FLASHINFER_ECONTEXT);
     assert_non_null(flashinfer_logits(session, NULL));
+    assert_int_equal(flashinfer_session_rewind(session, 8, &error), 0);
+    assert_ok(flashinfer_step(session, 5, &error));
+    assert_int_equal(flashinfer_eval(session, bad, 2, &error), FLASHINFER_ETOKEN);
+    assert_non_null(flashinfer_logits(session, NULL));
+    assert_int_equal(flashinfer_session_position(session), 9);
     assert_int_equal(flashinfer_session_rewind(session, 17, &error), FLASHINFER_EINVAL);
     assert_int_equal(flashinfer_model_close(model), FLASHINFER_EBUSY);
     assert_int_equal(flashinfer_step(NULL, 1, &error), FLASHINFER_EINVAL);

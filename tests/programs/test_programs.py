@@ -6,10 +6,13 @@ usage: test_programs.py PROGRAMS_DIR MODEL.gguf CHECKPOINT
 import array
 import json
 import os
+import resource
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAMS, MODEL, CHECKPOINT = sys.argv[1:4]
@@ -228,7 +231,28 @@ class Perplexity(Case):
             self.assert_usage("perplexity", *arguments)
 
 
+def gguf_of_others(architecture, tensor_type, alignment):
+    """A header as llama.cpp writes it: one tensor, no checksums."""
+    def text(words):
+        return struct.pack("<Q", len(words)) + words.encode()
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2)
+    head += text("general.architecture") + struct.pack("<I", 8) + text(architecture)
+    head += text("general.alignment") + struct.pack("<II", 4, alignment)
+    return head + text("token_embd.weight") + struct.pack("<IQIQ", 1, 256, tensor_type, 16) + bytes(4096)
+
+
 class Inspect(Case):
+    def test_a_file_of_others_says_what_it_is(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "downloaded.gguf")
+            for tensor_type in (0, 12):  # F32, Q4_K
+                for alignment in (32, 33):
+                    for architecture, words in (("llama", ("not in flash layout", "Hugging Face", "llama, opt")),
+                                                ("mamba", ("\"mamba\" is not supported", "llama, opt"))):
+                        with open(path, "wb") as file:
+                            file.write(gguf_of_others(architecture, tensor_type, alignment))
+                        self.assert_fails(run("inspect", path), *words)
+
     def test_json(self):
         done = run("inspect", MODEL, "--json", "--verify")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -405,6 +429,32 @@ class Pack(Case):
                 file.write(b"".join(struct.pack("<IIQ", layer, 0, 0) for layer in range(layers)))
             self.assert_fails(run("pack", CHECKPOINT, out, "--order", trace), "other dimensions")
             self.assertEqual(os.listdir(folder), ["trace"])
+
+    def test_a_limit_on_file_sizes_is_an_error(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        with tempfile.TemporaryDirectory() as folder:
+            for words, program, *arguments in (
+                    ("RLIMIT_FSIZE", "pack", CHECKPOINT, os.path.join(folder, "out.gguf")),
+                    ("cannot write", "generate", MODEL, "--prompt", PROMPT, "--tokens", "8", "--trace",
+                     os.path.join(folder, "trace"))):
+                done = subprocess.run([os.path.join(PROGRAMS, program), *arguments], capture_output=True, check=False,
+                                      timeout=300, preexec_fn=limit)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn(words, done.stderr.decode())
+            self.assertNotIn("out.gguf", os.listdir(folder))
+
+    def test_a_signal_leaves_nothing(self):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with tempfile.TemporaryDirectory() as folder:
+                with subprocess.Popen([os.path.join(PROGRAMS, "pack"), CHECKPOINT, os.path.join(folder, "out.gguf")],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                      preexec_fn=lambda number=number: signal.signal(number, signal.SIG_DFL)) as packing:
+                    while not os.listdir(folder) and packing.poll() is None:
+                        time.sleep(0.001)
+                    packing.send_signal(number)
+                    self.assertEqual(packing.wait(60), -number)
+                self.assertEqual(os.listdir(folder), [])
 
     def test_failures(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -139,7 +139,8 @@ static inline uint32_t count_outputs(const workspace *made)
     struct dirent *entry;
 
     assert_non_null(stream);
-    while ((entry = readdir(stream)) != NULL) count += entry->d_name[0] != '.';
+    while ((entry = readdir(stream)) != NULL)
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
     (void)closedir(stream);
     return count;
 }

@@ -8,13 +8,14 @@
 #define _GNU_SOURCE
 #include "packed_file.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
 
+#include "kernels/sketch/sketch.h"
 #include "pack/map.h"
 #include "pack/pack.h"
-#include "kernels/sketch/sketch.h"
 
 /* ------------------------------------------------------------------------- what is written */
 
@@ -403,7 +404,7 @@ static void test_replacement(void **state)
     check_all(made);
 }
 
-/* Room for a part of the file only: the same error as on a full disk. */
+/* The process may write a part of the file only: an error before SIGXFSZ would end it. */
 static void test_no_room(void **state)
 {
     const workspace *made = *state;
@@ -412,7 +413,6 @@ static void test_no_room(void **state)
     int code;
 
     cook(made, &(recipe){0});
-    (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
     small = old;
     small.rlim_cur = 65536;
@@ -420,8 +420,68 @@ static void test_no_room(void **state)
     code = pack(made, &plain, &error);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(code, FLASHINFER_EIO);
-    assert_non_null(strstr(error.text, "no room"));
+    assert_int_equal(error.sys_errno, EFBIG);
+    assert_non_null(strstr(error.text, "RLIMIT_FSIZE"));
     assert_int_equal(count_outputs(made), 0);
+}
+
+static int die(const flashinfer_progress *progress, void *user)
+{
+    (void)user;
+    if (progress->done > progress->total / 2) (void)raise(SIGKILL);
+    return 0;
+}
+
+/* What a killed process left is removed by the next that writes the same name, and by no other. */
+static void test_killed(void **state)
+{
+    const workspace *made = *state;
+    flashinfer_pack_options options = plain;
+    flashinfer_error error;
+    char path[512];
+    int status = 0;
+    pid_t child;
+
+    cook(made, &(recipe){0});
+    options.progress = die;
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)pack(made, &options, &error);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(count_outputs(made), 1);
+    (void)snprintf(path, sizeof path, "%s/other.gguf", made->output);
+    assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error), 0);
+    assert_int_equal(count_outputs(made), 2);
+    assert_int_equal(unlink(path), 0);
+    pack_well(made, &plain);
+}
+
+/* The longest name a file can have, and what is no file. */
+static void test_names(void **state)
+{
+    const workspace *made = *state;
+    flashinfer_error error = {.size = sizeof error};
+    char path[512];
+    size_t used;
+
+    cook(made, &(recipe){0});
+    used = (size_t)snprintf(path, sizeof path, "%s/", made->output);
+    memset(path + used, 'n', 255);
+    path[used + 255] = '\0';
+    assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error), 0);
+    assert_int_equal(unlink(path), 0);
+    memset(path + used, 'n', 256);
+    path[used + 256] = '\0';
+    assert_int_equal(flin_pack(made->checkpoint, path, &plain, &error), FLASHINFER_EIO);
+    assert_int_equal(error.sys_errno, ENAMETOOLONG);
+    assert_int_equal(mkfifo(made->path, 0600), 0);
+    assert_int_equal(pack(made, &plain, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "is a FIFO"));
+    assert_int_equal(count_outputs(made), 1);
 }
 
 typedef struct watcher {
@@ -501,6 +561,7 @@ int main(void)
         IN_WORKSPACE(test_arguments),   IN_WORKSPACE(test_replacement),
         IN_WORKSPACE(test_no_room),     IN_WORKSPACE(test_progress),
         IN_WORKSPACE(test_log),         IN_WORKSPACE(test_order),
+        IN_WORKSPACE(test_killed),      IN_WORKSPACE(test_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,11 +114,25 @@ static void test_config(void **state)
         {"\"bos_token_id\":20,", FLASHINFER_ECHECKPOINT, "bos_token_id"},
         {"\"eos_token_id\":[-1],", FLASHINFER_ECHECKPOINT, "eos_token_id"},
         {"\"tie_word_embeddings\":false,", FLASHINFER_ECHECKPOINT, "lm_head.weight"},
+        {"\"hidden_size\":NaN,", FLASHINFER_ECHECKPOINT, "hidden_size"},
+        {"\"hidden_size\":-Infinity,", FLASHINFER_ECHECKPOINT, "hidden_size"},
+        {"\"unread\":NaNs,", FLASHINFER_ECHECKPOINT, "not valid JSON"},
+        {"\"unread\":1NaN,", FLASHINFER_ECHECKPOINT, "not valid JSON"},
     };
     const workspace *made = *state;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refuse_recipe(made, &(recipe){.config = cases[i].member}, cases[i].code, cases[i].words);
+}
+
+/* Python writes numbers that JSON does not have. Where nobody reads them they stand in no one's way. */
+static void test_not_numbers(void **state)
+{
+    const workspace *made = *state;
+
+    cook(made,
+         &(recipe){.config = "\"a\":NaN,\"b\":[Infinity, -Infinity ,NaN],\"c\":\"\\\":NaN\","});
+    pack_well(made, &plain);
 }
 
 static void test_config_file(void **state)
@@ -348,6 +362,7 @@ int main(void)
         IN_WORKSPACE(test_broken_tokenizers),
         IN_WORKSPACE(test_config),
         IN_WORKSPACE(test_config_file),
+        IN_WORKSPACE(test_not_numbers),
         IN_WORKSPACE(test_tensors),
         IN_WORKSPACE(test_poison),
         IN_WORKSPACE(test_headers),

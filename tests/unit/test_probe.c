@@ -6,14 +6,17 @@
 #include "storage_fixture.h"
 
 #include <dirent.h>
-#include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "probe/probe.h"
 #include "util/hash.h"
 
 #define MODEL_BYTES (4u << 20)
 #define SHORT_MS 150u
+#define assert_ok(call) assert_int_equal(call, 0)
 
 typedef struct watch {
     uint64_t calls, last, total;
@@ -220,6 +223,8 @@ static void test_refused_arguments(void **state)
     options = short_options();
     options.file_bytes = 1000;
     expect_failure(made->path, &options, FLASHINFER_EINVAL, 0, "file_bytes");
+    options.file_bytes = UINT64_MAX;
+    expect_failure(made->path, &options, FLASHINFER_EINVAL, 0, "9223372036854775807");
     newer.options.size = sizeof newer;
     expect_failure(made->path, &newer.options, FLASHINFER_EINVAL, 0, "flashinfer_probe_options");
 }
@@ -268,7 +273,6 @@ static void test_full(void **state)
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     little = before;
     little.rlim_cur = MODEL_BYTES / 2;
-    (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
     expect_failure(made->directory, &options, FLASHINFER_EIO, EFBIG, "file_bytes asks for fewer");
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
@@ -558,16 +562,146 @@ static void test_files_that_fail(void **state)
     assert_int_equal(flashinfer_probe_save(&result, NULL, NULL), FLASHINFER_EINVAL);
     assert_int_equal(flashinfer_probe_load(NULL, &result, NULL), FLASHINFER_EINVAL);
     assert_int_equal(flashinfer_probe_load(path, NULL, NULL), FLASHINFER_EINVAL);
+    flashinfer_error_init(&error, sizeof error);
+    result.size = 3;
+    assert_int_equal(flashinfer_probe_load(made->path, &result, &error), FLASHINFER_EINVAL);
+    assert_int_equal(error.code, FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "size is 3"));
+    result.size = sizeof result;
 
     (void)snprintf(path, sizeof path, "%s/full", made->directory);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     little = before;
     little.rlim_cur = 100;
-    (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
     assert_int_equal(flashinfer_probe_save(&result, path, &error), FLASHINFER_EIO);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     assert_int_equal(error.sys_errno, EFBIG);
+    assert_int_equal(entries_in(made->directory), entries);
+}
+
+/* ------------------------------------------------------------------------- how files are written */
+
+/* Only regular files are written over; of a link, itself and not what it leads to. */
+static void test_save_targets(void **state)
+{
+    const fixture *made = *state;
+    flashinfer_probe_result result = {.size = sizeof result};
+    flashinfer_error error;
+    struct stat status;
+    uint32_t entries = entries_in(made->directory);
+    char path[320], link[320];
+
+    flashinfer_error_init(&error, sizeof error);
+    (void)snprintf(path, sizeof path, "%s/pipe", made->directory);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(flashinfer_probe_save(&result, path, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "pipe is a FIFO"));
+    (void)unlink(path);
+    assert_int_equal(flashinfer_probe_save(&result, "/dev/null", &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "/dev/null is a device"));
+    assert_int_equal(flashinfer_probe_save(&result, made->directory, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "is a directory"));
+    (void)snprintf(path, sizeof path, "%s/", made->directory);
+    assert_int_equal(flashinfer_probe_save(&result, path, &error), FLASHINFER_EINVAL);
+
+    (void)snprintf(path, sizeof path, "%s/precious", made->directory);
+    write_file(path, (const uint8_t *)"precious", 8);
+    for (int beside = 0; beside < 2; beside++) {
+        (void)snprintf(link, sizeof link, "%s/link%s", made->directory, beside ? ".partial" : "");
+        assert_int_equal(symlink("precious", link), 0);
+        (void)snprintf(link, sizeof link, "%s/link", made->directory);
+        assert_int_equal(flashinfer_probe_save(&result, link, &error), 0);
+        assert_true(lstat(link, &status) == 0 && S_ISREG(status.st_mode));
+        assert_true(stat(path, &status) == 0 && status.st_size == 8);
+    }
+    (void)unlink(link);
+    (void)snprintf(link, sizeof link, "%s/link.partial", made->directory);
+    assert_true(lstat(link, &status) == 0 && S_ISLNK(status.st_mode));
+    (void)unlink(link);
+    (void)unlink(path);
+    assert_int_equal(entries_in(made->directory), entries);
+}
+
+static void test_save_long_name(void **state)
+{
+    const fixture *made = *state;
+    flashinfer_probe_result result = {.size = sizeof result};
+    flashinfer_error error;
+    char path[600];
+    size_t used = (size_t)snprintf(path, sizeof path, "%s/", made->directory);
+
+    flashinfer_error_init(&error, sizeof error);
+    memset(path + used, 'n', 255);
+    path[used + 255] = '\0';
+    assert_ok(flashinfer_probe_save(&result, path, &error));
+    assert_ok(flashinfer_probe_load(path, &result, &error));
+    (void)unlink(path);
+}
+
+/* An unfinished file nobody has locked is removed; one that is locked has a writer, and stays. */
+static void test_save_abandoned(void **state)
+{
+    const fixture *made = *state;
+    flashinfer_probe_result result = {.size = sizeof result};
+    unsigned long long hash = flin_hash("kept", 4), other = flin_hash("other", 5);
+    char path[320], abandoned[400], used[400], foreign[400];
+    int fd;
+
+    (void)snprintf(path, sizeof path, "%s/kept", made->directory);
+    (void)snprintf(abandoned, sizeof abandoned, "%s/.flin-%016llx-1-2.partial", made->directory,
+                   hash);
+    (void)snprintf(used, sizeof used, "%s/.flin-%016llx-1-3.partial", made->directory, hash);
+    (void)snprintf(foreign, sizeof foreign, "%s/.flin-%016llx-1-4.partial", made->directory, other);
+    write_file(abandoned, (const uint8_t *)"x", 1);
+    write_file(used, (const uint8_t *)"x", 1);
+    write_file(foreign, (const uint8_t *)"x", 1);
+    fd = open(used, O_RDWR);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX) == 0);
+    assert_int_equal(flashinfer_probe_save(&result, path, NULL), 0);
+    assert_int_equal(access(abandoned, F_OK), -1);
+    assert_int_equal(access(used, F_OK), 0);
+    assert_int_equal(access(foreign, F_OK), 0);
+    (void)close(fd);
+    assert_int_equal(flashinfer_probe_save(&result, path, NULL), 0);
+    assert_int_equal(access(used, F_OK), -1);
+    (void)unlink(foreign);
+    (void)unlink(path);
+}
+
+/* Several write the same name and one reads it: every file that is ever seen is whole. */
+static void test_save_beside_others(void **state)
+{
+    enum { WRITERS = 3, TIMES = 60 };
+    const fixture *made = *state;
+    flashinfer_probe_result result = {.size = sizeof result};
+    flashinfer_error error;
+    uint32_t entries = entries_in(made->directory), left = WRITERS;
+    char path[320];
+    int status;
+
+    flashinfer_error_init(&error, sizeof error);
+    (void)snprintf(path, sizeof path, "%s/shared", made->directory);
+    assert_ok(flashinfer_probe_save(&result, path, &error));
+    for (uint32_t writer = 0; writer < WRITERS; writer++) {
+        pid_t child = fork();
+
+        assert_true(child >= 0);
+        if (child != 0) continue;
+        status = 0;
+        for (uint32_t time = 0; time < TIMES && status == 0; time++) {
+            result.io_depth = time * (writer == 0 ? 1 : 1000000); /* of different lengths */
+            status = flashinfer_probe_save(&result, path, NULL);
+        }
+        _exit(status != 0);
+    }
+    while (left != 0) {
+        assert_ok(flashinfer_probe_load(path, &result, &error));
+        if (waitpid(-1, &status, WNOHANG) <= 0) continue;
+        assert_int_equal(status, 0);
+        left--;
+    }
+    (void)unlink(path);
     assert_int_equal(entries_in(made->directory), entries);
 }
 
@@ -589,6 +723,10 @@ int main(void)
         cmocka_unit_test(test_damaged_files),
         cmocka_unit_test(test_hostile_files),
         cmocka_unit_test(test_files_that_fail),
+        cmocka_unit_test(test_save_targets),
+        cmocka_unit_test(test_save_long_name),
+        cmocka_unit_test(test_save_abandoned),
+        cmocka_unit_test(test_save_beside_others),
     };
 
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);

@@ -803,7 +803,9 @@ pub struct flashinfer_storage_ops {
         ) -> c_int,
     >,
     /// Synchronous alternative. Returns bytes read (fewer than asked for only at the end) or a
-    /// negative errno value.
+    /// negative errno value. It must ask the library for nothing about this model or its sessions,
+    /// stats neither: it runs beside the call that waits for it, and would wait for that one until
+    /// options.io_timeout_ms is over and the call has failed.
     pub read: Option<
         unsafe extern "C" fn(
             user: *mut c_void,
@@ -1061,9 +1063,11 @@ extern "C" {
     /// the predictors exact and all), and every call of a model with trace or ffn_input callbacks or an
     /// audit, are run token by token.
     ///
-    /// Logits are those after the last token. On failure or cancel the session stands after the last
-    /// token or chunk completed, without logits; flashinfer_session_position() tells where. The progress
-    /// callback is called before every token or chunk.
+    /// Logits are those after the last token. What is found before the first token runs (an id the
+    /// model has not, more tokens than there are positions left) changes nothing: position and logits
+    /// are as before the call. On any later failure or cancel the session stands after the last token or
+    /// chunk completed, without logits; flashinfer_session_position() tells where. The progress callback
+    /// is called before every token or chunk.
     pub fn flashinfer_eval(
         session: *mut flashinfer_session,
         tokens: *const i32,
@@ -1271,7 +1275,8 @@ extern "C" {
 
     /// flashinfer_probe_save - write a result as a small text file
     ///
-    /// - `path`: file to write; it appears under this name only when it is complete
+    /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a
+    ///   symbolic link too, is replaced; a directory, a FIFO or a device is FLASHINFER_EINVAL
     pub fn flashinfer_probe_save(
         result: *const flashinfer_probe_result,
         path: *const c_char,
@@ -1300,7 +1305,9 @@ extern "C" {
     ///   model.safetensors.index.json, and tokenizer.model, tokenizer.json, or vocab.json and
     ///   merges.txt
     /// - `path`: file to write; it appears under this name only when it is complete. What had this name, a
-    ///   symbolic link too, is replaced, but never a file of the checkpoint
+    ///   symbolic link too, is replaced, but never a file of the checkpoint; a directory, a FIFO or
+    ///   a device is FLASHINFER_EINVAL. Until then its bytes lie beside it in .flin-\*.partial, and
+    ///   what a killed process left there is removed by the next that writes the same file
     /// - `options`: NULL for defaults
     ///
     /// Streams: memory use is a few rows of a matrix and one layer's down projection in tiles, never the

@@ -17,7 +17,7 @@
  *             another call. A callback may ask for stats, plan, position, logits and state bytes of
  *             the model that called it, or cancel; what would run or change that model is refused
  *             with FLASHINFER_EBUSY, and a session is not destroyed.
- *   Fork      In a child of fork() every call that would run or change a model opened before, or
+ *   Fork      In a child of fork every call that would run or change a model opened before, or
  *             read from its file, is refused with FLASHINFER_EINVAL: the model's threads are the
  *             parent's, which goes on unharmed. What only looks (info, stats, plan, position,
  *             logits, state bytes) and text calls answer as at the fork. Destroying its sessions

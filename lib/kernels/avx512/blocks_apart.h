@@ -32,10 +32,8 @@ INLINE __m512 scales_of_x(const flin_avx512_levels *x)
 /* Five lines with the second half, because a span has 64 bytes of scales besides its weights. */
 INLINE void ask_half(const uint8_t *bytes, uint32_t half)
 {
-#pragma GCC unroll 4
-    for (uint32_t line = 0; line < 4; line++)
+    for (uint32_t line = 0; line < 4 + half; line++)
         _mm_prefetch((const char *)bytes + AHEAD_BYTES + 64 * line, _MM_HINT_T0);
-    if (half != 0) _mm_prefetch((const char *)bytes + AHEAD_BYTES + 64 * 4, _MM_HINT_T0);
 }
 
 /* Half a whole span of eight rows, `at` bytes from their starts. */
@@ -44,25 +42,22 @@ INLINE void add_half(const void *const row[8], uint64_t at, uint32_t half, uint3
 {
     const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512 x_scales = scales_of_x(x);
-    const uint64_t weights_at = at + 2 * FLIN_APART_BLOCKS + 256 * half;
-    __m512 scales[8];
 
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < 8; r++) {
         const uint8_t *span = (const uint8_t *)row[r] + at;
+        const uint8_t *bytes = span + 2 * FLIN_APART_BLOCKS + 256 * half;
         const __m256i halves =
             _mm256_loadu_si256((const __m256i *)(const void *)(span + 32 * half));
+        const __m512 scales = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
 
-        scales[r] = _mm512_mul_ps(_mm512_cvtph_ps(halves), x_scales);
-        if (asks) ask_half((const uint8_t *)row[r] + weights_at, half);
-    }
-    for (uint32_t g = 0, groups = unknown(GROUPS); g < groups; g++) {
-        const __m512i which = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(4 * g)));
-
-#pragma GCC unroll 8
-        for (uint32_t r = 0; r < 8; r++)
-            sum[r] = add_group(_mm512_loadu_si512((const uint8_t *)row[r] + weights_at + 64 * g),
-                               _mm512_permutexvar_ps(which, scales[r]), x + g, sum[r]);
+        if (asks) ask_half(bytes, half);
+#pragma GCC unroll 4
+        for (uint32_t g = 0; g < GROUPS; g++) {
+            const __m512i which = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(4 * g)));
+            sum[r] = add_group(_mm512_loadu_si512(bytes + 64 * g),
+                               _mm512_permutexvar_ps(which, scales), x + g, sum[r]);
+        }
     }
 }
 
@@ -94,8 +89,8 @@ INLINE __m256 dot8_apart(const void *const row[8], uint32_t asks, uint32_t cols,
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < 8; r++) sum[r] = _mm512_setzero_ps();
     for (uint32_t span = 0; span < whole; span++, at += FLIN_APART_BYTES, x += 2 * GROUPS) {
-        for (uint32_t half = 0, halves = unknown(2); half < halves; half++)
-            add_half(row, at, half, asks, x + half * GROUPS, sum);
+        add_half(row, at, 0, asks, x, sum);
+        add_half(row, at, 1, asks, x + GROUPS, sum);
     }
     if (rest == 0) return fold8(sum);
 #pragma GCC unroll 8

@@ -68,7 +68,10 @@ INLINE void dot_all(const flin_view *rows, uint32_t cols, const float *x, float 
         float sums[FLIN_VIEW_SIDE];
 
         flin_view_gather(rows, round, row, next);
-        _mm256_storeu_ps(sums, dot8(row, rows->asked ? NULL : next, cols, x, type));
+        if (rows->asked)
+            _mm256_storeu_ps(sums, dot8(row, NULL, cols, x, type));
+        else
+            _mm256_storeu_ps(sums, dot8(row, next, cols, x, type));
         flin_view_put(rows, round, sums, y);
     }
 }

@@ -11,7 +11,7 @@ void flin_fetch_layout(flin_fetcher *fetcher, flin_arena *arena, const flin_batc
 {
     fetcher->fetches = FLIN_TAKE(arena, flin_fetch, fetcher->fetches_max);
     fetcher->landed = FLIN_TAKE(arena, uint32_t, fetcher->fetches_max);
-    if (fetcher->ordered) {
+    if (fetcher->bundle->ordered) {
         fetcher->wanted = FLIN_TAKE(arena, uint64_t, (fetcher->neurons + 63) / 64);
         fetcher->at_place = FLIN_TAKE(arena, uint32_t, fetcher->neurons);
         fetcher->at_list = FLIN_TAKE(arena, uint32_t, fetcher->neurons);

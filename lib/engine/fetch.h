@@ -20,7 +20,6 @@ typedef struct flin_fetcher {
     uint32_t fetches_max;
     uint32_t neurons;   /* of a layer */
     uint32_t verify;    /* 1: checksums of bundles are compared */
-    uint32_t ordered;   /* 1: bundles are not in neuron order */
     uint64_t *wanted;   /* (neurons / 64) a bit per bundle, all clear; these three if ordered */
     uint32_t *at_place; /* (neurons) index in a list of the neuron whose bundle is there */
     uint32_t *at_list;  /* (neurons) a stream's reads: which of a chunk each is */

@@ -3,7 +3,6 @@
  */
 #include "engine/ffn.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "engine/audit.h"
@@ -300,10 +299,8 @@ static flin_names name_neurons(flin_pass *pass, const flin_layer *layer, const f
 {
     const flin_ffn_layer *ffn = &layer->ffn;
     flin_predictor_input input = {.count = pass->count,
-                                  .bias = ffn->gated ? ffn->gate_bias : ffn->up_bias,
-                                  .threshold = flin_activation_has_zeros(&ffn->activation)
-                                                   ? ffn->activation.threshold
-                                                   : -INFINITY};
+                                  .bias = flin_ffn_decider_bias(ffn),
+                                  .threshold = flin_activation_floor(&ffn->activation)};
 
     for (uint32_t row = 0; row < pass->count; row++) {
         input.x[row] = x + (uint64_t)row * pass->shape->width;
@@ -321,10 +318,10 @@ int flin_ffn(flin_pass *pass, uint32_t index, const float *x, flashinfer_error *
     uint64_t started_ns;
     int code;
 
+    begin_outputs(pass, layer->ffn.down_bias);
     if (pass->wide) return flin_ffn_wide(pass, index, x, error);
     if (pass->watch->ffn_input != NULL) show_inputs(pass, index, x);
     started_ns = flin_now_ns();
-    begin_outputs(pass, layer->ffn.down_bias);
     flin_pass_inputs(pass, pass->shape->bundle.parts[0].type, x, pass->shape->width, pass->count,
                      rows.x);
     if (kind->misses) flin_expect_attention(pass, index + 1);

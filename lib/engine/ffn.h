@@ -17,8 +17,8 @@
 /* projected = FFN(x); x: (rows, width). FLASHINFER_ECANCELED comes without a text. */
 int flin_ffn(flin_pass *pass, uint32_t layer, const float *x, flashinfer_error *error);
 
-/* The same for a wide pass. No predictor is asked: a prompt's rows together fire nearly every
-   neuron, so all are computed and none is missed. */
+/* The same for a wide pass, whose outputs flin_ffn() has begun. No predictor is asked: a
+   prompt's rows together fire nearly every neuron, so all are computed and none is missed. */
 int flin_ffn_wide(flin_pass *pass, uint32_t layer, const float *x, flashinfer_error *error);
 
 #endif

@@ -76,8 +76,8 @@ static int compute(wide_run *run, uint32_t first)
     flin_gemm_rows deciders = {wide->deciders, NULL,  0,
                                run->neurons,   width, flin_bundle_part(bundle, decider)->type};
 
-    flin_linear_product(pass, &deciders, from(ffn->gated ? ffn->gate_bias : ffn->up_bias, first),
-                        wide->sums, pass->stream->chunk);
+    flin_linear_product(pass, &deciders, from(flin_ffn_decider_bias(ffn), first), wide->sums,
+                        pass->stream->chunk);
     if (ffn->gated) {
         flin_gemm_rows ups = {wide->up,     NULL,  0,
                               run->neurons, width, flin_bundle_part(bundle, FLIN_PART_UP)->type};
@@ -209,28 +209,15 @@ static void keep(const wide_run *run, const flin_chunk *chunk)
     if (task.count != 0) flin_pool_run(&pass->compute->pool, run_copy, &task);
 }
 
-static int check(const wide_run *run, const flin_chunk *chunk, flashinfer_error *error)
-{
-    flin_pass *pass = run->pass;
-    flin_neurons neurons = {.bundle = pass->fetcher->bundle,
-                            .extent = chunk->extent,
-                            .ids = chunk->ids,
-                            .payloads = chunk->payloads,
-                            .damaged = pass->stream->damaged};
-
-    if (!pass->fetcher->verify || flin_neurons_verify(pass->compute, &neurons, pass->stream->all,
-                                                      chunk->count, pass->fetcher) == 0)
-        return 0;
-    return flin_stream_mend(pass->stream, pass->fetcher, chunk, error);
-}
-
 static int take_chunk(const flin_chunk *chunk, void *context, flashinfer_error *error)
 {
     wide_run *run = context;
     int code;
 
     if (flin_pass_cancelled(run->pass)) return FLASHINFER_ECANCELED;
-    if ((code = check(run, chunk, error)) != 0) return code;
+    code =
+        flin_neurons_check(run->pass->compute, run->pass->fetcher, run->pass->stream, chunk, error);
+    if (code != 0) return code;
     run->pass->tally.streamed += chunk->count;
     run->neurons = chunk->count;
     for (uint32_t i = 0; i < chunk->count; i++) point_at(run->pass, i, chunk->payloads[i], 0, NULL);
@@ -242,17 +229,9 @@ static int take_chunk(const flin_chunk *chunk, void *context, flashinfer_error *
 int flin_ffn_wide(flin_pass *pass, uint32_t index, const float *x, flashinfer_error *error)
 {
     wide_run run = {pass, &pass->weights->layers[index], index, 0, 0};
-    const float *bias = run.layer->ffn.down_bias;
-    const uint64_t width = pass->shape->width;
     int code;
 
     flin_linear_pack(pass, x, pass->shape->width);
-    for (uint32_t row = 0; row < pass->count; row++) {
-        if (bias != NULL)
-            memcpy(pass->projected + row * width, bias, width * sizeof(float));
-        else
-            memset(pass->projected + row * width, 0, width * sizeof(float));
-    }
     code = at_hand(pass, index) ? run_at_hand(&run)
                                 : flin_stream_run(pass->stream, pass->fetcher, &pass->whole[index],
                                                   0, pass->shape->ffn, take_chunk, &run, error);

@@ -16,17 +16,8 @@ static int take_chunk(const flin_chunk *chunk, void *context, flashinfer_error *
 {
     const keep_task *task = context;
     const flin_keeper *keeper = task->keeper;
-    const flin_neurons neurons = {.bundle = keeper->fetcher->bundle,
-                                  .extent = chunk->extent,
-                                  .ids = chunk->ids,
-                                  .payloads = chunk->payloads,
-                                  .damaged = keeper->stream->damaged};
-    int code = 0;
+    int code = flin_neurons_check(keeper->compute, keeper->fetcher, keeper->stream, chunk, error);
 
-    if (keeper->fetcher->verify &&
-        flin_neurons_verify(keeper->compute, &neurons, keeper->stream->all, chunk->count,
-                            keeper->fetcher) != 0)
-        code = flin_stream_mend(keeper->stream, keeper->fetcher, chunk, error);
     for (uint32_t i = 0; i < chunk->count && code == 0; i++)
         memcpy(task->kept->memory.base + (uint64_t)chunk->ids[i] * task->kept->row_bytes,
                chunk->payloads[i] + keeper->part->offset_bytes, task->kept->row_bytes);

@@ -82,8 +82,8 @@ static void decide(const activate_task *task, uint32_t row, group *at)
     const flin_ffn_layer *ffn = neurons->ffn;
 
     if (rows->sums == NULL) {
-        multiply(task, at, ffn->gated ? FLIN_PART_GATE : FLIN_PART_UP,
-                 ffn->gated ? ffn->gate_bias : ffn->up_bias, rows->x[row], at->sums);
+        multiply(task, at, ffn->gated ? FLIN_PART_GATE : FLIN_PART_UP, flin_ffn_decider_bias(ffn),
+                 rows->x[row], at->sums);
         return;
     }
     for (uint32_t i = 0; i < at->count; i++)
@@ -210,10 +210,19 @@ uint32_t flin_neurons_activate(flin_compute *compute, const flin_neurons *neuron
     return damaged;
 }
 
-uint32_t flin_neurons_verify(flin_compute *compute, const flin_neurons *neurons,
-                             const uint32_t *list, uint32_t count, const flin_fetcher *checker)
+int flin_neurons_check(flin_compute *compute, flin_fetcher *fetcher, flin_stream *stream,
+                       const flin_chunk *chunk, flashinfer_error *error)
 {
-    return flin_neurons_activate(compute, neurons, NULL, list, count, checker, NULL);
+    const flin_neurons neurons = {.bundle = fetcher->bundle,
+                                  .extent = chunk->extent,
+                                  .ids = chunk->ids,
+                                  .payloads = chunk->payloads,
+                                  .damaged = stream->damaged};
+
+    if (!fetcher->verify || flin_neurons_activate(compute, &neurons, NULL, stream->all,
+                                                  chunk->count, fetcher, NULL) == 0)
+        return 0;
+    return flin_stream_mend(stream, fetcher, chunk, error);
 }
 
 /* ----------------------------------------------------------------------------------------- sums */

@@ -11,7 +11,7 @@
 
 #include "cache/cache.h"
 #include "engine/compute.h"
-#include "engine/fetch.h"
+#include "engine/stream.h"
 #include "predictor/predictor.h"
 
 /* Bundles at hand: neuron ids[i] has its payload at payloads[i], from extent->skip_bytes on. */
@@ -58,9 +58,10 @@ uint32_t flin_neurons_activate(flin_compute *compute, const flin_neurons *neuron
                                const flin_asking_rows *rows, const uint32_t *list, uint32_t count,
                                const flin_fetcher *checker, flin_beside *beside);
 
-/* Compare checksums only. */
-uint32_t flin_neurons_verify(flin_compute *compute, const flin_neurons *neurons,
-                             const uint32_t *list, uint32_t count, const flin_fetcher *checker);
+/* Compare the checksums of all of a chunk, where they are compared at all; damaged bundles are read
+   again. */
+int flin_neurons_check(flin_compute *compute, flin_fetcher *fetcher, flin_stream *stream,
+                       const flin_chunk *chunk, flashinfer_error *error);
 
 /* Room for a sum's list. */
 typedef struct flin_sum_lists {

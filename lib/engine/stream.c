@@ -18,7 +18,8 @@ typedef struct filling {
 
 /* ---------------------------------------------------------------------------------------- sizes */
 
-uint32_t flin_stream_unit(const flin_bundle *bundle, uint32_t alignment)
+/* Bytes of a buffer that one bundle takes. */
+static uint32_t unit_of(const flin_bundle *bundle, uint32_t alignment)
 {
     if (!bundle->ordered) return bundle->stride_bytes;
     return (uint32_t)flin_round_up((uint64_t)bundle->stride_bytes + alignment - 1, alignment);
@@ -29,7 +30,7 @@ uint32_t flin_stream_unit(const flin_bundle *bundle, uint32_t alignment)
 void flin_stream_size(flin_stream *stream, const flin_bundle *bundle, uint32_t neurons,
                       uint32_t alignment)
 {
-    uint64_t unit = flin_stream_unit(bundle, alignment), bytes = unit * neurons / 64;
+    uint64_t unit = unit_of(bundle, alignment), bytes = unit * neurons / 64;
 
     if (bytes < CHUNK_BYTES_MIN) bytes = CHUNK_BYTES_MIN;
     if (bytes > CHUNK_BYTES_MAX) bytes = CHUNK_BYTES_MAX;
@@ -101,7 +102,7 @@ static uint32_t list_pieces(const flin_stream *stream, flin_fetcher *fetcher, co
 static uint32_t list_bundles(flin_stream *stream, flin_fetcher *fetcher, const flin_extent *extent,
                              const filling *at)
 {
-    uint32_t unit = flin_stream_unit(fetcher->bundle, extent->alignment);
+    uint32_t unit = unit_of(fetcher->bundle, extent->alignment);
     uint32_t *list = fetcher->at_list;
 
     for (uint32_t i = 0; i < at->count; i++) {
@@ -158,7 +159,7 @@ static int finish_filling(flin_fetcher *fetcher, const flin_extent *extent, cons
 static flin_chunk hand_out(flin_stream *stream, const flin_bundle *bundle,
                            const flin_extent *extent, const filling *at)
 {
-    uint32_t unit = flin_stream_unit(bundle, extent->alignment);
+    uint32_t unit = unit_of(bundle, extent->alignment);
     const uint8_t *buffer = stream->buffers[at->buffer];
 
     for (uint32_t i = 0; i < at->count; i++) {

@@ -31,8 +31,7 @@ typedef struct flin_chunk {
 /* Called for every chunk; checksums are its business. Anything but 0 ends the stream. */
 typedef int (*flin_chunk_task)(const flin_chunk *chunk, void *context, flashinfer_error *error);
 
-/* How large chunks and buffers are; `unit`: bytes of a buffer that one bundle takes. */
-uint32_t flin_stream_unit(const flin_bundle *bundle, uint32_t alignment);
+/* How large chunks and buffers are. */
 void flin_stream_size(flin_stream *stream, const flin_bundle *bundle, uint32_t neurons,
                       uint32_t alignment);
 

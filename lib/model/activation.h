@@ -7,6 +7,7 @@
 #ifndef FLIN_MODEL_ACTIVATION_H
 #define FLIN_MODEL_ACTIVATION_H
 
+#include <math.h>
 #include <stddef.h>
 
 #include "kernels/kernels.h"
@@ -36,6 +37,12 @@ uint32_t flin_activation_number(enum flin_activation_kind kind);
 static inline int flin_activation_has_zeros(const flin_activation_rule *rule)
 {
     return rule->kind != FLIN_ACTIVATION_SILU;
+}
+
+/* Deciding sums above it may fire. */
+static inline float flin_activation_floor(const flin_activation_rule *rule)
+{
+    return flin_activation_has_zeros(rule) ? rule->threshold : -INFINITY;
 }
 
 /* May a neuron with this deciding sum (of gate where the FFN is gated, else of up) fire? */

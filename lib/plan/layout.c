@@ -73,7 +73,6 @@ static void layout_reads(flashinfer_model *model, flin_arena *arena)
     fetcher->storage = &model->storage;
     fetcher->bundle = &model->shape.bundle;
     fetcher->neurons = model->shape.ffn;
-    fetcher->ordered = model->shape.bundle.ordered;
     fetcher->verify = model->settings.verify != FLASHINFER_VERIFY_NONE;
     fetcher->fetches_max = flin_stream_fetches(&model->stream, model->shape.ffn);
     limits.fetches_max = fetcher->fetches_max;

@@ -48,15 +48,12 @@ static void add_position(flin_pass *pass, uint32_t row)
    floats. */
 static void turn_to_position(flin_pass *pass, uint32_t row)
 {
-    const flin_rotary *rotary = &pass->shape->rotary;
-    const uint32_t pairs = rotary->rotated / 2;
+    const uint32_t pairs = pass->shape->rotary.rotated / 2;
     float *cosines = pass->cosines + (uint64_t)row * pairs,
           *sines = pass->sines + (uint64_t)row * pairs;
 
     for (uint32_t k = 0; k < pairs; k++) {
-        const float exponent = (float)(2 * k) / (float)rotary->rotated;
-        const float frequency = 1.0f / powf(rotary->base, exponent);
-        const float angle = (float)pass->rows[row].position * frequency;
+        const float angle = (float)pass->rows[row].position * pass->frequencies[k];
         cosines[k] = cosf(angle);
         sines[k] = sinf(angle);
     }

@@ -3,6 +3,8 @@
  */
 #include "engine/pass.h"
 
+#include <math.h>
+
 #include "engine/state.h"
 
 #define TOKENS_MIN 24u /* multiples of every tile's tokens */
@@ -100,6 +102,16 @@ static void layout_lists(flin_pass *pass, flin_arena *arena)
         lists->audit[i] = FLIN_TAKE(arena, float, pass->shape->width);
 }
 
+/* Radians a position, as transformers reckons them, in floats. */
+static void layout_rotary(flin_pass *pass, flin_arena *arena)
+{
+    const flin_rotary *rotary = &pass->shape->rotary;
+
+    pass->frequencies = FLIN_TAKE(arena, float, rotary->rotated / 2);
+    for (uint32_t k = 0; pass->frequencies != NULL && k < rotary->rotated / 2; k++)
+        pass->frequencies[k] = 1.0f / powf(rotary->base, (float)(2 * k) / (float)rotary->rotated);
+}
+
 static void layout_narrow(flin_pass *pass, flin_arena *arena, uint32_t threads)
 {
     const flin_shape *shape = pass->shape;
@@ -133,6 +145,7 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
     pass->attended = heads <= shape->width ? pass->normed : FLIN_TAKE(arena, float, rows *heads);
     pass->cosines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
     pass->sines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
+    layout_rotary(pass, arena);
     layout_narrow(pass, arena, threads);
     layout_lists(pass, arena);
     layout_wide(pass, arena, (uint32_t)rows, threads);

@@ -131,6 +131,7 @@ typedef struct flin_pass {
     float *value;           /* likewise */
     float *attended;        /* (rows, heads * head_width) */
     float *projected;       /* (rows, width) outputs of the current block */
+    float *frequencies;     /* (rotated / 2) how far a pair of a head turns with each position */
     float *cosines, *sines; /* (rows, rotated / 2) of the rows' positions */
     float *token;    /* (rows_max, token_width) embeddings before they are projected, and after */
     uint8_t *levels; /* (rows_max, levels_bytes) inputs of quantised matrices */

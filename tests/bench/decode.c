@@ -85,16 +85,19 @@ static double predictor_bytes(const flin_layer_predictor *predictor)
     return predictor->kind != 0 ? (double)flin_lowrank_bytes(&predictor->lowrank) : 0;
 }
 
-/* Of a step at a position, of the FFN only what stats say: up rows of named neurons, down columns of firing ones. */
+/* Of a step at a position, of the FFN only what stats say: deciding rows of named neurons, the rest of firing ones. */
 static double touched_bytes(const flashinfer_model *model, const flashinfer_stats *stats,
                             double position)
 {
     const flin_weights *weights = &model->weights;
-    const flin_part *parts = model->shape.bundle.parts;
+    const flin_bundle *bundle = &model->shape.bundle;
+    const flin_part *decider = flin_bundle_part(bundle, flin_shape_decider(&model->shape));
     double bytes = matrix_bytes(&weights->output.weight) +
                    matrix_bytes(&weights->project_in.weight) +
                    matrix_bytes(&weights->project_out.weight);
-    double tokens = (double)stats->tokens, up = (double)stats->predicted;
+    /* of what fires: down, and up where the gate decides */
+    double rest = bundle->payload_bytes - decider->bytes;
+    double tokens = (double)stats->tokens, decided = (double)stats->predicted;
 
     for (uint32_t i = 0; i < model->shape.layers; i++) {
         const flin_layer *layer = &weights->layers[i];
@@ -106,10 +109,9 @@ static double touched_bytes(const flashinfer_model *model, const flashinfer_stat
         bytes +=
             2 * position * (double)flin_type_bytes(model->settings.kv_type, model->shape.width);
     }
-    if (!flin_predictor_kind_of(model->settings.predictor)->misses) up = (double)stats->neurons;
-    return bytes +
-           (up * parts[FLIN_PART_UP].bytes + (double)stats->active * parts[FLIN_PART_DOWN].bytes) /
-               tokens;
+    if (!flin_predictor_kind_of(model->settings.predictor)->misses)
+        decided = (double)stats->neurons;
+    return bytes + (decided * decider->bytes + (double)stats->active * rest) / tokens;
 }
 
 /* ----------------------------------------------------------------------------------------------- run */

@@ -13,11 +13,13 @@
 #define SPIN_NS 100000u /* of checking before sleeping; being woken takes half as long */
 #define SPIN_ROUNDS 64u /* between two looks at the clock */
 
-/* Tasks without spinning after a spin in vain: doubled if the next is in vain too, the least again
-   after FRUITFUL_TASKS in which none was. */
+/* A spin in vain is paid by that many tasks without one, of which so many are saved up. Who cannot
+   pay spins no more for a number of tasks: doubled each time, the least again once the savings are
+   full. Single vain spins, as a virtual machine's other guests cause them, change nothing. */
+#define VAIN_TASKS 32u
+#define SAVED_TASKS_MOST (8 * VAIN_TASKS)
 #define QUIET_TASKS_LEAST 64u
 #define QUIET_TASKS_MOST 16384u
-#define FRUITFUL_TASKS 4096u
 
 #define COUNT_DEFAULT_MAX 16u
 
@@ -66,7 +68,7 @@ static void count_task(flin_pool *pool)
 
     if (quiet != 0)
         atomic_store_explicit(&pool->quiet, quiet - 1, memory_order_relaxed);
-    else if (pool->fruitful < FRUITFUL_TASKS && ++pool->fruitful == FRUITFUL_TASKS)
+    else if (pool->saved < SAVED_TASKS_MOST && ++pool->saved == SAVED_TASKS_MOST)
         pool->quiet_next = QUIET_TASKS_LEAST;
 }
 
@@ -161,6 +163,7 @@ int flin_pool_open(flin_pool *pool, uint32_t count, flashinfer_error *error)
     if (count <= 1) return 0;
     pool->spins = count <= flin_cpus();
     pool->quiet_next = QUIET_TASKS_LEAST;
+    pool->saved = SAVED_TASKS_MOST;
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
@@ -191,9 +194,13 @@ static void announce(flin_pool *pool)
 static void judge_spin(flin_pool *pool, uint64_t began_ns, uint64_t done_ns)
 {
     if (flin_now_ns() - done_ns < done_ns - began_ns) return;
+    if (pool->saved >= VAIN_TASKS) {
+        pool->saved -= VAIN_TASKS;
+        return;
+    }
     atomic_store_explicit(&pool->quiet, pool->quiet_next, memory_order_relaxed);
     if (pool->quiet_next < QUIET_TASKS_MOST) pool->quiet_next *= 2;
-    pool->fruitful = 0;
+    pool->saved = 0;
 }
 
 /* began_ns: when the caller's own part of the task began */

@@ -36,10 +36,10 @@ typedef struct flin_pool {
     _Atomic uint32_t remaining;  /* extra threads still in the task */
     _Atomic uint32_t stopping;
     uint32_t sleeping; /* under mutex */
-    /* Other work may take the CPUs: after a spin that was in vain nobody spins for a while. */
+    /* Other work may take the CPUs: after spins that were in vain nobody spins for a while. */
     _Atomic uint32_t quiet; /* tasks left of that */
-    uint32_t quiet_next;    /* tasks of it after the next such spin */
-    uint32_t fruitful;      /* tasks with spinning since the last */
+    uint32_t quiet_next;    /* tasks of it the next time */
+    uint32_t saved;         /* tasks without such a spin, which pay for the next ones */
 } flin_pool;
 
 /* What `threads` 0 means at most: one per CPU that this process may use, at most 16. */

@@ -265,25 +265,28 @@ static void a_spin_in_vain_is_not_repeated(void **state)
     flin_pool_close(&pool);
 }
 
-/* What another guest of the machine takes now and then: waking a thread with every task costs more. */
+/* What another guest of the machine takes now and then changes nothing: waking a thread with every task costs
+   more. Savings and rest are set by hand, because other work on this machine disturbs them. */
 static void single_spins_in_vain_are_forgiven(void **state)
 {
     static counts at;
     flin_pool pool;
-    uint32_t quiet = 0;
+    uint32_t full;
 
     (void)state;
     if (flin_cpus() < 2) skip();
     open_pool(&pool, 2);
     memset(&at, 0, sizeof at);
-    for (uint32_t late = 0; late < 20; late++) {
-        for (uint32_t turn = 0; turn < 100; turn++) flin_pool_run(&pool, count_thread, &at);
-        at.slow_ns = 2000000;
+    full = pool.saved;
+    at.slow_ns = 2000000;
+    for (uint32_t late = 0; late < 4; late++) {
         flin_pool_run(&pool, count_thread, &at);
-        at.slow_ns = 0;
-        quiet += pool.quiet != 0;
+        assert_int_equal(pool.quiet, 0);
     }
-    assert_in_range(quiet, 0, 10); /* not 0: other work on the machine may disturb too */
+    assert_true(pool.saved < full);
+    pool.saved = 0;
+    flin_pool_run(&pool, count_thread, &at);
+    assert_int_not_equal(pool.quiet, 0);
     flin_pool_close(&pool);
 }
 

@@ -17,7 +17,7 @@ static int matrix_row(const flin_pass *pass, const flin_matrix *matrix, uint64_t
     const uint64_t bytes = flin_type_bytes(matrix->type, matrix->cols);
 
     *data = pass->embedding;
-    if (row >= matrix->held)
+    if (flin_matrix_streams(matrix) != 0 && row >= matrix->held)
         return flin_storage_read(pass->ring->storage, matrix->tensor->offset + row * bytes,
                                  pass->embedding, bytes, matrix->tensor->name.data, error);
     *data = (const uint8_t *)matrix->data + row * bytes;

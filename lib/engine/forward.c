@@ -41,8 +41,10 @@ static void join(flin_pass *pass, const flin_norms *norms)
 
 int flin_forward(flin_pass *pass, flashinfer_error *error)
 {
-    int code = flin_ring_begin(pass->ring, flin_pass_wants_logits(pass), error);
+    int code = 0;
 
+    if (flin_shape_is_plain(pass->shape))
+        code = flin_ring_begin(pass->ring, flin_pass_wants_logits(pass), error);
     if (code == 0) code = flin_embed(pass, error);
 
     for (uint32_t i = 0; i < pass->shape->layers && code == 0; i++) {

@@ -47,21 +47,24 @@ static int take_runs(flin_pass *pass, const flin_linear *const *linears, uint32_
 }
 
 /* What has arrived makes room for what is to be read while memory's share is computed. */
-static int take_all(flin_pass *pass, const flin_linear *const *linears, uint32_t count,
-                    span_task task, void *context, flashinfer_error *error)
+static __attribute__((noinline)) int take_all(flin_pass *pass, const flin_linear *const *linears,
+                                              uint32_t count, span_task task, void *context,
+                                              flashinfer_error *error)
 {
-    span held[LINEARS_MAX];
+    span held[LINEARS_MAX] = {0};
     uint64_t left = 0; /* matrix rows to come */
     int code = 0;
 
     for (uint32_t i = 0; i < count; i++) {
         held[i] = held_of(linears, i);
-        left += linears[i]->weight.rows - held[i].count;
+        left += flin_matrix_streams(&linears[i]->weight);
     }
-    if (left != 0) code = take_runs(pass, linears, count, 0, task, context, &left, error);
+    if (FLIN_PLAIN && left != 0)
+        code = take_runs(pass, linears, count, 0, task, context, &left, error);
     if (code != 0) return code;
     task(context, held, count);
-    if (left != 0) code = take_runs(pass, linears, count, 1, task, context, &left, error);
+    if (FLIN_PLAIN && left != 0)
+        code = take_runs(pass, linears, count, 1, task, context, &left, error);
     assert(code != 0 || left == 0); /* else a pass asked in another order than the ring's */
     return code;
 }

@@ -105,14 +105,14 @@ static int piece_landed(void *context, uint32_t index, int64_t result)
         return 0;
     }
     if (piece->state != PIECE_OUT) return -1;
-    ring->reads++;
+    ring->counts.reads++;
     if (result > (int64_t)piece->segment.bytes) result = -EPROTO;
-    if (result > 0) ring->bytes += (uint64_t)result;
+    if (result > 0) ring->counts.bytes += (uint64_t)result;
     piece->result = result;
     piece->state = PIECE_LANDED;
     if (result >= (int64_t)piece->need) return 0;
     piece->state = piece->tries++ == 0 ? PIECE_READY : PIECE_FAILED;
-    ring->retries += piece->state == PIECE_READY;
+    ring->counts.retries += piece->state == PIECE_READY;
     return 0;
 }
 
@@ -171,7 +171,7 @@ void flin_ring_push(flin_ring *ring)
     (void)flin_storage_pump(ring->storage, 0);
     while (ring->count < ring->pieces_max && has_next(ring)) fill(ring);
     submit(ring);
-    ring->submit_ns += flin_now_ns() - started_ns;
+    ring->counts.submit_ns += flin_now_ns() - started_ns;
 }
 
 /* ----------------------------------------------------------------------------------- using them */
@@ -225,7 +225,7 @@ static int wait_for(flin_ring *ring, const flin_ring_piece *piece, flashinfer_er
             code = flin_storage_fail_timeout(ring->storage, piece->offset,
                                              piece->matrix->tensor->name.data, error);
     }
-    ring->wait_ns += flin_now_ns() - started_ns;
+    ring->counts.wait_ns += flin_now_ns() - started_ns;
     return code;
 }
 

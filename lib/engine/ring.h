@@ -33,6 +33,11 @@ typedef struct flin_ring_place {
     uint32_t matrix, row;
 } flin_ring_place;
 
+/* Since open. */
+typedef struct flin_ring_counts {
+    uint64_t bytes, reads, retries, wait_ns, submit_ns;
+} flin_ring_counts;
+
 typedef struct flin_ring {
     flin_storage *storage;
     const flin_matrix *const *order; /* (order_count) in the order of use */
@@ -49,8 +54,7 @@ typedef struct flin_ring {
     flin_ring_place next; /* what is read next */
     flin_ring_place used; /* what is handed out next */
     flin_ring_piece pieces[FLIN_RING_PIECES_MAX];
-    /* since open */
-    uint64_t bytes, reads, retries, wait_ns, submit_ns;
+    flin_ring_counts counts;
 } flin_ring;
 
 /* Matrix rows whose bytes are at hand until they are handed back. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "model/arch/arch.h"
+#include "model/plain.h"
 #include "util/hash.h"
 
 #define FIRST_READ_BYTES (64u * 1024u)
@@ -508,13 +509,15 @@ static int check_plain(const flin_gguf *gguf, flashinfer_error *error)
 {
     const flin_architecture *found;
     flin_string architecture = {"", 0};
+    int code;
 
     (void)flin_gguf_string(gguf, "general.architecture", &architecture, NULL);
     if (architecture.bytes == 0)
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "a GGUF file without general.architecture: it does not say which model it "
                          "holds; convert it again");
-    return flin_arch_find(architecture, &found, error);
+    code = flin_arch_find(architecture, &found, error);
+    return code != 0 ? code : flin_plain_refuse(error);
 }
 
 static int check_types(const flin_gguf *gguf, flashinfer_error *error)

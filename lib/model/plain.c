@@ -8,6 +8,12 @@
 #include "model/arch/arch.h"
 #include "model/names.h"
 
+int flin_plain_refuse(flashinfer_error *error)
+{
+    (void)error;
+    return 0;
+}
+
 /* ----------------------------------------------------------------------------------- activation */
 
 static char lower(char letter)
@@ -77,6 +83,25 @@ static int default_activation(const flin_gguf *gguf, flin_shape *shape, flashinf
         "architecture have %s unless they say otherwise, and with the wrong one all "
         "words are wrong; say which it is in options.ffn_activation (--activation)",
         key, hint, name);
+}
+
+int flin_plain_activation(uint32_t number, float threshold, flin_activation_rule *activation,
+                          flashinfer_error *error)
+{
+    *activation = (flin_activation_rule){FLIN_ACTIVATION_KINDS, threshold};
+    for (uint32_t i = 0; i < FLIN_ACTIVATION_KINDS; i++)
+        if (flin_activation_number((enum flin_activation_kind)i) == number)
+            activation->kind = (enum flin_activation_kind)i;
+    if (activation->kind == FLIN_ACTIVATION_KINDS)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "options.ffn_activation is %u, which is not one of its values", number);
+    if (!(threshold >= 0 && threshold < (float)FLIN_THRESHOLD_MAX) ||
+        (threshold > 0 && activation->kind != FLIN_ACTIVATION_FATRELU))
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "options.ffn_threshold is %g; it is fatrelu's, at least 0 and below %g, "
+                         "and 0 for others",
+                         (double)threshold, FLIN_THRESHOLD_MAX);
+    return 0;
 }
 
 static int settle_activation(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)

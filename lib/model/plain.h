@@ -9,7 +9,15 @@
 
 #include "model/shape.h"
 
-/* The shape has its keys. wanted: the activation that the host says the model has; NULL: none. */
+/* Builds made without plain files say so; else 0. */
+int flin_plain_refuse(flashinfer_error *error);
+
+/* The activation that the host says a model has: options.ffn_activation, not 0, and
+   ffn_threshold. */
+int flin_plain_activation(uint32_t number, float threshold, flin_activation_rule *activation,
+                          flashinfer_error *error);
+
+/* The shape has its keys. wanted: what flin_plain_activation() gave; NULL: nothing was said. */
 int flin_plain_settle(const flin_gguf *gguf, flin_shape *shape, const flin_activation_rule *wanted,
                       flashinfer_error *error);
 

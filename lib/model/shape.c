@@ -286,22 +286,6 @@ static int read_activation(const flin_gguf *gguf, flin_shape *shape, flashinfer_
     return code;
 }
 
-/* Bundles and predictors were made for one activation. */
-static int check_wanted(const flin_shape *shape, const flin_activation_rule *wanted,
-                        flashinfer_error *error)
-{
-    if (wanted->kind == shape->activation.kind &&
-        !(wanted->threshold > shape->activation.threshold) &&
-        !(wanted->threshold < shape->activation.threshold))
-        return 0;
-    return flin_fail(
-        error, FLASHINFER_EINVAL,
-        "options.ffn_activation is %s (threshold %g), but the model was packed with %s "
-        "(threshold %g): leave it 0 or pack the model again",
-        flin_activation_name(wanted->kind), (double)wanted->threshold,
-        flin_activation_name(shape->activation.kind), (double)shape->activation.threshold);
-}
-
 int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, flin_shape *shape,
                     flashinfer_error *error)
 {
@@ -320,6 +304,9 @@ int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, f
     shape->final_norm = has_final_norm(gguf, shape->descriptor);
     if (gguf->foreign) return flin_plain_settle(gguf, shape, wanted, error);
     code = read_activation(gguf, shape, error);
-    if (code == 0 && wanted != NULL) code = check_wanted(shape, wanted, error);
+    if (code == 0 && wanted != NULL)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "options.ffn_activation is set, but the model is in flash layout and says "
+                         "its activation: leave it 0");
     return code != 0 ? code : read_bundle(gguf, shape, error);
 }

@@ -75,10 +75,11 @@ typedef struct flin_shape {
     flin_bundle bundle; /* of no parts in a plain file */
 } flin_shape;
 
-/* A GGUF file as others make it: no bundles, no checksums, every matrix on its own. */
+/* A GGUF file as others make it: no bundles, no checksums, every matrix on its own. FLIN_PLAIN is 0
+   in builds made without those. */
 static inline int flin_shape_is_plain(const flin_shape *shape)
 {
-    return shape->bundle.part_count == 0;
+    return FLIN_PLAIN && shape->bundle.part_count == 0;
 }
 
 /* The part whose sum decides whether a neuron fires; predictors know a copy of it. */

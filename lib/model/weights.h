@@ -22,6 +22,12 @@ typedef struct flin_matrix {
     const flin_gguf_tensor *tensor; /* where it lies in the file */
 } flin_matrix;
 
+/* Matrix rows that memory does not hold. */
+static inline uint32_t flin_matrix_streams(const flin_matrix *matrix)
+{
+    return FLIN_PLAIN ? matrix->rows - matrix->held : 0;
+}
+
 static inline int flin_matrix_is_there(const flin_matrix *matrix)
 {
     return matrix->rows != 0;

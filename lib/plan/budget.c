@@ -113,7 +113,7 @@ static flin_claims list_claims(const flashinfer_model *model)
     flin_claim moving[MOVING] = {[KEPT] = claim_kept(model), [SLOTS] = claim_slots(model)};
     flin_claims claims = {0};
 
-    for (uint32_t group = 0; group < FLIN_GROUPS; group++)
+    for (uint32_t group = 0; flin_shape_is_plain(&model->shape) && group < FLIN_GROUPS; group++)
         moving[group] = claim_share(model, (enum flin_group)group);
 
     flin_claims_add_fixed(&claims, "metadata", FIELD(metadata_bytes),

@@ -95,7 +95,7 @@ static uint32_t fit(const flin_claim *claim, uint64_t bytes)
 {
     uint64_t units;
 
-    if (claim->bytes != NULL) return search(claim, bytes);
+    if (FLIN_PLAIN && claim->bytes != NULL) return search(claim, bytes);
     units = flin_round_down(bytes / claim->parts, flin_page_bytes()) / claim->unit_bytes;
     if (units < claim->least) return claim->least;
     return units < claim->most ? (uint32_t)units : claim->most;

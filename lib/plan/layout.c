@@ -197,7 +197,7 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
     sections->predictor += model->weights.predictor_bytes;
     layout_extents(model, arena);
     layout_reads(model, arena);
-    layout_ring(model, arena);
+    if (flin_shape_is_plain(&model->shape)) layout_ring(model, arena);
     SECTION(io);
     layout_cache(model, arena);
     SECTION(cache);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/run.h"
+#include "model/plain.h"
 #include "model/verify.h"
 #include "plan/arrange.h"
 #include "plan/budget.h"
@@ -76,7 +77,8 @@ static int open_metadata(flashinfer_model *model, const flashinfer_options *opti
 
     if (code != 0) return code;
     if (options->ffn_activation != 0) {
-        code = flin_settings_activation(options, &wanted, error);
+        code =
+            flin_plain_activation(options->ffn_activation, options->ffn_threshold, &wanted, error);
         if (code != 0) return code;
     }
     code = flin_shape_read(&model->gguf, options->ffn_activation != 0 ? &wanted : NULL,

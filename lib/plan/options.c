@@ -3,7 +3,6 @@
  */
 #include "plan/options.h"
 
-#include "model/arch/arch.h"
 #include "util/cpus.h"
 
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
@@ -32,26 +31,6 @@ static int out_of_range(const char *field, uint32_t value, flashinfer_error *err
 {
     return flin_fail(error, FLASHINFER_EINVAL, "options.%s is %u, which is not one of its values",
                      field, value);
-}
-
-int flin_settings_activation(const flashinfer_options *options, flin_activation_rule *activation,
-                             flashinfer_error *error)
-{
-    const float threshold = options->ffn_threshold;
-
-    *activation = (flin_activation_rule){FLIN_ACTIVATION_KINDS, threshold};
-    for (uint32_t i = 0; i < FLIN_ACTIVATION_KINDS; i++)
-        if (flin_activation_number((enum flin_activation_kind)i) == options->ffn_activation)
-            activation->kind = (enum flin_activation_kind)i;
-    if (activation->kind == FLIN_ACTIVATION_KINDS)
-        return out_of_range("ffn_activation", options->ffn_activation, error);
-    if (!(threshold >= 0 && threshold < (float)FLIN_THRESHOLD_MAX) ||
-        (threshold > 0 && activation->kind != FLIN_ACTIVATION_FATRELU))
-        return flin_fail(error, FLASHINFER_EINVAL,
-                         "options.ffn_threshold is %g; it is fatrelu's, at least 0 and below %g, "
-                         "and 0 for others",
-                         (double)threshold, FLIN_THRESHOLD_MAX);
-    return 0;
 }
 
 static const char *kind_name(uint32_t kind)

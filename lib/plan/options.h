@@ -9,10 +9,6 @@
 /* Callbacks, before anything can fail. */
 void flin_settings_begin(flin_settings *settings, const flashinfer_options *options);
 
-/* The activation that options.ffn_activation, which is not 0, and ffn_threshold mean. */
-int flin_settings_activation(const flashinfer_options *options, flin_activation_rule *activation,
-                             flashinfer_error *error);
-
 /* Check options and resolve defaults against the file; predictors: the one that holds the
    predictors. */
 int flin_settings_resolve(flin_settings *settings, const flashinfer_options *options,

@@ -304,7 +304,7 @@ typedef struct flashinfer_options {
     void *ffn_input_user;
     flashinfer_audit_callback audit; /* for every audited layer; looking changes no output */
     void *audit_user;
-    /* FLASHINFER_ACTIVATION_... of the FFN, for GGUF files that are not in flash layout and do not say
+    /* FLASHINFER_ACTIVATION_... of the FFN, for GGUF files not in flash layout that do not say
        theirs, or say it wrong; 0: the file's */
     uint32_t ffn_activation;
     float ffn_threshold; /* of FLASHINFER_ACTIVATION_FATRELU */

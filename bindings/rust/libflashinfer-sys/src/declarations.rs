@@ -363,7 +363,7 @@ pub struct flashinfer_options {
     /// for every audited layer; looking changes no output
     pub audit: flashinfer_audit_callback,
     pub audit_user: *mut c_void,
-    /// FLASHINFER_ACTIVATION_... of the FFN, for GGUF files that are not in flash layout and do not say
+    /// FLASHINFER_ACTIVATION_... of the FFN, for GGUF files not in flash layout that do not say
     /// theirs, or say it wrong; 0: the file's
     pub ffn_activation: u32,
     /// of FLASHINFER_ACTIVATION_FATRELU

@@ -273,7 +273,7 @@ typedef struct flashinfer_options {
        Of more than the CPUs that the opening thread may run on, and its control group pays for,
        as many as those are started, and a warning is logged */
     uint32_t threads;
-    uint32_t context_tokens; /* KV positions per session; 0: all the model has */
+    uint32_t context_tokens; /* KV positions per session; 0: all the model has, at most 8192 */
     uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
     uint32_t kv_type;        /* FLASHINFER_KV_... */
     uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
@@ -304,6 +304,10 @@ typedef struct flashinfer_options {
     void *ffn_input_user;
     flashinfer_audit_callback audit; /* for every audited layer; looking changes no output */
     void *audit_user;
+    /* FLASHINFER_ACTIVATION_... of the FFN, for GGUF files not in flash layout that do not say
+       theirs, or say it wrong; 0: the file's */
+    uint32_t ffn_activation;
+    float ffn_threshold; /* of FLASHINFER_ACTIVATION_FATRELU */
 } flashinfer_options;
 
 /**
@@ -510,6 +514,7 @@ typedef struct flashinfer_plan {
     uint32_t slots;         /* bundles cached, over all layers */
     uint32_t reserved;
     uint64_t page_table_bytes; /* the system's, of all that is mapped: 1/512 with pages of 4 KiB */
+    uint64_t streamed_bytes;   /* plain files: read for every token, because memory lacks them */
 } flashinfer_plan;
 
 /**

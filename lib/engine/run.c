@@ -64,6 +64,7 @@ static int run(flin_pass *pass, outcome *of, flashinfer_error *error)
     const flin_fetcher *fetcher = pass->fetcher;
     const flin_batch_counts before = flin_batch_read_counts(fetcher->batch);
     const uint64_t again = fetcher->again, wait_ns = fetcher->wait_ns, started_ns = flin_now_ns();
+    const flin_ring_counts ring = pass->ring->counts;
     int code = flin_forward(pass, error);
 
     of->total_ns = flin_now_ns() - started_ns;
@@ -74,6 +75,11 @@ static int run(flin_pass *pass, outcome *of, flashinfer_error *error)
     of->reads.submit_ns -= before.submit_ns;
     of->again = fetcher->again - again;
     of->wait_ns = fetcher->wait_ns - wait_ns + pass->tally.handing_ns;
+    of->reads.reads += pass->ring->counts.reads - ring.reads;
+    of->reads.bytes += pass->ring->counts.bytes - ring.bytes;
+    of->reads.retries += pass->ring->counts.retries - ring.retries;
+    of->reads.submit_ns += pass->ring->counts.submit_ns - ring.submit_ns;
+    of->wait_ns += pass->ring->counts.wait_ns - ring.wait_ns;
     of->tally = pass->tally;
     if (code == FLASHINFER_ECANCELED)
         return flin_fail(error, code, "the call was cancelled; the session stays at its position");

@@ -50,6 +50,10 @@ static void name_kinds(flashinfer_model *model)
     const flin_gguf *gguf = flin_predictor_file(model);
     uint32_t layers = model->shape.layers;
 
+    if (flin_shape_is_plain(&model->shape)) {
+        (void)snprintf(model->kinds, sizeof model->kinds, "all");
+        return;
+    }
     (void)snprintf(model->kinds, sizeof model->kinds, "exact,%s%s%sall",
                    flin_weights_have(gguf, layers, FLASHINFER_PREDICTOR_SKETCH) ? "sketch," : "",
                    flin_weights_have(gguf, layers, FLASHINFER_PREDICTOR_LOWRANK) ? "lowrank," : "",

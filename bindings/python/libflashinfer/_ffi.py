@@ -230,7 +230,8 @@ class flashinfer_options(Structure):
                 ("probe", POINTER(flashinfer_probe_result)), *fields(c_uint32, "cache_policy audit_layers"),
                 ("trace", flashinfer_trace_callback), ("trace_user", c_void_p), ("predictor_path", c_char_p),
                 ("ffn_input", flashinfer_ffn_input_callback), ("ffn_input_user", c_void_p),
-                ("audit", flashinfer_audit_callback), ("audit_user", c_void_p)]
+                ("audit", flashinfer_audit_callback), ("audit_user", c_void_p),
+                ("ffn_activation", c_uint32), ("ffn_threshold", c_float)]
 
 
 class flashinfer_info(Structure):
@@ -253,7 +254,7 @@ class flashinfer_plan(Structure):
                 *fields(c_uint64, "budget_bytes planned_bytes minimum_bytes maximum_bytes metadata_bytes resident_bytes"),
                 *fields(c_uint64, "predictor_bytes cache_bytes kv_bytes scratch_bytes io_bytes thread_bytes file_bytes"),
                 *fields(c_uint32, "slots_per_layer slot_bytes resident_rows cache_policy slots reserved"),
-                ("page_table_bytes", c_uint64)]
+                ("page_table_bytes", c_uint64), ("streamed_bytes", c_uint64)]
 
 
 class flashinfer_stats(Structure):

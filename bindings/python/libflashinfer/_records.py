@@ -108,6 +108,7 @@ class Plan:
     cache_policy: CachePolicy
     slots: int
     page_table_bytes: int
+    streamed_bytes: int
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,8 @@ class ModelOptions(TypedDict, total=False):
     predictor_path: Path
     ffn_input: Callable[[FfnInput], None]
     audit: Callable[[Audit], None]
+    ffn_activation: Activation
+    ffn_threshold: float
 
 
 class SamplerOptions(TypedDict, total=False):

@@ -315,7 +315,7 @@ pub struct flashinfer_options {
     /// Of more than the CPUs that the opening thread may run on, and its control group pays for,
     /// as many as those are started, and a warning is logged
     pub threads: u32,
-    /// KV positions per session; 0: all the model has
+    /// KV positions per session; 0: all the model has, at most 8192
     pub context_tokens: u32,
     /// sessions that may exist at once; 0: 1
     pub session_count: u32,
@@ -363,6 +363,11 @@ pub struct flashinfer_options {
     /// for every audited layer; looking changes no output
     pub audit: flashinfer_audit_callback,
     pub audit_user: *mut c_void,
+    /// FLASHINFER_ACTIVATION_... of the FFN, for GGUF files not in flash layout that do not say
+    /// theirs, or say it wrong; 0: the file's
+    pub ffn_activation: u32,
+    /// of FLASHINFER_ACTIVATION_FATRELU
+    pub ffn_threshold: f32,
 }
 
 /// What an FFN multiplies a neuron's down column with: of its deciding sum s, which is the gate
@@ -514,6 +519,8 @@ pub struct flashinfer_plan {
     pub reserved: u32,
     /// the system's, of all that is mapped: 1/512 with pages of 4 KiB
     pub page_table_bytes: u64,
+    /// plain files: read for every token, because memory lacks them
+    pub streamed_bytes: u64,
 }
 
 /// Sums since open or the last reset, over all sessions of the model. Neuron counts are per

@@ -2,7 +2,7 @@
 
 use crate::callbacks::{Audit, Callbacks, FfnInput, Progress, Trace};
 use crate::error::{Error, Result};
-use crate::kinds::{CachePolicy, Kernels, KvType, LogLevel, Predictor, StorageKind, Verify};
+use crate::kinds::{Activation, CachePolicy, Kernels, KvType, LogLevel, Predictor, StorageKind, Verify};
 use crate::probe::ProbeResult;
 use crate::sys;
 use std::ffi::CString;
@@ -40,6 +40,8 @@ pub struct Options {
     cache_policy: CachePolicy,
     audit_layers: u32,
     predictor_path: Option<PathBuf>,
+    ffn_activation: Option<Activation>,
+    ffn_threshold: f32,
     callbacks: Callbacks,
 }
 
@@ -66,6 +68,8 @@ impl Default for Options {
             cache_policy: CachePolicy::Default,
             audit_layers: 0,
             predictor_path: None,
+            ffn_activation: None,
+            ffn_threshold: 0.0,
             callbacks: Callbacks::default(),
         }
     }
@@ -83,7 +87,7 @@ impl Options {
         memory_budget: u64,
         /// Compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
         threads: u32,
-        /// Positions a session may have; 0: all the model has.
+        /// Positions a session may have; 0: all the model has, at most 8192.
         context_tokens: u32,
         /// Sessions that may exist at once; 0: 1.
         session_count: u32,
@@ -113,6 +117,15 @@ impl Options {
         cache_policy: CachePolicy,
         /// How many layers an audit looks at, in turn; 0: 1.
         audit_layers: u32,
+    }
+
+    /// The FFN's activation, for GGUF files that do not say theirs. The threshold is that of
+    /// [`Activation::FatRelu`], 0 for others.
+    #[must_use]
+    pub fn ffn_activation(mut self, activation: Activation, threshold: f32) -> Self {
+        self.ffn_activation = Some(activation);
+        self.ffn_threshold = threshold;
+        self
     }
 
     /// Read header and tokenizer only: no sessions, no budget.
@@ -237,6 +250,8 @@ impl Options {
             ffn_input_user: user,
             audit: callbacks.audit_callback(),
             audit_user: user,
+            ffn_activation: self.ffn_activation.map_or(0, |activation| activation.number()),
+            ffn_threshold: self.ffn_threshold,
         };
         Ok(run(&raw))
     }

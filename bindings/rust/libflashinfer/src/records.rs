@@ -197,6 +197,8 @@ record! {
         slots: u32,
         /// The system's page tables of all that is mapped.
         page_table_bytes: u64,
+        /// Plain files: read for every token, because memory lacks them.
+        streamed_bytes: u64,
     } without { size, reserved, }
 }
 

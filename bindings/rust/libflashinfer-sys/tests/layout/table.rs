@@ -81,6 +81,8 @@ structs! {
         ffn_input_user,
         audit,
         audit_user,
+        ffn_activation,
+        ffn_threshold,
     }
     flashinfer_info {
         size,
@@ -148,6 +150,7 @@ structs! {
         slots,
         reserved,
         page_table_bytes,
+        streamed_bytes,
     }
     flashinfer_stats {
         size,

@@ -7,9 +7,10 @@ import re
 import subprocess
 
 TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "android_api_levels.txt")
-# What other C libraries call the same thing, and what a toolchain brings itself.
+# What other C libraries call the same thing, and what a toolchain brings itself. clang makes bcmp of some memcmp for musl and
+# glibc, not for Android.
 OTHER_NAMES = {"__errno_location": "__errno", "__assert_fail": "__assert2", "__gnu_strerror_r": "strerror_r",
-               "__xpg_strerror_r": "strerror_r", "__sysconf": "sysconf"}
+               "bcmp": "memcmp", "__xpg_strerror_r": "strerror_r", "__sysconf": "sysconf"}
 TOOLCHAIN = re.compile(r"__gmon_start__|_ITM_\w+|_GLOBAL_OFFSET_TABLE_|_DYNAMIC|__(aarch64|cpu|popcount|u?div|u?mod|udivmod|extend|trunc|"
                        r"float|fix)\w+|__tls_get_addr|__dso_handle")
 

@@ -32,6 +32,7 @@ FIELDS = {
     "uint32_t reserved": "zero",
     "uint32_t layer": "number of the layer, from 0",
     "uint32_t layer_count": "layers of the model",
+    "int32_t token": "id of a token, from 0",
     "flashinfer_log_callback log": "called with every line of the log; NULL: there is no log",
     "flashinfer_progress_callback progress": "called while the call goes on; NULL: nobody is told",
 }
@@ -165,6 +166,14 @@ class Type:
         text = text if len(text) < SUMMARY_MAX else text.partition(": ")[0]
         return text[0].lower() + text[1:]
 
+    def told_and_returned(self):
+        """Paragraphs, and of a callback that returns something the sentence that says what."""
+        returned = re.compile(r" *\b(Returns? [^.]*\.)")
+        match = next(filter(None, map(returned.search, self.paragraphs)), None) if self.type not in ("", "void") else None
+        if match is None:
+            return self.paragraphs, ""
+        return [returned.sub("", text, count=1) for text in self.paragraphs], match[1]
+
     def words_for(self, parameter, types):
         name = name_of(parameter)
         of_type = re.match(r"flashinfer_\w+", plain_type(parameter))
@@ -257,8 +266,7 @@ class Header:
             self.field_words(of_type, member)
         for parameter in of_type.parameters:
             of_type.words_for(parameter, self.types)
-        returns = [text for text in of_type.paragraphs if re.search(r"\bReturns? ", text)]
-        if of_type.kind == "callback" and of_type.type != "void" and not returns:
+        if of_type.kind == "callback" and of_type.type != "void" and not of_type.told_and_returned()[1]:
             raise Problem(f"the header does not say what {of_type.name} returns")
 
     def size_words(self, of_type):

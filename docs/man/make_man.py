@@ -155,7 +155,8 @@ def users_of(name, header):
 def type_page(of_type, header, examples, date):
     page = head(of_type.name, 3, of_type.summary, date) + library(of_type.file)
     page += literal(of_type.declaration) + ".Sh DESCRIPTION\n"
-    page += "\n.Pp\n".join(map(sentences, of_type.paragraphs)) + "\n"
+    told, returns = of_type.told_and_returned()
+    page += "\n.Pp\n".join(map(sentences, told)) + "\n"
     if of_type.members:
         page += listed([(f'Fa {member.name} Pq Vt "{member.type_name()}"',
                          with_reference(header.field_words(of_type, member), member.declaration, header))
@@ -165,6 +166,7 @@ def type_page(of_type, header, examples, date):
     page += constants(header.enums_in(of_type.mentions()))
     if of_type.name == "flashinfer_error":
         page += ".Ss Codes\n" + error_list(header)
+    page += f".Sh RETURN VALUES\n{sentences(returns)}\n" if returns else ""
     page += examples.section(of_type.name)
     used = header.types_of([*of_type.parameters, *(member.declaration for member in of_type.members)])
     return page + see_also([(name, 3) for name in [*users_of(of_type.name, header), *used, "libflashinfer"] if name != of_type.name])

@@ -327,7 +327,9 @@ static void older_caller(void **state)
             if (call_in(&rows[i], size, 0, &error) != 0)
                 fail_msg("%s of %u bytes: %s", rows[i].name, size, error.text);
         assert_int_equal(call_in(&rows[i], rows[i].least - 4, 0, &error), FLASHINFER_EINVAL);
-        assert_non_null(strstr(error.text, "size"));
+        /* not to an _init function: not every struct has one */
+        if (strstr(error.text, "sizeof") == NULL || strstr(error.text, "_init") != NULL)
+            fail_msg("%s does not say what its size must be: %s", rows[i].name, error.text);
     }
 }
 

@@ -321,9 +321,7 @@ static void cancel_keeps_the_session_usable(void **state)
     assert_int_equal(flashinfer_eval(session, ids, 6, &error), FLASHINFER_ECANCELED);
     assert_int_equal(flashinfer_session_position(session), 3);
     limit = 100;
-    flashinfer_session_cancel(session);
-    assert_int_equal(flashinfer_step(session, 302, &error), FLASHINFER_ECANCELED);
-    assert_int_equal(flashinfer_session_position(session), 3);
+    flashinfer_session_cancel(session); /* too late: no call runs */
     assert_ok(flashinfer_eval(session, ids + 3, 3, &error));
     assert_int_equal(flashinfer_session_position(session), 6);
     assert_non_null(flashinfer_logits(session, NULL));

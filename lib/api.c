@@ -439,9 +439,10 @@ size_t flashinfer_state_bytes(flashinfer_session *session)
 int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
                           size_t *written, flashinfer_error *error)
 {
-    NEED(session);
-    NEED(buffer);
     NEED(written);
+    *written = 0;
+    NEED(session);
+    if (capacity != 0) NEED(buffer);
     ENTER(session->model);
     return unlock(session->model, flin_state_save(session, buffer, capacity, written, error));
 }
@@ -470,8 +471,9 @@ int flashinfer_tokenize(const flashinfer_model *model, const char *text, size_t 
     const uint32_t known = FLASHINFER_TOKENIZE_BOS | FLASHINFER_TOKENIZE_SPECIAL;
     int code;
 
-    NEED(model);
     NEED(count);
+    *count = 0;
+    NEED(model);
     if (text_bytes != 0) NEED(text);
     if (capacity != 0) NEED(tokens);
     if ((flags & ~known) != 0)
@@ -486,8 +488,9 @@ int flashinfer_detokenize(const flashinfer_model *model, const int32_t *tokens, 
 {
     int code;
 
-    NEED(model);
     NEED(text_bytes);
+    *text_bytes = 0;
+    NEED(model);
     if (count != 0) NEED(tokens);
     if (capacity != 0) NEED(text);
     if ((code = need_tokenizer(model, error)) != 0) return code;

@@ -153,10 +153,9 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
     uint8_t *at = buffer;
     uint64_t sum;
 
+    *written = bytes;
     if (capacity < bytes)
-        return flin_fail(error, FLASHINFER_EBUFFER,
-                         "the state needs %zu bytes, the buffer has %zu; see "
-                         "flashinfer_state_bytes()",
+        return flin_fail(error, FLASHINFER_EBUFFER, "the state needs %zu bytes, the buffer has %zu",
                          bytes, capacity);
     memcpy(at, &header, sizeof header);
     at += sizeof header;
@@ -171,7 +170,6 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
     }
     sum = flin_hash(buffer, bytes - sizeof sum);
     memcpy(at, &sum, sizeof sum);
-    *written = bytes;
     return 0;
 }
 

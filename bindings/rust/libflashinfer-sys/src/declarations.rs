@@ -1117,9 +1117,9 @@ extern "C" {
 
     /// flashinfer_state_save - copy position, logits and KV cache out
     ///
-    /// - `buffer`: receives the state; the caller may write it to a file
-    /// - `capacity`: bytes of `buffer`; FLASHINFER_EBUFFER if too few
-    /// - `written`: receives the bytes used
+    /// - `buffer`: receives the state; the caller may write it to a file. May be NULL if `capacity` is 0
+    /// - `capacity`: bytes of `buffer`
+    /// - `written`: receives how many bytes the state has; FLASHINFER_EBUFFER if more than `capacity`
     pub fn flashinfer_state_save(
         session: *mut flashinfer_session,
         buffer: *mut c_void,

@@ -70,13 +70,14 @@ extern "C" {
     X(EBUFFER, -13, "the caller's buffer is too small")                                            \
     X(ESTATE, -14, "the saved state does not belong to this model or is damaged")                  \
     X(ETHREAD, -15, "the system gave no thread")                                                   \
-    X(EBUSY, -16, "the handle is still in use")
+    X(EBUSY, -16, "the handle is still in use")                                                    \
+    X(ESESSIONS, -17, "all sessions that the model was opened for exist")
 
 enum {
 #define FLASHINFER_ERROR_ENUM(name, number, text) FLASHINFER_##name = (number),
     FLASHINFER_ERRORS(FLASHINFER_ERROR_ENUM)
 #undef FLASHINFER_ERROR_ENUM
-        FLASHINFER_ERROR_COUNT_ = 17 /* entries above */
+        FLASHINFER_ERROR_COUNT_ = 18 /* entries above */
 };
 
 #define FLASHINFER_ERROR_TEXT_BYTES 512
@@ -594,7 +595,7 @@ FLASHINFER_API int flashinfer_model_reset_stats(flashinfer_model *model);
  * flashinfer_session_create - begin a sequence
  * @session: receives the handle, at position 0; NULL on failure
  *
- * Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+ * Takes one of the options.session_count places planned at open; FLASHINFER_ESESSIONS when none is
  * free.
  */
 FLASHINFER_API int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,

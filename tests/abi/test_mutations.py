@@ -91,7 +91,7 @@ class Mutations(unittest.TestCase):
         self.assertIn("abidiff", self.outcome(abi.check))
 
     def test_error_number_changed(self):
-        self.edit(HEADER, r"X\(EBUDGET, -7,", "X(EBUDGET, -17,")
+        self.edit(HEADER, r"X\(EBUDGET, -7,", "X(EBUDGET, -99,")
         self.assert_refused("FLASHINFER_EBUDGET")
 
     def test_error_numbers_swapped(self):

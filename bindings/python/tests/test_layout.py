@@ -29,7 +29,7 @@ def test_enough_is_looked_at():
 @pytest.mark.parametrize("old, new, expected", [
     ("FLASHINFER_DTYPE_F16 = 2,", "FLASHINFER_DTYPE_F16 = 2, FLASHINFER_DTYPE_NEW = 99,",
      "constant FLASHINFER_DTYPE_NEW is 99 in the headers: add it"),
-    ("X(EBUDGET, -7,", "X(EBUDGET, -17,", "constant FLASHINFER_EBUDGET is -17 in the headers and -7 in _ffi.py"),
+    ("X(EBUDGET, -7,", "X(EBUDGET, -99,", "constant FLASHINFER_EBUDGET is -99 in the headers and -7 in _ffi.py"),
     ("    const flashinfer_order *order;\n", "    const flashinfer_order *order;\n    uint32_t dtype_new;\n    uint32_t more;\n",
      "field flashinfer_pack_options.dtype_new"),
     ("    uint32_t threads;\n    uint32_t context_tokens;", "    uint32_t context_tokens;\n    uint32_t threads;",

@@ -57,8 +57,11 @@ pub const FLASHINFER_ETHREAD: c_int = -15;
 /// the handle is still in use
 pub const FLASHINFER_EBUSY: c_int = -16;
 
+/// all sessions that the model was opened for exist
+pub const FLASHINFER_ESESSIONS: c_int = -17;
+
 /// How many errors there are, OK included.
-pub const FLASHINFER_ERROR_COUNT_: c_int = 17;
+pub const FLASHINFER_ERROR_COUNT_: c_int = 18;
 pub const FLASHINFER_ERROR_TEXT_BYTES: u32 = 512;
 
 /// Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per
@@ -1026,7 +1029,7 @@ extern "C" {
     ///
     /// - `session`: receives the handle, at position 0; NULL on failure
     ///
-    /// Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+    /// Takes one of the options.session_count places planned at open; FLASHINFER_ESESSIONS when none is
     /// free.
     pub fn flashinfer_session_create(
         model: *mut flashinfer_model,

@@ -11,7 +11,8 @@
  *             where, what to do.
  *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the
  *             default. A struct from a newer header is accepted as long as its unknown tail is
- *             zero.
+ *             zero. Elements of lists (logit biases, log probabilities) have no size, and never
+ *             grow.
  *   Threads   Different models are independent. Calls on one model and its sessions may come from
  *             any thread and are serialised inside; only the functions that say so may run beside
  *             another call. A callback may ask for stats, plan, position, logits and state bytes of
@@ -767,6 +768,12 @@ FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t 
  */
 FLASHINFER_API void flashinfer_decoder_destroy(flashinfer_decoder *decoder);
 
+/* What is added to a token's logit, before anything else is done with it. */
+typedef struct flashinfer_logit_bias {
+    int32_t token;
+    float bias; /* finite; or -INFINITY: the token is never chosen */
+} flashinfer_logit_bias;
+
 typedef struct flashinfer_sampler_options {
     uint32_t size;
     uint32_t top_k;    /* keep the k most likely; 0: all */
@@ -777,7 +784,9 @@ typedef struct flashinfer_sampler_options {
     /* divides positive and multiplies negative logits of recent tokens; 0 or 1: off */
     float repetition_penalty;
     uint32_t repetition_tokens; /* how many recent tokens count; 0: 64 */
-    uint32_t reserved;
+    uint32_t logit_bias_count;  /* of the list below */
+    /* (logit_bias_count) in any order, at most one a token; looked at by create only */
+    const flashinfer_logit_bias *logit_biases;
 } flashinfer_sampler_options;
 
 /**
@@ -793,7 +802,8 @@ FLASHINFER_API void flashinfer_sampler_options_init(flashinfer_sampler_options *
  * @sampler: receives the handle; NULL on failure
  *
  * Independent of any model; one sampler must not be used by two threads at once. Order of
- * operations: repetition penalty, top-k, temperature, top-p, min-p.
+ * operations: logit biases, repetition penalty, top-k, temperature, top-p, min-p. All memory is
+ * taken here.
  */
 FLASHINFER_API int flashinfer_sampler_create(const flashinfer_sampler_options *options,
                                              size_t vocab_count, flashinfer_sampler **sampler,
@@ -817,10 +827,73 @@ FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_
                                              flashinfer_error *error);
 
 /**
+ * flashinfer_sampler_copy - a second sampler that goes on as this one would
+ * @copy: receives the handle; NULL on failure
+ *
+ * The same options, the same next random numbers, the same recent tokens. From now on they are
+ * independent.
+ */
+FLASHINFER_API int flashinfer_sampler_copy(const flashinfer_sampler *sampler,
+                                           flashinfer_sampler **copy, flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_state_save - copy out what the next tokens depend on beside logits and options
+ * @buffer: receives the state; the caller may write it to a file, beside that of
+ *          flashinfer_state_save(). May be NULL if @capacity is 0
+ * @capacity: bytes of @buffer
+ * @written: receives how many bytes the state has; FLASHINFER_EBUFFER if more than @capacity
+ *
+ * That is: random numbers and recent tokens, some tens of bytes and 4 for each token. Options are
+ * not in it.
+ */
+FLASHINFER_API int flashinfer_sampler_state_save(const flashinfer_sampler *sampler, void *buffer,
+                                                 size_t capacity, size_t *written,
+                                                 flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_state_load - go on as the sampler would that a state was saved from
+ * @buffer: a state saved from a sampler made for the same vocab_count, which remembers as many
+ *          recent tokens (without a penalty: none); anything else is FLASHINFER_ESTATE
+ * @bytes: as many as flashinfer_sampler_state_save() wrote
+ *
+ * Make the sampler with the options of the other one first: then the same logits give the same
+ * tokens. A failure changes nothing.
+ */
+FLASHINFER_API int flashinfer_sampler_state_load(flashinfer_sampler *sampler, const void *buffer,
+                                                 size_t bytes, flashinfer_error *error);
+
+/**
  * flashinfer_sampler_destroy - release a sampler
  * @sampler: may be NULL
  */
 FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
+
+/* A token and the natural logarithm of its probability; -INFINITY: it has none. */
+typedef struct flashinfer_logprob {
+    int32_t token;
+    float logprob;
+} flashinfer_logprob;
+
+/**
+ * flashinfer_logprobs - log probabilities of tokens, from raw logits
+ * @logits: (count) floats, such as those of flashinfer_logits(); NaN counts as -infinity
+ * @count: how many
+ * @asked: (asked_count) with the tokens set, such as the one that was chosen; their logprobs are
+ *         filled in. May be NULL if @asked_count is 0
+ * @asked_count: how many
+ * @top: receives (top_count): the likeliest tokens, the likeliest first, lower ids first among
+ *       equals. May be NULL if @top_count is 0
+ * @top_count: at most @count
+ *
+ * Of the model's own distribution: what a sampler does to logits (biases, penalty, temperature and
+ * what it drops) does not count. Sums are made in double precision, in order of ids. Logits of
+ * +infinity share all probability. A token that has no logit is FLASHINFER_ETOKEN, logits of which
+ * no token can be chosen are FLASHINFER_EINVAL; nothing is written then. Takes no memory and may
+ * run in any thread.
+ */
+FLASHINFER_API int flashinfer_logprobs(const float *logits, size_t count, flashinfer_logprob *asked,
+                                       size_t asked_count, flashinfer_logprob *top,
+                                       size_t top_count, flashinfer_error *error);
 
 /* ---------------------------------------------------------------------------------------- probe */
 

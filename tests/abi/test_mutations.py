@@ -121,8 +121,8 @@ class Mutations(unittest.TestCase):
         self.assert_addition("new: function flashinfer_more")
 
     def test_reserved_comes_into_use(self):
-        self.edit(HEADER, r"uint32_t reserved;(\n\} flashinfer_sampler_options;)", r"uint32_t more;\1")
-        self.assert_addition("new: field flashinfer_sampler_options.more")
+        self.edit(HEADER, r"uint32_t reserved;(\n    uint64_t page_table_bytes;)", r"uint32_t more;\1")
+        self.assert_addition("new: field flashinfer_plan.more")
 
 
 if __name__ == "__main__":

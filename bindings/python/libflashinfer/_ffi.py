@@ -265,10 +265,19 @@ class flashinfer_stats(Structure):
                 *fields(c_uint64, "prefill_tokens prefill_ns prefill_wait_ns prefill_bytes")]
 
 
+class flashinfer_logit_bias(Structure):
+    _fields_ = [("token", c_int32), ("bias", c_float)]
+
+
+class flashinfer_logprob(Structure):
+    _fields_ = [("token", c_int32), ("logprob", c_float)]
+
+
 class flashinfer_sampler_options(Structure):
     _fields_ = [*fields(c_uint32, "size top_k"), ("seed", c_uint64),
                 *fields(c_float, "temperature top_p min_p repetition_penalty"),
-                *fields(c_uint32, "repetition_tokens reserved")]
+                *fields(c_uint32, "repetition_tokens logit_bias_count"),
+                ("logit_biases", POINTER(flashinfer_logit_bias))]
 
 
 class flashinfer_probe_options(Structure):
@@ -310,7 +319,7 @@ class flashinfer_storage_ops(Structure):
 
 STRUCTS = (flashinfer_error, flashinfer_progress, flashinfer_trace, flashinfer_ffn_input, flashinfer_audit,
            flashinfer_options, flashinfer_info, flashinfer_tensor_info, flashinfer_plan, flashinfer_stats,
-           flashinfer_sampler_options, flashinfer_probe_result, flashinfer_probe_options, flashinfer_pack_options,
+           flashinfer_logit_bias, flashinfer_sampler_options, flashinfer_logprob, flashinfer_probe_result, flashinfer_probe_options, flashinfer_pack_options,
            flashinfer_storage_segment, flashinfer_storage_read, flashinfer_storage_completion, flashinfer_storage_caps,
            flashinfer_storage_ops)
 
@@ -365,7 +374,12 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_sampler_create": (c_int, [POINTER(flashinfer_sampler_options), c_size_t, POINTER(_sampler), _error]),
     "flashinfer_sampler_sample": (c_int, [_sampler, _floats, c_size_t, _tokens, _error]),
     "flashinfer_sampler_accept": (c_int, [_sampler, c_int32, _error]),
+    "flashinfer_sampler_copy": (c_int, [_sampler, POINTER(_sampler), _error]),
+    "flashinfer_sampler_state_save": (c_int, [_sampler, c_void_p, c_size_t, _count, _error]),
+    "flashinfer_sampler_state_load": (c_int, [_sampler, c_void_p, c_size_t, _error]),
     "flashinfer_sampler_destroy": (None, [_sampler]),
+    "flashinfer_logprobs": (c_int, [_floats, c_size_t, POINTER(flashinfer_logprob), c_size_t, POINTER(flashinfer_logprob),
+                                    c_size_t, _error]),
     "flashinfer_probe_options_init": (None, [POINTER(flashinfer_probe_options), c_size_t]),
     "flashinfer_probe": (c_int, [c_char_p, POINTER(flashinfer_probe_options), _probe, _error]),
     "flashinfer_probe_save": (c_int, [_probe, c_char_p, _error]),

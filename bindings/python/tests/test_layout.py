@@ -62,7 +62,9 @@ def test_the_library_has_every_function():
         assert callable(getattr(loaded, name[len("flashinfer_"):]))
 
 
-HIDDEN = {"size", "reserved"}
+HIDDEN = {"size", "reserved", "logit_bias_count", "logit_biases"}
+AFTERWARDS = {"logprobs", "sampler_copy", "sampler_state_load",
+              "sampler_state_save"}  # declared, not bound yet
 
 
 @pytest.mark.parametrize("record, struct", [
@@ -88,5 +90,5 @@ def test_every_function_is_used():
                    if path.name != "_ffi.py")
     inits = {f"{name[len('flashinfer_'):]}_init" for name in vars(_ffi) if re.fullmatch(r"flashinfer_\w*options", name)}
     unused = {name for name in _ffi.FUNCTIONS if not re.search(rf"\(\)\.{name[len('flashinfer_'):]}\b", text)}
-    assert {name[len("flashinfer_"):] for name in unused} == inits
+    assert {name[len("flashinfer_"):] for name in unused} == inits | AFTERWARDS
     assert typing.get_type_hints(_library.load) and ctypes.sizeof(_ffi.flashinfer_error) == 544

@@ -583,6 +583,15 @@ pub const FLASHINFER_TOKENIZE_BOS: u32 = 1 << 0;
 /// texts such as \</s\> become their control token
 pub const FLASHINFER_TOKENIZE_SPECIAL: u32 = 1 << 1;
 
+/// What is added to a token's logit, before anything else is done with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flashinfer_logit_bias {
+    pub token: i32,
+    /// finite; or -INFINITY: the token is never chosen
+    pub bias: f32,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_sampler_options {
@@ -601,7 +610,18 @@ pub struct flashinfer_sampler_options {
     pub repetition_penalty: f32,
     /// how many recent tokens count; 0: 64
     pub repetition_tokens: u32,
-    pub reserved: u32,
+    /// of the list below
+    pub logit_bias_count: u32,
+    /// (logit_bias_count) in any order, at most one a token; looked at by create only
+    pub logit_biases: *const flashinfer_logit_bias,
+}
+
+/// A token and the natural logarithm of its probability; -INFINITY: it has none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flashinfer_logprob {
+    pub token: i32,
+    pub logprob: f32,
 }
 
 /// reads of 4, 16, 32, 64, 256 and 1024 KiB
@@ -1227,7 +1247,8 @@ extern "C" {
     /// - `sampler`: receives the handle; NULL on failure
     ///
     /// Independent of any model; one sampler must not be used by two threads at once. Order of
-    /// operations: repetition penalty, top-k, temperature, top-p, min-p.
+    /// operations: logit biases, repetition penalty, top-k, temperature, top-p, min-p. All memory is
+    /// taken here.
     pub fn flashinfer_sampler_create(
         options: *const flashinfer_sampler_options,
         vocab_count: usize,
@@ -1258,10 +1279,80 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
+    /// flashinfer_sampler_copy - a second sampler that goes on as this one would
+    ///
+    /// - `copy`: receives the handle; NULL on failure
+    ///
+    /// The same options, the same next random numbers, the same recent tokens. From now on they are
+    /// independent.
+    pub fn flashinfer_sampler_copy(
+        sampler: *const flashinfer_sampler,
+        copy: *mut *mut flashinfer_sampler,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_sampler_state_save - copy out what the next tokens depend on beside logits and options
+    ///
+    /// - `buffer`: receives the state; the caller may write it to a file, beside that of
+    ///   flashinfer_state_save(). May be NULL if `capacity` is 0
+    /// - `capacity`: bytes of `buffer`
+    /// - `written`: receives how many bytes the state has; FLASHINFER_EBUFFER if more than `capacity`
+    ///
+    /// That is: random numbers and recent tokens, some tens of bytes and 4 for each token. Options are
+    /// not in it.
+    pub fn flashinfer_sampler_state_save(
+        sampler: *const flashinfer_sampler,
+        buffer: *mut c_void,
+        capacity: usize,
+        written: *mut usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_sampler_state_load - go on as the sampler would that a state was saved from
+    ///
+    /// - `buffer`: a state saved from a sampler made for the same vocab_count, which remembers as many
+    ///   recent tokens (without a penalty: none); anything else is FLASHINFER_ESTATE
+    /// - `bytes`: as many as flashinfer_sampler_state_save() wrote
+    ///
+    /// Make the sampler with the options of the other one first: then the same logits give the same
+    /// tokens. A failure changes nothing.
+    pub fn flashinfer_sampler_state_load(
+        sampler: *mut flashinfer_sampler,
+        buffer: *const c_void,
+        bytes: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
     /// flashinfer_sampler_destroy - release a sampler
     ///
     /// - `sampler`: may be NULL
     pub fn flashinfer_sampler_destroy(sampler: *mut flashinfer_sampler);
+
+    /// flashinfer_logprobs - log probabilities of tokens, from raw logits
+    ///
+    /// - `logits`: (count) floats, such as those of flashinfer_logits(); NaN counts as -infinity
+    /// - `count`: how many
+    /// - `asked`: (asked_count) with the tokens set, such as the one that was chosen; their logprobs are
+    ///   filled in. May be NULL if `asked_count` is 0
+    /// - `asked_count`: how many
+    /// - `top`: receives (top_count): the likeliest tokens, the likeliest first, lower ids first among
+    ///   equals. May be NULL if `top_count` is 0
+    /// - `top_count`: at most `count`
+    ///
+    /// Of the model's own distribution: what a sampler does to logits (biases, penalty, temperature and
+    /// what it drops) does not count. Sums are made in double precision, in order of ids. Logits of
+    /// +infinity share all probability. A token that has no logit is FLASHINFER_ETOKEN, logits of which
+    /// no token can be chosen are FLASHINFER_EINVAL; nothing is written then. Takes no memory and may
+    /// run in any thread.
+    pub fn flashinfer_logprobs(
+        logits: *const f32,
+        count: usize,
+        asked: *mut flashinfer_logprob,
+        asked_count: usize,
+        top: *mut flashinfer_logprob,
+        top_count: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
 
     /// flashinfer_probe_options_init - fill probe options with defaults
     pub fn flashinfer_probe_options_init(options: *mut flashinfer_probe_options, size: usize);

@@ -177,6 +177,10 @@ structs! {
         prefill_wait_ns,
         prefill_bytes,
     }
+    flashinfer_logit_bias {
+        token,
+        bias,
+    }
     flashinfer_sampler_options {
         size,
         top_k,
@@ -186,7 +190,12 @@ structs! {
         min_p,
         repetition_penalty,
         repetition_tokens,
-        reserved,
+        logit_bias_count,
+        logit_biases,
+    }
+    flashinfer_logprob {
+        token,
+        logprob,
     }
     flashinfer_probe_result {
         size,
@@ -382,7 +391,11 @@ functions! {
     flashinfer_sampler_create,
     flashinfer_sampler_sample,
     flashinfer_sampler_accept,
+    flashinfer_sampler_copy,
+    flashinfer_sampler_state_save,
+    flashinfer_sampler_state_load,
     flashinfer_sampler_destroy,
+    flashinfer_logprobs,
     flashinfer_probe_options_init,
     flashinfer_probe,
     flashinfer_probe_save,

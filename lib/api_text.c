@@ -4,9 +4,25 @@
  * time. No logic here.
  */
 #include "api.h"
+#include "text/decoder.h"
 #include "text/logprobs.h"
 #include "text/sampler.h"
 #include "util/structs.h"
+
+/* stop strings --------------------------------------------------------------------------------- */
+
+int flashinfer_decoder_set_stops(flashinfer_decoder *decoder, const char *const *texts,
+                                 const size_t *text_bytes, size_t count, flashinfer_error *error)
+{
+    NEED(decoder);
+    if (count != 0) NEED(texts);
+    return flin_decoder_set_stops(decoder, texts, text_bytes, count, error);
+}
+
+int32_t flashinfer_decoder_stopped(const flashinfer_decoder *decoder)
+{
+    return decoder != NULL ? flin_decoder_stopped(decoder) : -1;
+}
 
 /* samplers ------------------------------------------------------------------------------------- */
 

@@ -369,6 +369,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_detokenize": (c_int, [_model, _tokens, c_size_t, c_char_p, c_size_t, _count, _error]),
     "flashinfer_decoder_create": (c_int, [_model, POINTER(_decoder), _error]),
     "flashinfer_decoder_push": (c_int, [_decoder, c_int32, POINTER(c_char_p), _count, _error]),
+    "flashinfer_decoder_set_stops": (c_int, [_decoder, POINTER(c_char_p), _count, c_size_t, _error]),
+    "flashinfer_decoder_stopped": (c_int32, [_decoder]),
     "flashinfer_decoder_destroy": (None, [_decoder]),
     "flashinfer_sampler_options_init": (None, [POINTER(flashinfer_sampler_options), c_size_t]),
     "flashinfer_sampler_create": (c_int, [POINTER(flashinfer_sampler_options), c_size_t, POINTER(_sampler), _error]),

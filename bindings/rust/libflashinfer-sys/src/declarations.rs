@@ -1224,6 +1224,8 @@ extern "C" {
     ///
     /// A stream may go on with a text, so that its first space is kept. Where the model's bos token
     /// comes first, a text begins: a space that the tokenizer puts before every text is left out.
+    ///
+    /// Nothing is given that is, or may be, part of a stop string: flashinfer_decoder_set_stops().
     pub fn flashinfer_decoder_push(
         decoder: *mut flashinfer_decoder,
         token: i32,
@@ -1231,6 +1233,36 @@ extern "C" {
         text_bytes: *mut usize,
         error: *mut flashinfer_error,
     ) -> c_int;
+
+    /// flashinfer_decoder_set_stops - end the text where one of some texts comes
+    ///
+    /// - `texts`: (count) UTF-8 texts, copied, in place of those set before; may be NULL if `count` is 0
+    /// - `text_bytes`: (count) their lengths; NULL: each ends with a zero byte
+    /// - `count`: how many; 0: no text stops any more
+    ///
+    /// From now on flashinfer_decoder_push() shows no part of a stop string, wherever tokens begin and
+    /// end: what may be the beginning of one is held back until later tokens tell, or the stream ends.
+    /// Once one is complete, what stands before it is given, flashinfer_decoder_stopped() tells, and
+    /// further tokens give no text until the stream ends (token -1), after which another can begin. Of
+    /// several the first to be complete counts, of those that end together the longest.
+    ///
+    /// Strings are compared with the text that is given: after tokens whose text may hold one and should
+    /// not stop, such as a prompt's, is the time to set them. Text that is held back stays so, for the
+    /// new strings. A string that is NULL, empty or not UTF-8 is FLASHINFER_EINVAL; nothing is changed
+    /// then, nor by FLASHINFER_ENOMEM.
+    pub fn flashinfer_decoder_set_stops(
+        decoder: *mut flashinfer_decoder,
+        texts: *const *const c_char,
+        text_bytes: *const usize,
+        count: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_decoder_stopped - which stop string has ended the text
+    ///
+    /// Returns its index, from 0, or -1 if none has. Stands until a token follows the end of the stream,
+    /// or others are set.
+    pub fn flashinfer_decoder_stopped(decoder: *const flashinfer_decoder) -> i32;
 
     /// flashinfer_decoder_destroy - end a stream
     ///

@@ -386,6 +386,8 @@ functions! {
     flashinfer_detokenize,
     flashinfer_decoder_create,
     flashinfer_decoder_push,
+    flashinfer_decoder_set_stops,
+    flashinfer_decoder_stopped,
     flashinfer_decoder_destroy,
     flashinfer_sampler_options_init,
     flashinfer_sampler_create,

@@ -534,6 +534,20 @@ FLASHINFER_API int flashinfer_plan_file(const char *path, const flashinfer_optio
 FLASHINFER_API int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan);
 
 /**
+ * flashinfer_budget_parse - bytes of a budget as people write it
+ * @text: a share of the model file such as "50%" or "12.5%", bytes such as "123456", or a number of
+ *        K, M, G or T such as "1.5G" (1024 bytes and its powers)
+ * @file_bytes: what a share is of: plan.file_bytes or info.file_bytes; 0 refuses shares
+ * @budget_bytes: receives the bytes, for options.memory_budget
+ *
+ * Exact to the byte whatever the number of digits, rounded down once. Anything else is
+ * FLASHINFER_EINVAL: spaces, signs, exponents, other units, parts of a byte, what comes to no byte,
+ * and what a uint64_t cannot hold. Shares above 100% are as good as others.
+ */
+FLASHINFER_API int flashinfer_budget_parse(const char *text, uint64_t file_bytes,
+                                           uint64_t *budget_bytes, flashinfer_error *error);
+
+/**
  * flashinfer_model_set_budget - change the budget of a live model
  * @budget_bytes: new ceiling; 0: whatever makes everything resident
  *

@@ -1,13 +1,24 @@
 /*
- * api_text.c - the public functions that need no model: samplers, stop strings, log
- * probabilities. They check their arguments and call inward; a handle belongs to one thread at a
+ * api_text.c - the public functions that need no model: samplers, stop strings, log probabilities,
+ * budgets as text. They check their arguments and call inward; a handle belongs to one thread at a
  * time. No logic here.
  */
 #include "api.h"
+#include "plan/budget_text.h"
 #include "text/decoder.h"
 #include "text/logprobs.h"
 #include "text/sampler.h"
 #include "util/structs.h"
+
+/* budgets -------------------------------------------------------------------------------------- */
+
+int flashinfer_budget_parse(const char *text, uint64_t file_bytes, uint64_t *budget_bytes,
+                            flashinfer_error *error)
+{
+    NEED(text);
+    NEED(budget_bytes);
+    return flin_budget_parse(text, file_bytes, budget_bytes, error);
+}
 
 /* stop strings --------------------------------------------------------------------------------- */
 

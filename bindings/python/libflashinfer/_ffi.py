@@ -351,6 +351,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_model_ffn_bias": (c_int, [_model, c_uint32, _floats, _error]),
     "flashinfer_plan_file": (c_int, [c_char_p, _options, _plan, _error]),
     "flashinfer_model_plan": (c_int, [_model, _plan]),
+    "flashinfer_budget_parse": (c_int, [c_char_p, c_uint64, POINTER(c_uint64), _error]),
     "flashinfer_model_set_budget": (c_int, [_model, c_uint64, _error]),
     "flashinfer_model_stats": (c_int, [_model, POINTER(flashinfer_stats)]),
     "flashinfer_model_reset_stats": (c_int, [_model]),

@@ -63,7 +63,7 @@ def test_the_library_has_every_function():
 
 
 HIDDEN = {"size", "reserved", "logit_bias_count", "logit_biases"}
-AFTERWARDS = {"decoder_set_stops", "decoder_stopped", "logprobs", "sampler_copy", "sampler_state_load",
+AFTERWARDS = {"budget_parse", "decoder_set_stops", "decoder_stopped", "logprobs", "sampler_copy", "sampler_state_load",
               "sampler_state_save"}  # declared, not bound yet
 
 

@@ -1021,6 +1021,23 @@ extern "C" {
     /// - `plan`: caller's struct with plan-\>size set
     pub fn flashinfer_model_plan(model: *mut flashinfer_model, plan: *mut flashinfer_plan) -> c_int;
 
+    /// flashinfer_budget_parse - bytes of a budget as people write it
+    ///
+    /// - `text`: a share of the model file such as "50%" or "12.5%", bytes such as "123456", or a number of
+    ///   K, M, G or T such as "1.5G" (1024 bytes and its powers)
+    /// - `file_bytes`: what a share is of: plan.file_bytes or info.file_bytes; 0 refuses shares
+    /// - `budget_bytes`: receives the bytes, for options.memory_budget
+    ///
+    /// Exact to the byte whatever the number of digits, rounded down once. Anything else is
+    /// FLASHINFER_EINVAL: spaces, signs, exponents, other units, parts of a byte, what comes to no byte,
+    /// and what a uint64_t cannot hold. Shares above 100% are as good as others.
+    pub fn flashinfer_budget_parse(
+        text: *const c_char,
+        file_bytes: u64,
+        budget_bytes: *mut u64,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
     /// flashinfer_model_set_budget - change the budget of a live model
     ///
     /// - `budget_bytes`: new ceiling; 0: whatever makes everything resident

@@ -368,6 +368,7 @@ functions! {
     flashinfer_model_ffn_bias,
     flashinfer_plan_file,
     flashinfer_model_plan,
+    flashinfer_budget_parse,
     flashinfer_model_set_budget,
     flashinfer_model_stats,
     flashinfer_model_reset_stats,

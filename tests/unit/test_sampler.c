@@ -526,6 +526,35 @@ static void wrong_arguments_are_refused(void **state)
     flin_sampler_destroy(sampler);
 }
 
+/* Through the public functions, which only check and call inward. */
+static void missing_arguments_are_refused(void **state)
+{
+    flashinfer_error error = {.size = sizeof error};
+    flashinfer_sampler *sampler = new_sampler(NULL, 4), *copy = sampler;
+    unsigned char saved[128];
+    size_t written = 77;
+
+    (void)state;
+    assert_int_equal(flashinfer_sampler_copy(NULL, &copy, &error), FLASHINFER_EINVAL);
+    assert_null(copy);
+    assert_int_equal(flashinfer_sampler_copy(sampler, NULL, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "copy is NULL"));
+    assert_int_equal(flashinfer_sampler_state_save(NULL, saved, 128, &written, &error),
+                     FLASHINFER_EINVAL);
+    assert_int_equal(written, 0);
+    assert_int_equal(flashinfer_sampler_state_save(sampler, NULL, 128, &written, &error),
+                     FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "buffer is NULL"));
+    assert_int_equal(flashinfer_sampler_state_save(sampler, saved, 128, NULL, &error),
+                     FLASHINFER_EINVAL);
+    assert_int_equal(flashinfer_sampler_state_save(sampler, NULL, 0, &written, &error),
+                     FLASHINFER_EBUFFER);
+    assert_int_equal(written, 64);
+    assert_int_equal(flashinfer_sampler_state_load(NULL, saved, 64, &error), FLASHINFER_EINVAL);
+    assert_int_equal(flashinfer_sampler_state_load(sampler, NULL, 64, &error), FLASHINFER_EINVAL);
+    flashinfer_sampler_destroy(sampler);
+}
+
 static void options_init_writes_only_what_the_caller_has(void **state)
 {
     flashinfer_sampler_options options;
@@ -591,6 +620,7 @@ int main(void)
         cmocka_unit_test(foreign_and_damaged_states_are_refused),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(missing_arguments_are_refused),
         cmocka_unit_test(options_init_writes_only_what_the_caller_has),
 #ifdef FLIN_TEST_WRAP_MALLOC
         cmocka_unit_test(no_memory_for_a_sampler_and_none_later),

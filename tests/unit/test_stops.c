@@ -325,6 +325,26 @@ static void wrong_strings_are_refused(void **state)
     flin_decoder_destroy(decoder);
 }
 
+/* Through the public functions, which only check and call inward. */
+static void missing_arguments_are_refused(void **state)
+{
+    static const char *const texts[] = {"end"};
+    flashinfer_error error = {.size = sizeof error};
+    flashinfer_decoder *decoder = new_decoder();
+
+    (void)state;
+    assert_int_equal(flashinfer_decoder_set_stops(NULL, texts, NULL, 1, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "decoder is NULL"));
+    assert_int_equal(flashinfer_decoder_set_stops(decoder, NULL, NULL, 1, &error),
+                     FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "texts is NULL"));
+    assert_int_equal(flashinfer_decoder_set_stops(decoder, NULL, NULL, 0, &error), 0);
+    assert_int_equal(flashinfer_decoder_set_stops(decoder, texts, NULL, 1, NULL), 0);
+    assert_int_equal(flashinfer_decoder_stopped(decoder), -1);
+    assert_int_equal(flashinfer_decoder_stopped(NULL), -1);
+    flashinfer_decoder_destroy(decoder);
+}
+
 #ifdef FLIN_TEST_WRAP_MALLOC
 static void no_memory_for_strings_and_none_later(void **state)
 {
@@ -363,6 +383,7 @@ int main(void)
         cmocka_unit_test(strings_can_be_replaced),
         cmocka_unit_test(lengths_may_be_given),
         cmocka_unit_test(wrong_strings_are_refused),
+        cmocka_unit_test(missing_arguments_are_refused),
 #ifdef FLIN_TEST_WRAP_MALLOC
         cmocka_unit_test(no_memory_for_strings_and_none_later),
 #endif

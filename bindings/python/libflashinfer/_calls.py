@@ -36,7 +36,6 @@ class SessionHandle(Handle):
     def __init__(self, pointer: Any, model: Handle, callbacks: Callbacks) -> None:
         super().__init__(pointer, library().session_destroy, model, callbacks)
         self.callbacks = callbacks
-        self.late_cancel = False  # a cancel may have come too late for its call: it would stop the next one that can be
 
     def __del__(self) -> None:
         call = self.callbacks.current()
@@ -93,9 +92,9 @@ class Call:
         self.afterwards: list[Handle] = []
 
     def stop(self) -> None:
-        """Cancel, once: the next progress callback does it where there is no session."""
+        """Cancel: the next progress callback does it where there is no session. Once more does no harm, nor too late."""
         with self.lock:
-            if self.running and not self.stopped:
+            if self.running:
                 self.stopped = True
                 if self.session is not None:
                     library().session_cancel(self.session.pointer)
@@ -169,6 +168,7 @@ class Callbacks:
         try:
             with Interrupts(call):
                 error = self.attempt(function, call)
+                call.end()
         finally:
             del function
             call.session, self.threads.call = None, outer
@@ -185,23 +185,16 @@ class Callbacks:
         finally:
             del call, error, failure  # they know this frame: a circle
 
+    @staticmethod
+    def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
+        """What Ctrl-C has stopped before it began is not begun: the library would know of no cancel."""
+        if call.stopped:
+            return Error(ErrorCode.ECANCELED, "the call was cancelled before it began")
+        return attempt(function)[1]
+
     def blamed(self, error: Optional[Error]) -> Optional[BaseException]:
         """The exception of the host's storage, if that is why a read failed."""
         return self.storage_failure if error is not None and error.code == ErrorCode.EIO else None
-
-    @staticmethod
-    def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
-        """Once more if only an earlier call's late cancel has stopped it: nothing was done then."""
-        session = call.session
-        code, error = attempt(function)
-        if session is not None and session.late_cancel and code == ErrorCode.ECANCELED and not (call.stopped or call.declined):
-            session.late_cancel = False
-            code, error = attempt(function)
-        call.end()
-        if session is not None and (call.stopped or code == ErrorCode.ECANCELED):
-            session.late_cancel = call.stopped
-        del session
-        return error
 
 
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C
@@ -250,8 +243,11 @@ class Interrupts:
 class Watcher:
     """A thread that Python's own signal handler wakes, and which cancels the main thread's call.
 
-    The wake-up descriptor that the host has set, asyncio's for instance, gets every signal too.
+    The wake-up descriptor that the host has set, asyncio's for instance, gets every signal too. The library forgets a
+    cancel that finds no call, so one that comes just before its call has entered the library is given again.
     """
+
+    AGAIN_MS = 10
 
     def __init__(self) -> None:
         self.process, self.reader, self.writer, self.host = 0, -1, -1, -1
@@ -296,11 +292,16 @@ class Watcher:
     def watch(self, reader: int) -> None:
         ready = select.poll()
         ready.register(reader, select.POLLIN)
+        stopped: Optional[Call] = None  # and not known to have ended
         while True:
-            ready.poll()
+            ready.poll(None if stopped is None else self.AGAIN_MS)
             with self.lock:
-                if signal.SIGINT in self.take() and self.call is not None:
-                    self.call.stop()
+                if signal.SIGINT in self.take():
+                    stopped = self.call
+                elif stopped is not self.call:
+                    stopped = None
+                if stopped is not None:
+                    stopped.stop()
 
 
 WATCHER = Watcher()

@@ -16,7 +16,7 @@ FLASHINFER_VERSION_MAJOR = 0
 FLASHINFER_VERSION_MINOR = 1
 FLASHINFER_VERSION_PATCH = 0
 FLASHINFER_ERROR_TEXT_BYTES = 512
-FLASHINFER_ERROR_COUNT_ = 17
+FLASHINFER_ERROR_COUNT_ = 18
 FLASHINFER_PROBE_SIZES = 6
 FLASHINFER_PROBE_DEPTHS = 4
 FLASHINFER_PROBE_KINDS = 8
@@ -40,6 +40,7 @@ class ErrorCode(IntEnum):
     ESTATE = -14
     ETHREAD = -15
     EBUSY = -16
+    ESESSIONS = -17
 
 
 class Predictors(IntEnum):
@@ -265,10 +266,19 @@ class flashinfer_stats(Structure):
                 *fields(c_uint64, "prefill_tokens prefill_ns prefill_wait_ns prefill_bytes")]
 
 
+class flashinfer_logit_bias(Structure):
+    _fields_ = [("token", c_int32), ("bias", c_float)]
+
+
+class flashinfer_logprob(Structure):
+    _fields_ = [("token", c_int32), ("logprob", c_float)]
+
+
 class flashinfer_sampler_options(Structure):
     _fields_ = [*fields(c_uint32, "size top_k"), ("seed", c_uint64),
                 *fields(c_float, "temperature top_p min_p repetition_penalty"),
-                *fields(c_uint32, "repetition_tokens reserved")]
+                *fields(c_uint32, "repetition_tokens logit_bias_count"),
+                ("logit_biases", POINTER(flashinfer_logit_bias))]
 
 
 class flashinfer_probe_options(Structure):
@@ -310,7 +320,7 @@ class flashinfer_storage_ops(Structure):
 
 STRUCTS = (flashinfer_error, flashinfer_progress, flashinfer_trace, flashinfer_ffn_input, flashinfer_audit,
            flashinfer_options, flashinfer_info, flashinfer_tensor_info, flashinfer_plan, flashinfer_stats,
-           flashinfer_sampler_options, flashinfer_probe_result, flashinfer_probe_options, flashinfer_pack_options,
+           flashinfer_logit_bias, flashinfer_sampler_options, flashinfer_logprob, flashinfer_probe_result, flashinfer_probe_options, flashinfer_pack_options,
            flashinfer_storage_segment, flashinfer_storage_read, flashinfer_storage_completion, flashinfer_storage_caps,
            flashinfer_storage_ops)
 
@@ -342,6 +352,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_model_ffn_bias": (c_int, [_model, c_uint32, _floats, _error]),
     "flashinfer_plan_file": (c_int, [c_char_p, _options, _plan, _error]),
     "flashinfer_model_plan": (c_int, [_model, _plan]),
+    "flashinfer_budget_parse": (c_int, [c_char_p, c_uint64, POINTER(c_uint64), _error]),
     "flashinfer_model_set_budget": (c_int, [_model, c_uint64, _error]),
     "flashinfer_model_stats": (c_int, [_model, POINTER(flashinfer_stats)]),
     "flashinfer_model_reset_stats": (c_int, [_model]),
@@ -360,12 +371,19 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_detokenize": (c_int, [_model, _tokens, c_size_t, c_char_p, c_size_t, _count, _error]),
     "flashinfer_decoder_create": (c_int, [_model, POINTER(_decoder), _error]),
     "flashinfer_decoder_push": (c_int, [_decoder, c_int32, POINTER(c_char_p), _count, _error]),
+    "flashinfer_decoder_set_stops": (c_int, [_decoder, POINTER(c_char_p), _count, c_size_t, _error]),
+    "flashinfer_decoder_stopped": (c_int32, [_decoder]),
     "flashinfer_decoder_destroy": (None, [_decoder]),
     "flashinfer_sampler_options_init": (None, [POINTER(flashinfer_sampler_options), c_size_t]),
     "flashinfer_sampler_create": (c_int, [POINTER(flashinfer_sampler_options), c_size_t, POINTER(_sampler), _error]),
     "flashinfer_sampler_sample": (c_int, [_sampler, _floats, c_size_t, _tokens, _error]),
     "flashinfer_sampler_accept": (c_int, [_sampler, c_int32, _error]),
+    "flashinfer_sampler_copy": (c_int, [_sampler, POINTER(_sampler), _error]),
+    "flashinfer_sampler_state_save": (c_int, [_sampler, c_void_p, c_size_t, _count, _error]),
+    "flashinfer_sampler_state_load": (c_int, [_sampler, c_void_p, c_size_t, _error]),
     "flashinfer_sampler_destroy": (None, [_sampler]),
+    "flashinfer_logprobs": (c_int, [_floats, c_size_t, POINTER(flashinfer_logprob), c_size_t, POINTER(flashinfer_logprob),
+                                    c_size_t, _error]),
     "flashinfer_probe_options_init": (None, [POINTER(flashinfer_probe_options), c_size_t]),
     "flashinfer_probe": (c_int, [c_char_p, POINTER(flashinfer_probe_options), _probe, _error]),
     "flashinfer_probe_save": (c_int, [_probe, c_char_p, _error]),

@@ -9,6 +9,7 @@ import pytest
 from conftest import BUDGET, MODEL
 
 import libflashinfer as f
+from libflashinfer import _calls
 
 SOON = 5  # seconds, on a busy machine
 
@@ -92,6 +93,27 @@ def test_a_prompt_ends_at_once(slow):
     session.rewind()
     session.eval([5] * 40)
     assert session.position == 40
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_just_before_a_call(slow, monkeypatch, late):
+    """Before a call is begun it is not begun; as it enters the library, which knows of no call yet, it ends all the same."""
+    def interrupted(*arguments):
+        begun = begin(*arguments) if not late else None
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)  # whoever cancels at once has done so, too early
+        return begin(*arguments) if late else begun
+
+    place, name = (_calls, "attempt") if late else (_calls.WATCHER, "begin")
+    begin = getattr(place, name)
+    monkeypatch.setattr(place, name, interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        slow[1].step(5)
+    assert slow[1].position == 0 and time.monotonic() - started < SOON
+    monkeypatch.undo()
+    slow[0].late = False
+    slow[1].step(5)
 
 
 def test_opening_and_packing_end(tmp_path):

@@ -2,7 +2,7 @@
 //!
 //! The lesson: take a cancel handle before the session is busy; a cancelled session stays usable.
 
-use libflashinfer::{ErrorCode, Model, Options, TokenizeFlags};
+use libflashinfer::{ErrorCode, Model, Options, TokenizeOptions};
 use std::thread;
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("usage: cancel MODEL.gguf")?;
     let model = Model::open(path, &Options::new())?;
     let mut session = model.session()?;
-    let context = model.info().context_tokens as usize;
+    let context = usize::try_from(model.info().context_tokens)?;
     let mut prompt = model.tokenize(
         "Once upon a time there was a little girl. ".repeat(context),
-        TokenizeFlags::default(),
+        TokenizeOptions::new().bos(false),
     )?;
     prompt.truncate(context);
 
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         other => return Err(format!("not cancelled: {:?}", other).into()),
     }
-    let stood = session.position() as usize;
+    let stood = usize::try_from(session.position())?;
     println!("stands at token {} of {}", stood, prompt.len());
 
     session.eval(&prompt[stood..])?;

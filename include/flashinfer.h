@@ -25,6 +25,9 @@
  *             again. A call whose callback forked must not be gone on with in the child.
  *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or
  *             stderr, no signal handler is installed, and the process is never ended.
+ *   Sizes     A call that tells how much it wrote into the caller's buffer tells what it needs
+ *             where the buffer is too small, with FLASHINFER_EBUFFER. So NULL and capacity 0 ask
+ *             for the size. After any other failure the size is 0.
  *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.
  */
 #ifndef FLASHINFER_H
@@ -660,10 +663,17 @@ FLASHINFER_API int flashinfer_session_rewind(flashinfer_session *session, uint32
                                              flashinfer_error *error);
 
 /**
- * flashinfer_session_cancel - stop the session's running call, or its next one if none runs
+ * flashinfer_session_cancel - stop the session's running call
  *
- * May be called from any thread and from a signal handler. The stopped call returns
- * FLASHINFER_ECANCELED.
+ * Counts for a flashinfer_step() or flashinfer_eval() that has begun and not returned, also one
+ * that waits for another call on the model. It returns FLASHINFER_ECANCELED, or, where it was all
+ * but done, as if nothing had come. A cancel that finds no call does nothing, and none stops a call
+ * that is made after it. So one too many or too late is harmless.
+ *
+ * May be called from any thread, from a callback and from a signal handler; it waits for nothing.
+ * A stop button for a loop of calls sets a flag of the host's, then cancels; the loop looks at the
+ * flag before every call. A press between look and call is missed by that call: cancel again until
+ * the loop has ended.
  */
 FLASHINFER_API void flashinfer_session_cancel(flashinfer_session *session);
 
@@ -674,9 +684,9 @@ FLASHINFER_API size_t flashinfer_state_bytes(flashinfer_session *session);
 
 /**
  * flashinfer_state_save - copy position, logits and KV cache out
- * @buffer: receives the state; the caller may write it to a file
- * @capacity: bytes of @buffer; FLASHINFER_EBUFFER if too few
- * @written: receives the bytes used
+ * @buffer: receives the state; the caller may write it to a file. May be NULL if @capacity is 0
+ * @capacity: bytes of @buffer
+ * @written: receives how many bytes the state has; FLASHINFER_EBUFFER if more than @capacity
  */
 FLASHINFER_API int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
                                          size_t *written, flashinfer_error *error);

@@ -154,9 +154,11 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
 /* Rows of a wide pass are one session's. */
 int flin_pass_cancelled(const flin_pass *pass)
 {
-    for (uint32_t i = 0; i < (pass->wide ? 1 : pass->count); i++)
-        if (atomic_load_explicit(&pass->rows[i].session->cancelled, memory_order_relaxed) != 0)
+    for (uint32_t i = 0; i < (pass->wide ? 1 : pass->count); i++) {
+        const flashinfer_session *session = pass->rows[i].session;
+        if (session->call < atomic_load_explicit(&session->cancelled, memory_order_relaxed))
             return 1;
+    }
     return 0;
 }
 

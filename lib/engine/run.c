@@ -164,13 +164,12 @@ static int check_tokens(const flashinfer_session *session, const int32_t *tokens
     return 0;
 }
 
-int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
+int flin_step(flashinfer_session *session, uint64_t call, int32_t token, flashinfer_error *error)
 {
     int code = check_tokens(session, &token, 1, error);
 
-    if (code == 0) code = run_one(session, token, session->logits, error);
-    if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
-    return code;
+    session->call = call;
+    return code != 0 ? code : run_one(session, token, session->logits, error);
 }
 
 /* Callbacks that are told about single tokens or judge the predictor want every token on its
@@ -189,7 +188,7 @@ static uint32_t chunk_of(uint32_t most, size_t left)
     return (uint32_t)((left + chunks - 1) / chunks);
 }
 
-int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+int flin_eval(flashinfer_session *session, uint64_t call, const int32_t *tokens, size_t count,
               flashinfer_error *error)
 {
     const flin_settings *settings = &session->model->settings;
@@ -199,6 +198,7 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
     int code = check_tokens(session, tokens, count, error);
     uint32_t now = 0;
 
+    session->call = call;
     if (code == 0 && count != 0) session->has_logits = 0;
     for (size_t i = 0; i < count && code == 0; i += now) {
         float *logits;
@@ -209,6 +209,5 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
         code = steps ? run_one(session, tokens[i], logits, error)
                      : run_wide(session, tokens + i, now, logits, error);
     }
-    if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
     return code;
 }

@@ -56,7 +56,11 @@ struct flashinfer_session {
     uint32_t in_use;
     _Atomic uint32_t position; /* this and the next may be asked for while a call runs */
     _Atomic uint32_t has_logits;
-    _Atomic uint32_t cancelled;
+    /* Calls that can be cancelled are numbered from 0, as they are made; numbers are never set
+       back, so a cancel that comes late means calls that are over. */
+    _Atomic uint64_t called;    /* how many were made */
+    _Atomic uint64_t cancelled; /* those with numbers below this one are to end */
+    uint64_t call;              /* number of the one that runs */
 };
 
 struct flashinfer_model {

@@ -210,8 +210,19 @@ static void rewind_and_state_restore_the_sequence(void **state)
         bytes = flashinfer_state_bytes(session);
         saved = malloc(bytes);
         assert_non_null(saved);
+        written = 0;
+        assert_int_equal(flashinfer_state_save(session, NULL, 0, &written, &error),
+                         FLASHINFER_EBUFFER);
+        assert_int_equal(written, bytes);
+        memset(saved, 0x5a, bytes);
+        written = 0;
         assert_int_equal(flashinfer_state_save(session, saved, bytes - 1, &written, &error),
                          FLASHINFER_EBUFFER);
+        assert_int_equal(written, bytes);
+        assert_int_equal(saved[0], 0x5a);
+        assert_int_equal(flashinfer_state_save(session, NULL, bytes, &written, &error),
+                         FLASHINFER_EINVAL);
+        assert_int_equal(written, 0);
         assert_ok(flashinfer_state_save(session, saved, bytes, &written, &error));
         assert_int_equal(written, bytes);
         expected = steps(session, ids + 3, 3, &vocab);
@@ -321,9 +332,7 @@ static void cancel_keeps_the_session_usable(void **state)
     assert_int_equal(flashinfer_eval(session, ids, 6, &error), FLASHINFER_ECANCELED);
     assert_int_equal(flashinfer_session_position(session), 3);
     limit = 100;
-    flashinfer_session_cancel(session);
-    assert_int_equal(flashinfer_step(session, 302, &error), FLASHINFER_ECANCELED);
-    assert_int_equal(flashinfer_session_position(session), 3);
+    flashinfer_session_cancel(session); /* too late: no call runs */
     assert_ok(flashinfer_eval(session, ids + 3, 3, &error));
     assert_int_equal(flashinfer_session_position(session), 6);
     assert_non_null(flashinfer_logits(session, NULL));

@@ -36,7 +36,6 @@ class SessionHandle(Handle):
     def __init__(self, pointer: Any, model: Handle, callbacks: Callbacks) -> None:
         super().__init__(pointer, library().session_destroy, model, callbacks)
         self.callbacks = callbacks
-        self.late_cancel = False  # a cancel may have come too late for its call: it would stop the next one that can be
         self.stop: Optional[Stop] = None  # of the generation that makes the next call
 
     def __del__(self) -> None:
@@ -102,7 +101,7 @@ class Call:
         self.afterwards: list[Handle] = []
 
     def stop(self) -> None:
-        """Cancel: the next progress callback does it where there is no session. Again if that came before the call."""
+        """Cancel: the next progress callback does it where there is no session. Once more does no harm, nor too late."""
         with self.lock:
             if self.running:
                 self.stopped = True
@@ -203,6 +202,7 @@ class Callbacks:
                 stop.begin(call)
             with Interrupts(call):
                 error = self.attempt(function, call)
+                call.end()
         finally:
             if stop is not None:
                 stop.call = None
@@ -221,27 +221,16 @@ class Callbacks:
         finally:
             del call, error, failure  # they know this frame: a circle
 
+    @staticmethod
+    def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
+        """What was stopped before it began is not begun: the library would know of no cancel."""
+        if call.stopped:
+            return cancelled()
+        return attempt(function)[1]
+
     def blamed(self, error: Optional[Error]) -> Optional[BaseException]:
         """The exception of the host's storage, if that is why a read failed."""
         return self.storage_failure if error is not None and error.code == ErrorCode.EIO else None
-
-    @staticmethod
-    def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
-        """Once more if only an earlier call's late cancel has stopped it: nothing was done then."""
-        session = call.session
-        if session is not None and call.stopped:  # before it began
-            session.late_cancel = True
-            call.end()
-            return cancelled()
-        code, error = attempt(function)
-        if session is not None and session.late_cancel and code == ErrorCode.ECANCELED and not (call.stopped or call.declined):
-            session.late_cancel = False
-            code, error = attempt(function)
-        call.end()
-        if session is not None and (call.stopped or code == ErrorCode.ECANCELED):
-            session.late_cancel = call.stopped
-        del session
-        return error
 
 
 def cancelled() -> Error:
@@ -295,8 +284,11 @@ class Interrupts:
 class Watcher:
     """A thread that Python's own signal handler wakes, and which cancels the main thread's call.
 
-    The wake-up descriptor that the host has set, asyncio's for instance, gets every signal too.
+    The wake-up descriptor that the host has set, asyncio's for instance, gets every signal too. The library forgets a
+    cancel that finds no call, so one that comes just before its call has entered the library is given again.
     """
+
+    AGAIN_MS = 10
 
     def __init__(self) -> None:
         self.process, self.reader, self.writer, self.host = 0, -1, -1, -1
@@ -341,11 +333,16 @@ class Watcher:
     def watch(self, reader: int) -> None:
         ready = select.poll()
         ready.register(reader, select.POLLIN)
+        stopped: Optional[Call] = None  # and not known to have ended
         while True:
-            ready.poll()
+            ready.poll(None if stopped is None else self.AGAIN_MS)
             with self.lock:
-                if signal.SIGINT in self.take() and self.call is not None:
-                    self.call.stop()
+                if signal.SIGINT in self.take():
+                    stopped = self.call
+                elif stopped is not self.call:
+                    stopped = None
+                if stopped is not None:
+                    stopped.stop()
 
 
 WATCHER = Watcher()

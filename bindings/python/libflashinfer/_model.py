@@ -324,9 +324,8 @@ class Session(Owner):
         self._run(library().session_rewind, position)
 
     def cancel(self) -> None:
-        """Stop the session's running call, or its next one if none runs, with ECANCELED. From any thread."""
+        """Stop the session's running call with ECANCELED; does nothing if none runs. From any thread, or a callback."""
         handle = self._use()
-        handle.late_cancel = False
         library().session_cancel(handle.pointer)
 
     def save_state(self) -> bytes:

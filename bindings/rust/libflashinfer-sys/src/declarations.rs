@@ -1099,10 +1099,17 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_session_cancel - stop the session's running call, or its next one if none runs
+    /// flashinfer_session_cancel - stop the session's running call
     ///
-    /// May be called from any thread and from a signal handler. The stopped call returns
-    /// FLASHINFER_ECANCELED.
+    /// Counts for a flashinfer_step() or flashinfer_eval() that has begun and not returned, also one
+    /// that waits for another call on the model. It returns FLASHINFER_ECANCELED, or, where it was all
+    /// but done, as if nothing had come. A cancel that finds no call does nothing, and none stops a call
+    /// that is made after it. So one too many or too late is harmless.
+    ///
+    /// May be called from any thread, from a callback and from a signal handler; it waits for nothing.
+    /// A stop button for a loop of calls sets a flag of the host's, then cancels; the loop looks at the
+    /// flag before every call. A press between look and call is missed by that call: cancel again until
+    /// the loop has ended.
     pub fn flashinfer_session_cancel(session: *mut flashinfer_session);
 
     /// flashinfer_state_bytes - bytes flashinfer_state_save() needs now
@@ -1110,9 +1117,9 @@ extern "C" {
 
     /// flashinfer_state_save - copy position, logits and KV cache out
     ///
-    /// - `buffer`: receives the state; the caller may write it to a file
-    /// - `capacity`: bytes of `buffer`; FLASHINFER_EBUFFER if too few
-    /// - `written`: receives the bytes used
+    /// - `buffer`: receives the state; the caller may write it to a file. May be NULL if `capacity` is 0
+    /// - `capacity`: bytes of `buffer`
+    /// - `written`: receives how many bytes the state has; FLASHINFER_EBUFFER if more than `capacity`
     pub fn flashinfer_state_save(
         session: *mut flashinfer_session,
         buffer: *mut c_void,

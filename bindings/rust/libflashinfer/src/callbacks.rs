@@ -264,8 +264,6 @@ thread_local! {
 pub(crate) struct Outcome {
     pub code: c_int,
     pub panic: Option<Payload>,
-    /// A callback panicked and cancelled the session.
-    pub cancelled: bool,
     record: sys::flashinfer_error,
 }
 
@@ -298,11 +296,9 @@ pub(crate) fn call(
     CURRENT.with(|current| current.set(&call));
     let code = run(&mut record);
     CURRENT.with(|current| current.set(call.outer));
-    let panic = call.panic.into_inner();
     Outcome {
         code,
-        cancelled: panic.is_some(),
-        panic,
+        panic: call.panic.into_inner(),
         record,
     }
 }

@@ -95,9 +95,9 @@ fn progress_and_handles_cancel() {
     stop.store(false, Ordering::Relaxed);
     session.eval(&tokens[2..]).unwrap();
 
+    // too late: no call runs
     let handle = session.cancel_handle();
     std::thread::spawn(move || handle.cancel()).join().unwrap();
-    assert_eq!(session.step(600).unwrap_err().code(), ErrorCode::Canceled);
     session.step(600).unwrap();
 
     // a handle that outlives its session stops nobody else

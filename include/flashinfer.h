@@ -11,7 +11,8 @@
  *             where, what to do.
  *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the
  *             default. A struct from a newer header is accepted as long as its unknown tail is
- *             zero.
+ *             zero. Elements of lists (logit biases, log probabilities) have no size, and never
+ *             grow.
  *   Threads   Different models are independent. Calls on one model and its sessions may come from
  *             any thread and are serialised inside; only the functions that say so may run beside
  *             another call. A callback may ask for stats, plan, position, logits and state bytes of
@@ -70,13 +71,14 @@ extern "C" {
     X(EBUFFER, -13, "the caller's buffer is too small")                                            \
     X(ESTATE, -14, "the saved state does not belong to this model or is damaged")                  \
     X(ETHREAD, -15, "the system gave no thread")                                                   \
-    X(EBUSY, -16, "the handle is still in use")
+    X(EBUSY, -16, "the handle is still in use")                                                    \
+    X(ESESSIONS, -17, "all sessions that the model was opened for exist")
 
 enum {
 #define FLASHINFER_ERROR_ENUM(name, number, text) FLASHINFER_##name = (number),
     FLASHINFER_ERRORS(FLASHINFER_ERROR_ENUM)
 #undef FLASHINFER_ERROR_ENUM
-        FLASHINFER_ERROR_COUNT_ = 17 /* entries above */
+        FLASHINFER_ERROR_COUNT_ = 18 /* entries above */
 };
 
 #define FLASHINFER_ERROR_TEXT_BYTES 512
@@ -532,6 +534,20 @@ FLASHINFER_API int flashinfer_plan_file(const char *path, const flashinfer_optio
 FLASHINFER_API int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan);
 
 /**
+ * flashinfer_budget_parse - bytes of a budget as people write it
+ * @text: a share of the model file such as "50%" or "12.5%", bytes such as "123456", or a number of
+ *        K, M, G or T such as "1.5G" (1024 bytes and its powers)
+ * @file_bytes: what a share is of: plan.file_bytes or info.file_bytes; 0 refuses shares
+ * @budget_bytes: receives the bytes, for options.memory_budget
+ *
+ * Exact to the byte whatever the number of digits, rounded down once. Anything else is
+ * FLASHINFER_EINVAL: spaces, signs, exponents, other units, parts of a byte, what comes to no byte,
+ * and what a uint64_t cannot hold. Shares above 100% are as good as others.
+ */
+FLASHINFER_API int flashinfer_budget_parse(const char *text, uint64_t file_bytes,
+                                           uint64_t *budget_bytes, flashinfer_error *error);
+
+/**
  * flashinfer_model_set_budget - change the budget of a live model
  * @budget_bytes: new ceiling; 0: whatever makes everything resident
  *
@@ -594,7 +610,7 @@ FLASHINFER_API int flashinfer_model_reset_stats(flashinfer_model *model);
  * flashinfer_session_create - begin a sequence
  * @session: receives the handle, at position 0; NULL on failure
  *
- * Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+ * Takes one of the options.session_count places planned at open; FLASHINFER_ESESSIONS when none is
  * free.
  */
 FLASHINFER_API int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,
@@ -755,16 +771,53 @@ FLASHINFER_API int flashinfer_decoder_create(const flashinfer_model *model,
  *
  * A stream may go on with a text, so that its first space is kept. Where the model's bos token
  * comes first, a text begins: a space that the tokenizer puts before every text is left out.
+ *
+ * Nothing is given that is, or may be, part of a stop string: flashinfer_decoder_set_stops().
  */
 FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token,
                                            const char **text, size_t *text_bytes,
                                            flashinfer_error *error);
 
 /**
+ * flashinfer_decoder_set_stops - end the text where one of some texts comes
+ * @texts: (count) UTF-8 texts, copied, in place of those set before; may be NULL if @count is 0
+ * @text_bytes: (count) their lengths; NULL: each ends with a zero byte
+ * @count: how many; 0: no text stops any more
+ *
+ * From now on flashinfer_decoder_push() shows no part of a stop string, wherever tokens begin and
+ * end: what may be the beginning of one is held back until later tokens tell, or the stream ends.
+ * Once one is complete, what stands before it is given, flashinfer_decoder_stopped() tells, and
+ * further tokens give no text until the stream ends (token -1), after which another can begin. Of
+ * several the first to be complete counts, of those that end together the longest.
+ *
+ * Strings are compared with the text that is given: after tokens whose text may hold one and should
+ * not stop, such as a prompt's, is the time to set them. Text that is held back stays so, for the
+ * new strings. A string that is NULL, empty or not UTF-8 is FLASHINFER_EINVAL; nothing is changed
+ * then, nor by FLASHINFER_ENOMEM.
+ */
+FLASHINFER_API int flashinfer_decoder_set_stops(flashinfer_decoder *decoder,
+                                                const char *const *texts, const size_t *text_bytes,
+                                                size_t count, flashinfer_error *error);
+
+/**
+ * flashinfer_decoder_stopped - which stop string has ended the text
+ *
+ * Returns its index, from 0, or -1 if none has. Stands until a token follows the end of the stream,
+ * or others are set.
+ */
+FLASHINFER_API int32_t flashinfer_decoder_stopped(const flashinfer_decoder *decoder);
+
+/**
  * flashinfer_decoder_destroy - end a stream
  * @decoder: may be NULL
  */
 FLASHINFER_API void flashinfer_decoder_destroy(flashinfer_decoder *decoder);
+
+/* What is added to a token's logit, before anything else is done with it. */
+typedef struct flashinfer_logit_bias {
+    int32_t token;
+    float bias; /* finite; or -INFINITY: the token is never chosen */
+} flashinfer_logit_bias;
 
 typedef struct flashinfer_sampler_options {
     uint32_t size;
@@ -776,7 +829,9 @@ typedef struct flashinfer_sampler_options {
     /* divides positive and multiplies negative logits of recent tokens; 0 or 1: off */
     float repetition_penalty;
     uint32_t repetition_tokens; /* how many recent tokens count; 0: 64 */
-    uint32_t reserved;
+    uint32_t logit_bias_count;  /* of the list below */
+    /* (logit_bias_count) in any order, at most one a token; looked at by create only */
+    const flashinfer_logit_bias *logit_biases;
 } flashinfer_sampler_options;
 
 /**
@@ -792,7 +847,8 @@ FLASHINFER_API void flashinfer_sampler_options_init(flashinfer_sampler_options *
  * @sampler: receives the handle; NULL on failure
  *
  * Independent of any model; one sampler must not be used by two threads at once. Order of
- * operations: repetition penalty, top-k, temperature, top-p, min-p.
+ * operations: logit biases, repetition penalty, top-k, temperature, top-p, min-p. All memory is
+ * taken here.
  */
 FLASHINFER_API int flashinfer_sampler_create(const flashinfer_sampler_options *options,
                                              size_t vocab_count, flashinfer_sampler **sampler,
@@ -816,10 +872,73 @@ FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_
                                              flashinfer_error *error);
 
 /**
+ * flashinfer_sampler_copy - a second sampler that goes on as this one would
+ * @copy: receives the handle; NULL on failure
+ *
+ * The same options, the same next random numbers, the same recent tokens. From now on they are
+ * independent.
+ */
+FLASHINFER_API int flashinfer_sampler_copy(const flashinfer_sampler *sampler,
+                                           flashinfer_sampler **copy, flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_state_save - copy out what the next tokens depend on beside logits and options
+ * @buffer: receives the state; the caller may write it to a file, beside that of
+ *          flashinfer_state_save(). May be NULL if @capacity is 0
+ * @capacity: bytes of @buffer
+ * @written: receives how many bytes the state has; FLASHINFER_EBUFFER if more than @capacity
+ *
+ * That is: random numbers and recent tokens, some tens of bytes and 4 for each token. Options are
+ * not in it.
+ */
+FLASHINFER_API int flashinfer_sampler_state_save(const flashinfer_sampler *sampler, void *buffer,
+                                                 size_t capacity, size_t *written,
+                                                 flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_state_load - go on as the sampler would that a state was saved from
+ * @buffer: a state saved from a sampler made for the same vocab_count, which remembers as many
+ *          recent tokens (without a penalty: none); anything else is FLASHINFER_ESTATE
+ * @bytes: as many as flashinfer_sampler_state_save() wrote
+ *
+ * Make the sampler with the options of the other one first: then the same logits give the same
+ * tokens. A failure changes nothing.
+ */
+FLASHINFER_API int flashinfer_sampler_state_load(flashinfer_sampler *sampler, const void *buffer,
+                                                 size_t bytes, flashinfer_error *error);
+
+/**
  * flashinfer_sampler_destroy - release a sampler
  * @sampler: may be NULL
  */
 FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
+
+/* A token and the natural logarithm of its probability; -INFINITY: it has none. */
+typedef struct flashinfer_logprob {
+    int32_t token;
+    float logprob;
+} flashinfer_logprob;
+
+/**
+ * flashinfer_logprobs - log probabilities of tokens, from raw logits
+ * @logits: (count) floats, such as those of flashinfer_logits(); NaN counts as -infinity
+ * @count: how many
+ * @asked: (asked_count) with the tokens set, such as the one that was chosen; their logprobs are
+ *         filled in. May be NULL if @asked_count is 0
+ * @asked_count: how many
+ * @top: receives (top_count): the likeliest tokens, the likeliest first, lower ids first among
+ *       equals. May be NULL if @top_count is 0
+ * @top_count: at most @count
+ *
+ * Of the model's own distribution: what a sampler does to logits (biases, penalty, temperature and
+ * what it drops) does not count. Sums are made in double precision, in order of ids. Logits of
+ * +infinity share all probability. A token that has no logit is FLASHINFER_ETOKEN, logits of which
+ * no token can be chosen are FLASHINFER_EINVAL; nothing is written then. Takes no memory and may
+ * run in any thread.
+ */
+FLASHINFER_API int flashinfer_logprobs(const float *logits, size_t count, flashinfer_logprob *asked,
+                                       size_t asked_count, flashinfer_logprob *top,
+                                       size_t top_count, flashinfer_error *error);
 
 /* ---------------------------------------------------------------------------------------- probe */
 

@@ -8,7 +8,6 @@
 #include "api.h"
 #include "probe/probe.h"
 #include "text/decoder.h"
-#include "text/sampler.h"
 #include "util/structs.h"
 
 /* errors --------------------------------------------------------------------------------------- */
@@ -521,45 +520,6 @@ int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token, const ch
 void flashinfer_decoder_destroy(flashinfer_decoder *decoder)
 {
     if (decoder != NULL) flin_decoder_destroy(decoder);
-}
-
-void flashinfer_sampler_options_init(flashinfer_sampler_options *options, size_t size)
-{
-    init(options, size);
-}
-
-int flashinfer_sampler_create(const flashinfer_sampler_options *options, size_t vocab_count,
-                              flashinfer_sampler **sampler, flashinfer_error *error)
-{
-    flashinfer_sampler_options own;
-    int code = 0;
-
-    NEED(sampler);
-    *sampler = NULL;
-    flashinfer_sampler_options_init(&own, sizeof own);
-    if (options != NULL)
-        code = flin_struct_accept(options, &own, sizeof own, "flashinfer_sampler_options", error);
-    return code != 0 ? code : flin_sampler_create(&own, vocab_count, sampler, error);
-}
-
-int flashinfer_sampler_sample(flashinfer_sampler *sampler, const float *logits, size_t count,
-                              int32_t *token, flashinfer_error *error)
-{
-    NEED(sampler);
-    NEED(logits);
-    NEED(token);
-    return flin_sampler_sample(sampler, logits, count, token, error);
-}
-
-int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token, flashinfer_error *error)
-{
-    NEED(sampler);
-    return flin_sampler_accept(sampler, token, error);
-}
-
-void flashinfer_sampler_destroy(flashinfer_sampler *sampler)
-{
-    if (sampler != NULL) flin_sampler_destroy(sampler);
 }
 
 /* probe ---------------------------------------------------------------------------------------- */

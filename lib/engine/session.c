@@ -24,9 +24,9 @@ int flin_session_create(flashinfer_model *model, flashinfer_session **session,
         *session = place;
         return 0;
     }
-    return flin_fail(error, FLASHINFER_EBUDGET,
-                     "all %u sessions planned at open are in use; destroy one, or open the "
-                     "model with a larger session_count",
+    return flin_fail(error, FLASHINFER_ESESSIONS,
+                     "options.session_count was %u when the model was opened, and as many sessions "
+                     "exist; destroy one, or open the model with a larger session_count",
                      model->settings.sessions);
 }
 

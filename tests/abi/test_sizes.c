@@ -389,7 +389,8 @@ static void error_numbers(void **state)
                  {-13, "EBUFFER"},
                  {-14, "ESTATE"},
                  {-15, "ETHREAD"},
-                 {-16, "EBUSY"}};
+                 {-16, "EBUSY"},
+                 {-17, "ESESSIONS"}};
 
     (void)state;
     assert_int_equal(sizeof given / sizeof *given, FLASHINFER_ERROR_COUNT_);
@@ -399,7 +400,7 @@ static void error_numbers(void **state)
         assert_string_equal(name + 11, given[i].name);
         assert_string_not_equal(flashinfer_error_describe(given[i].code), "unknown error");
     }
-    assert_string_equal(flashinfer_error_name(-17), "FLASHINFER_E?");
+    assert_string_equal(flashinfer_error_name(-18), "FLASHINFER_E?");
 }
 
 int main(int argc, char **argv)

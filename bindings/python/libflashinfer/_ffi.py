@@ -20,7 +20,7 @@ FLASHINFER_VERSION_MAJOR = 0
 FLASHINFER_VERSION_MINOR = 1
 FLASHINFER_VERSION_PATCH = 0
 FLASHINFER_ERROR_TEXT_BYTES = 512
-FLASHINFER_ERROR_COUNT_ = 17
+FLASHINFER_ERROR_COUNT_ = 18
 FLASHINFER_PROBE_SIZES = 6
 FLASHINFER_PROBE_DEPTHS = 4
 FLASHINFER_PROBE_KINDS = 8
@@ -44,6 +44,7 @@ class ErrorCode(IntEnum):
     ESTATE = -14
     ETHREAD = -15
     EBUSY = -16
+    ESESSIONS = -17
 
 
 class PredictorKind(IntEnum):
@@ -282,10 +283,19 @@ class flashinfer_stats(Struct):
                 *fields(c_uint64, "prefill_tokens prefill_ns prefill_wait_ns prefill_bytes")]
 
 
+class flashinfer_logit_bias(Struct):
+    _fields_ = [("token", c_int32), ("bias", c_float)]
+
+
+class flashinfer_logprob(Struct):
+    _fields_ = [("token", c_int32), ("logprob", c_float)]
+
+
 class flashinfer_sampler_options(Struct):
     _fields_ = [*fields(c_uint32, "size top_k"), ("seed", c_uint64),
                 *fields(c_float, "temperature top_p min_p repetition_penalty"),
-                *fields(c_uint32, "repetition_tokens reserved")]
+                *fields(c_uint32, "repetition_tokens logit_bias_count"),
+                ("logit_biases", POINTER(flashinfer_logit_bias))]
 
 
 class flashinfer_probe_options(Struct):
@@ -327,7 +337,7 @@ class flashinfer_storage_ops(Struct):
 
 STRUCTS = (flashinfer_error, flashinfer_progress, flashinfer_trace, flashinfer_ffn_input, flashinfer_audit,
            flashinfer_options, flashinfer_info, flashinfer_tensor_info, flashinfer_plan, flashinfer_stats,
-           flashinfer_sampler_options, flashinfer_probe_result, flashinfer_probe_options, flashinfer_pack_options,
+           flashinfer_logit_bias, flashinfer_sampler_options, flashinfer_logprob, flashinfer_probe_result, flashinfer_probe_options, flashinfer_pack_options,
            flashinfer_storage_segment, flashinfer_storage_read, flashinfer_storage_completion, flashinfer_storage_caps,
            flashinfer_storage_ops)
 
@@ -361,6 +371,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_model_ffn_bias": (c_int, [_model, ("layer", c_uint32), _floats, _error]),
     "flashinfer_plan_file": (c_int, [c_char_p, _options, _plan, _error]),
     "flashinfer_model_plan": (c_int, [_model, _plan]),
+    "flashinfer_budget_parse": (c_int, [c_char_p, ("file_bytes", c_uint64), POINTER(c_uint64), _error]),
     "flashinfer_model_set_budget": (c_int, [_model, ("budget_bytes", c_uint64), _error]),
     "flashinfer_model_stats": (c_int, [_model, POINTER(flashinfer_stats)]),
     "flashinfer_model_reset_stats": (c_int, [_model]),
@@ -380,13 +391,20 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "flashinfer_detokenize": (c_int, [_model, _tokens, ("count", c_size_t), c_char_p, ("capacity", c_size_t), _count, _error]),
     "flashinfer_decoder_create": (c_int, [_model, POINTER(_decoder), _error]),
     "flashinfer_decoder_push": (c_int, [_decoder, ("token", c_int32), POINTER(c_char_p), _count, _error]),
+    "flashinfer_decoder_set_stops": (c_int, [_decoder, POINTER(c_char_p), _count, ("count", c_size_t), _error]),
+    "flashinfer_decoder_stopped": (c_int32, [_decoder]),
     "flashinfer_decoder_destroy": (None, [_decoder]),
     "flashinfer_sampler_options_init": (None, [POINTER(flashinfer_sampler_options), ("size", c_size_t)]),
     "flashinfer_sampler_create": (c_int, [POINTER(flashinfer_sampler_options), ("vocab_count", c_size_t), POINTER(_sampler),
                                           _error]),
     "flashinfer_sampler_sample": (c_int, [_sampler, _floats, ("count", c_size_t), _tokens, _error]),
     "flashinfer_sampler_accept": (c_int, [_sampler, ("token", c_int32), _error]),
+    "flashinfer_sampler_copy": (c_int, [_sampler, POINTER(_sampler), _error]),
+    "flashinfer_sampler_state_save": (c_int, [_sampler, c_void_p, ("capacity", c_size_t), _count, _error]),
+    "flashinfer_sampler_state_load": (c_int, [_sampler, c_void_p, ("bytes", c_size_t), _error]),
     "flashinfer_sampler_destroy": (None, [_sampler]),
+    "flashinfer_logprobs": (c_int, [_floats, ("count", c_size_t), POINTER(flashinfer_logprob), ("asked_count", c_size_t),
+                                    POINTER(flashinfer_logprob), ("top_count", c_size_t), _error]),
     "flashinfer_probe_options_init": (None, [POINTER(flashinfer_probe_options), ("size", c_size_t)]),
     "flashinfer_probe": (c_int, [c_char_p, POINTER(flashinfer_probe_options), _probe, _error]),
     "flashinfer_probe_save": (c_int, [_probe, c_char_p, _error]),

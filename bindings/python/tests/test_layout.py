@@ -29,7 +29,7 @@ def test_enough_is_looked_at():
 @pytest.mark.parametrize("old, new, expected", [
     ("FLASHINFER_DTYPE_F16 = 2,", "FLASHINFER_DTYPE_F16 = 2, FLASHINFER_DTYPE_NEW = 99,",
      "constant FLASHINFER_DTYPE_NEW is 99 in the headers: add it"),
-    ("X(EBUDGET, -7,", "X(EBUDGET, -17,", "constant FLASHINFER_EBUDGET is -17 in the headers and -7 in _ffi.py"),
+    ("X(EBUDGET, -7,", "X(EBUDGET, -99,", "constant FLASHINFER_EBUDGET is -99 in the headers and -7 in _ffi.py"),
     ("    const flashinfer_order *order;\n", "    const flashinfer_order *order;\n    uint32_t dtype_new;\n    uint32_t more;\n",
      "field flashinfer_pack_options.dtype_new"),
     ("    uint32_t threads;\n    uint32_t context_tokens;", "    uint32_t context_tokens;\n    uint32_t threads;",
@@ -63,7 +63,9 @@ def test_the_library_has_every_function():
         assert callable(getattr(loaded, name[len("flashinfer_"):]))
 
 
-HIDDEN = {"size", "reserved"}
+HIDDEN = {"size", "reserved", "logit_bias_count", "logit_biases"}
+AFTERWARDS = {"decoder_set_stops", "decoder_stopped", "logprobs", "sampler_copy", "sampler_state_load",
+              "sampler_state_save"}  # declared, not bound yet
 
 
 @pytest.mark.parametrize("record, struct", [
@@ -89,5 +91,5 @@ def test_every_function_is_used():
                    if path.name != "_ffi.py")
     inits = {f"{name[len('flashinfer_'):]}_init" for name in vars(_ffi) if re.fullmatch(r"flashinfer_\w*options", name)}
     unused = {name for name in _ffi.FUNCTIONS if not re.search(rf"\(\)\.{name[len('flashinfer_'):]}\b", text)}
-    assert {name[len("flashinfer_"):] for name in unused} == inits
+    assert {name[len("flashinfer_"):] for name in unused} == inits | AFTERWARDS
     assert typing.get_type_hints(_library.load) and ctypes.sizeof(_ffi.flashinfer_error) == 544

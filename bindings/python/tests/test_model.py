@@ -233,7 +233,7 @@ def test_wrong_use(model, session):
     failure(f.ErrorCode.ECONTEXT, session.eval, [1] * 1000)
     assert session.position == 0
     with model.session():
-        failure(f.ErrorCode.EBUDGET, model.session)
+        failure(f.ErrorCode.ESESSIONS, model.session)
     with pytest.raises(TypeError, match="no such option: budget"):
         f.Model(MODEL, budget=3)
     closed = f.Model(MODEL, memory_budget=BUDGET)

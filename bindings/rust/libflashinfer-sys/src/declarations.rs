@@ -57,8 +57,11 @@ pub const FLASHINFER_ETHREAD: c_int = -15;
 /// the handle is still in use
 pub const FLASHINFER_EBUSY: c_int = -16;
 
+/// all sessions that the model was opened for exist
+pub const FLASHINFER_ESESSIONS: c_int = -17;
+
 /// How many errors there are, OK included.
-pub const FLASHINFER_ERROR_COUNT_: c_int = 17;
+pub const FLASHINFER_ERROR_COUNT_: c_int = 18;
 pub const FLASHINFER_ERROR_TEXT_BYTES: u32 = 512;
 
 /// Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per
@@ -580,6 +583,15 @@ pub const FLASHINFER_TOKENIZE_BOS: u32 = 1 << 0;
 /// texts such as \</s\> become their control token
 pub const FLASHINFER_TOKENIZE_SPECIAL: u32 = 1 << 1;
 
+/// What is added to a token's logit, before anything else is done with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flashinfer_logit_bias {
+    pub token: i32,
+    /// finite; or -INFINITY: the token is never chosen
+    pub bias: f32,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_sampler_options {
@@ -598,7 +610,18 @@ pub struct flashinfer_sampler_options {
     pub repetition_penalty: f32,
     /// how many recent tokens count; 0: 64
     pub repetition_tokens: u32,
-    pub reserved: u32,
+    /// of the list below
+    pub logit_bias_count: u32,
+    /// (logit_bias_count) in any order, at most one a token; looked at by create only
+    pub logit_biases: *const flashinfer_logit_bias,
+}
+
+/// A token and the natural logarithm of its probability; -INFINITY: it has none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flashinfer_logprob {
+    pub token: i32,
+    pub logprob: f32,
 }
 
 /// reads of 4, 16, 32, 64, 256 and 1024 KiB
@@ -998,6 +1021,23 @@ extern "C" {
     /// - `plan`: caller's struct with plan-\>size set
     pub fn flashinfer_model_plan(model: *mut flashinfer_model, plan: *mut flashinfer_plan) -> c_int;
 
+    /// flashinfer_budget_parse - bytes of a budget as people write it
+    ///
+    /// - `text`: a share of the model file such as "50%" or "12.5%", bytes such as "123456", or a number of
+    ///   K, M, G or T such as "1.5G" (1024 bytes and its powers)
+    /// - `file_bytes`: what a share is of: plan.file_bytes or info.file_bytes; 0 refuses shares
+    /// - `budget_bytes`: receives the bytes, for options.memory_budget
+    ///
+    /// Exact to the byte whatever the number of digits, rounded down once. Anything else is
+    /// FLASHINFER_EINVAL: spaces, signs, exponents, other units, parts of a byte, what comes to no byte,
+    /// and what a uint64_t cannot hold. Shares above 100% are as good as others.
+    pub fn flashinfer_budget_parse(
+        text: *const c_char,
+        file_bytes: u64,
+        budget_bytes: *mut u64,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
     /// flashinfer_model_set_budget - change the budget of a live model
     ///
     /// - `budget_bytes`: new ceiling; 0: whatever makes everything resident
@@ -1026,7 +1066,7 @@ extern "C" {
     ///
     /// - `session`: receives the handle, at position 0; NULL on failure
     ///
-    /// Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+    /// Takes one of the options.session_count places planned at open; FLASHINFER_ESESSIONS when none is
     /// free.
     pub fn flashinfer_session_create(
         model: *mut flashinfer_model,
@@ -1201,6 +1241,8 @@ extern "C" {
     ///
     /// A stream may go on with a text, so that its first space is kept. Where the model's bos token
     /// comes first, a text begins: a space that the tokenizer puts before every text is left out.
+    ///
+    /// Nothing is given that is, or may be, part of a stop string: flashinfer_decoder_set_stops().
     pub fn flashinfer_decoder_push(
         decoder: *mut flashinfer_decoder,
         token: i32,
@@ -1208,6 +1250,36 @@ extern "C" {
         text_bytes: *mut usize,
         error: *mut flashinfer_error,
     ) -> c_int;
+
+    /// flashinfer_decoder_set_stops - end the text where one of some texts comes
+    ///
+    /// - `texts`: (count) UTF-8 texts, copied, in place of those set before; may be NULL if `count` is 0
+    /// - `text_bytes`: (count) their lengths; NULL: each ends with a zero byte
+    /// - `count`: how many; 0: no text stops any more
+    ///
+    /// From now on flashinfer_decoder_push() shows no part of a stop string, wherever tokens begin and
+    /// end: what may be the beginning of one is held back until later tokens tell, or the stream ends.
+    /// Once one is complete, what stands before it is given, flashinfer_decoder_stopped() tells, and
+    /// further tokens give no text until the stream ends (token -1), after which another can begin. Of
+    /// several the first to be complete counts, of those that end together the longest.
+    ///
+    /// Strings are compared with the text that is given: after tokens whose text may hold one and should
+    /// not stop, such as a prompt's, is the time to set them. Text that is held back stays so, for the
+    /// new strings. A string that is NULL, empty or not UTF-8 is FLASHINFER_EINVAL; nothing is changed
+    /// then, nor by FLASHINFER_ENOMEM.
+    pub fn flashinfer_decoder_set_stops(
+        decoder: *mut flashinfer_decoder,
+        texts: *const *const c_char,
+        text_bytes: *const usize,
+        count: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_decoder_stopped - which stop string has ended the text
+    ///
+    /// Returns its index, from 0, or -1 if none has. Stands until a token follows the end of the stream,
+    /// or others are set.
+    pub fn flashinfer_decoder_stopped(decoder: *const flashinfer_decoder) -> i32;
 
     /// flashinfer_decoder_destroy - end a stream
     ///
@@ -1224,7 +1296,8 @@ extern "C" {
     /// - `sampler`: receives the handle; NULL on failure
     ///
     /// Independent of any model; one sampler must not be used by two threads at once. Order of
-    /// operations: repetition penalty, top-k, temperature, top-p, min-p.
+    /// operations: logit biases, repetition penalty, top-k, temperature, top-p, min-p. All memory is
+    /// taken here.
     pub fn flashinfer_sampler_create(
         options: *const flashinfer_sampler_options,
         vocab_count: usize,
@@ -1255,10 +1328,80 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
+    /// flashinfer_sampler_copy - a second sampler that goes on as this one would
+    ///
+    /// - `copy`: receives the handle; NULL on failure
+    ///
+    /// The same options, the same next random numbers, the same recent tokens. From now on they are
+    /// independent.
+    pub fn flashinfer_sampler_copy(
+        sampler: *const flashinfer_sampler,
+        copy: *mut *mut flashinfer_sampler,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_sampler_state_save - copy out what the next tokens depend on beside logits and options
+    ///
+    /// - `buffer`: receives the state; the caller may write it to a file, beside that of
+    ///   flashinfer_state_save(). May be NULL if `capacity` is 0
+    /// - `capacity`: bytes of `buffer`
+    /// - `written`: receives how many bytes the state has; FLASHINFER_EBUFFER if more than `capacity`
+    ///
+    /// That is: random numbers and recent tokens, some tens of bytes and 4 for each token. Options are
+    /// not in it.
+    pub fn flashinfer_sampler_state_save(
+        sampler: *const flashinfer_sampler,
+        buffer: *mut c_void,
+        capacity: usize,
+        written: *mut usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_sampler_state_load - go on as the sampler would that a state was saved from
+    ///
+    /// - `buffer`: a state saved from a sampler made for the same vocab_count, which remembers as many
+    ///   recent tokens (without a penalty: none); anything else is FLASHINFER_ESTATE
+    /// - `bytes`: as many as flashinfer_sampler_state_save() wrote
+    ///
+    /// Make the sampler with the options of the other one first: then the same logits give the same
+    /// tokens. A failure changes nothing.
+    pub fn flashinfer_sampler_state_load(
+        sampler: *mut flashinfer_sampler,
+        buffer: *const c_void,
+        bytes: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
     /// flashinfer_sampler_destroy - release a sampler
     ///
     /// - `sampler`: may be NULL
     pub fn flashinfer_sampler_destroy(sampler: *mut flashinfer_sampler);
+
+    /// flashinfer_logprobs - log probabilities of tokens, from raw logits
+    ///
+    /// - `logits`: (count) floats, such as those of flashinfer_logits(); NaN counts as -infinity
+    /// - `count`: how many
+    /// - `asked`: (asked_count) with the tokens set, such as the one that was chosen; their logprobs are
+    ///   filled in. May be NULL if `asked_count` is 0
+    /// - `asked_count`: how many
+    /// - `top`: receives (top_count): the likeliest tokens, the likeliest first, lower ids first among
+    ///   equals. May be NULL if `top_count` is 0
+    /// - `top_count`: at most `count`
+    ///
+    /// Of the model's own distribution: what a sampler does to logits (biases, penalty, temperature and
+    /// what it drops) does not count. Sums are made in double precision, in order of ids. Logits of
+    /// +infinity share all probability. A token that has no logit is FLASHINFER_ETOKEN, logits of which
+    /// no token can be chosen are FLASHINFER_EINVAL; nothing is written then. Takes no memory and may
+    /// run in any thread.
+    pub fn flashinfer_logprobs(
+        logits: *const f32,
+        count: usize,
+        asked: *mut flashinfer_logprob,
+        asked_count: usize,
+        top: *mut flashinfer_logprob,
+        top_count: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
 
     /// flashinfer_probe_options_init - fill probe options with defaults
     pub fn flashinfer_probe_options_init(options: *mut flashinfer_probe_options, size: usize);

@@ -1,7 +1,11 @@
 //! Budgets: bytes, or a share of the model's file; and as an application's user writes them, exact to the byte.
 
+use crate::callbacks::call;
 use crate::error::{Error, Result};
+use crate::sys;
+use std::ffi::CString;
 use std::fmt;
+use std::ptr;
 use std::str::FromStr;
 
 /// How much memory a model may use. A number of bytes is one, and so is a text such as `"50%".parse()?`.
@@ -51,63 +55,39 @@ impl FromStr for Budget {
 
     /// What the programs' `--budget` takes.
     fn from_str(text: &str) -> Result<Self> {
-        parse(text).ok_or_else(|| {
-            Error::invalid(format!(
-                "a budget is a share of the model file such as 50%, or bytes such as 1.5G, 800M or 123456, not \"{}\"",
-                text
-            ))
-        })
+        let bytes = parse(text, ANY_FILE)?;
+        match text.strip_suffix('%').map(str::parse) {
+            Some(Ok(percent)) => Ok(Budget::Percent(percent)),
+            _ => Ok(Budget::Bytes(bytes)),
+        }
     }
 }
 
-fn parse(text: &str) -> Option<Budget> {
-    if let Some(percent) = text.strip_suffix('%') {
-        scaled(percent, u64::MAX)?; // is it a number, and not 0?
-        return percent.parse().ok().map(Budget::Percent);
-    }
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units.iter().find(|(name, _)| text.ends_with(*name));
-    let bytes = match unit {
-        Some((name, power)) => scaled(text.strip_suffix(*name)?, 1 << power)?,
-        None if text.contains('.') => return None, // a part of a byte
-        None => scaled(text, 1)?,
-    };
-    u64::try_from(bytes).ok().map(Budget::Bytes)
-}
+const ANY_FILE: u64 = 1 << 40; // is the text a budget at all?
 
-/// DIGITS or DIGITS.DIGITS times a unit, rounded down once; none if it is something else, too much or 0.
-fn scaled(number: &str, unit: u64) -> Option<u128> {
-    let (whole, behind) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(behind) {
-        return None; // f64 and u64 read signs, too
-    }
-    let unit = u128::from(unit);
-    // from the last digit on: to round down at each adds up to rounding down once
-    let part = behind.bytes().rev().fold(0, |part, digit| {
-        (u128::from(digit - b'0') * unit + part) / 10
-    });
-    let whole = u128::from(whole.parse::<u64>().ok()?);
-    Some(whole * unit + part).filter(|product| *product != 0)
+/// The library's own reading.
+fn parse(text: &str, file_bytes: u64) -> Result<u64> {
+    let given = CString::new(text).map_err(|_| Error::invalid("a budget with a zero byte"))?;
+    let mut bytes = 0;
+    // SAFETY: the text lives until the call returns
+    call(ptr::null(), ptr::null_mut(), |error| unsafe {
+        sys::flashinfer_budget_parse(given.as_ptr(), file_bytes, &mut bytes, error)
+    })
+    .finish()?;
+    Ok(bytes)
 }
 
 impl Budget {
     /// The bytes. file_bytes: of the model, asked for only if it is a share. A share that comes to no byte at all is refused,
     /// for 0 bytes mean no ceiling.
     pub(crate) fn bytes(self, file_bytes: impl FnOnce() -> Result<u64>) -> Result<u64> {
-        let percent = match self {
-            Budget::Bytes(bytes) => return Ok(bytes),
-            Budget::Percent(percent) => percent,
-        };
-        let file_bytes = file_bytes()?;
-        let share =
-            scaled(&percent.to_string(), file_bytes).map_or(0, |hundredfold| hundredfold / 100);
-        match u64::try_from(share) {
-            Ok(bytes) if bytes != 0 => Ok(bytes),
-            _ => Err(Error::invalid(format!(
-                "a budget of {}% of {} bytes is none that can be",
-                percent, file_bytes
-            ))),
+        match self {
+            Budget::Bytes(bytes) => Ok(bytes),
+            Budget::Percent(_) => {
+                let text = self.to_string();
+                parse(&text, ANY_FILE)?; // before a file is looked for
+                parse(&text, file_bytes()?)
+            }
         }
     }
 }
@@ -139,7 +119,7 @@ mod tests {
         let wrong = ",%,K,.,0,0%,0.0%,0G,-5%,+5,50 %, 5,64m,1e9,nan,inf,1K%,5%%,1.5,5.,.5G,5.G,1.2.3G,16777216T,\u{0663}%";
         for text in wrong.split(',') {
             let error = text.parse::<Budget>().unwrap_err();
-            assert!(error.text().contains(&format!("not \"{}\"", text)));
+            assert!(error.text().contains(&format!("\"{}\"", text)));
         }
         for budget in [Budget::Bytes(7), Budget::Percent(12.5)] {
             assert_eq!(budget.to_string().parse::<Budget>().unwrap(), budget);

@@ -259,7 +259,7 @@ impl Model {
         )
     }
 
-    /// Begin a sequence. Takes one of the `session_count` places; [`ErrorCode::Budget`] when none is free.
+    /// Begin a sequence. Takes one of the `session_count` places; [`ErrorCode::Sessions`] when none is free.
     pub fn session(&self) -> Result<Session> {
         Session::create(self)
     }

@@ -53,7 +53,8 @@ impl SamplerOptions {
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
             repetition_tokens: self.repetition_tokens,
-            reserved: 0,
+            logit_bias_count: 0,
+            logit_biases: ptr::null(),
         }
     }
 }

@@ -360,7 +360,7 @@ fn a_budget_is_a_share_of_what_c_callbacks_say() {
     };
     assert!(open(&ops).text().contains("does not say how long"));
     ops.caps = Some(caps);
-    assert!(open(&ops).text().contains("a budget of 50% of 1 bytes")); // half a byte
+    assert!(open(&ops).text().contains("\"50%\" is not a byte")); // half a byte
     length = 1 << 30;
     assert!(open(&ops).text().contains("storage")); // the library's own words
     assert_eq!(length, 1 << 30);

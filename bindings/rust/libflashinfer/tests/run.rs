@@ -98,7 +98,7 @@ fn errors_say_what_and_where() {
 
     let model = open();
     let mut session = model.session().unwrap();
-    assert_eq!(failed(model.session()).code(), ErrorCode::Budget); // one place only
+    assert_eq!(failed(model.session()).code(), ErrorCode::Sessions); // one place only
     assert_eq!(failed(session.step(-1)).code(), ErrorCode::Token);
     assert_eq!(failed(session.eval(&[5; 65])).code(), ErrorCode::Context);
     assert_eq!(failed(session.rewind(1)).code(), ErrorCode::InvalidArgument);

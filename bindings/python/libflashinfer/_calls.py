@@ -36,6 +36,7 @@ class SessionHandle(Handle):
     def __init__(self, pointer: Any, model: Handle, callbacks: Callbacks) -> None:
         super().__init__(pointer, library().session_destroy, model, callbacks)
         self.callbacks = callbacks
+        self.stop: Optional[Stop] = None  # of the generation that makes the next call
 
     def __del__(self) -> None:
         call = self.callbacks.current()
@@ -48,7 +49,15 @@ class SessionHandle(Handle):
 Owned = TypeVar("Owned", bound="Owner")
 
 
-class Owner:
+class Unique:
+    """What stands for one thing in the library's memory. A copy would be a second name that looks like a second thing."""
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        """For copy and pickle."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: share the object itself, or make another one")
+
+
+class Owner(Unique):
     """An object around a handle: usable in a with statement, unusable once closed."""
 
     _handle: Optional[Handle] = None
@@ -115,6 +124,27 @@ class Call:
             self.inside -= 1
 
 
+class Stop:
+    """What calls that belong together share with whoever cancels them: none of them begins or goes on afterwards."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.call: Optional[Call] = None  # the one that is running
+
+    def cancel(self) -> None:
+        """From any thread, without waiting."""
+        self.cancelled = True
+        call = self.call
+        if call is not None:
+            call.stop()
+
+    def begin(self, call: Call) -> None:
+        """The order of lines here and in cancel() is such that one of the two sees the other."""
+        self.call = call
+        if self.cancelled:
+            call.stop()
+
+
 class Callbacks:
     """The host's functions as the library calls them. Every call is run() here, if only for Ctrl-C."""
 
@@ -162,15 +192,21 @@ class Callbacks:
         An exception that the host keeps knows the frames it went through and those below it: none of them may know a handle
         afterwards.
         """
-        call, outer = Call(session), self.current()
+        call, outer, stop = Call(session), self.current(), None
+        if session is not None:
+            stop, session.stop = session.stop, None
         del session
         self.threads.call = call
         try:
+            if stop is not None:
+                stop.begin(call)
             with Interrupts(call):
                 error = self.attempt(function, call)
                 call.end()
         finally:
-            del function
+            if stop is not None:
+                stop.call = None
+            del function, stop
             call.session, self.threads.call = None, outer
             if outer is not None:
                 outer.afterwards += call.afterwards
@@ -187,14 +223,19 @@ class Callbacks:
 
     @staticmethod
     def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
-        """What Ctrl-C has stopped before it began is not begun: the library would know of no cancel."""
+        """What was stopped before it began is not begun: the library would know of no cancel."""
         if call.stopped:
-            return Error(ErrorCode.ECANCELED, "the call was cancelled before it began")
+            return cancelled()
         return attempt(function)[1]
 
     def blamed(self, error: Optional[Error]) -> Optional[BaseException]:
         """The exception of the host's storage, if that is why a read failed."""
         return self.storage_failure if error is not None and error.code == ErrorCode.EIO else None
+
+
+def cancelled() -> Error:
+    """As the library's own, for what is stopped between two calls."""
+    return Error(ErrorCode.ECANCELED, library().error_describe(ErrorCode.ECANCELED).decode())
 
 
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C

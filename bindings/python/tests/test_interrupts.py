@@ -6,28 +6,10 @@ import threading
 import time
 
 import pytest
-from conftest import BUDGET, MODEL
+from conftest import BUDGET, MODEL, SOON, Slow
 
 import libflashinfer as f
 from libflashinfer import _calls
-
-SOON = 5  # seconds, on a busy machine
-
-
-class Slow(f.Storage):
-    """The model's bytes, 5 ms late once told so: the reads of one step take 20 seconds, those in flight a third of one."""
-
-    def __init__(self):
-        self.file, self.length_bytes, self.late = os.open(MODEL, os.O_RDONLY), os.path.getsize(MODEL), False
-
-    def read(self, offset, into):
-        if self.late:
-            time.sleep(0.005)
-        return os.preadv(self.file, [into], offset)
-
-    def close(self):
-        os.close(self.file)
-
 
 class CtrlC:
     """Sends SIGINT a while after the with statement has begun, and says how long after that it ended."""

@@ -3,7 +3,7 @@
 //! The lesson: take a cancel handle before the session is busy; a cancel counts for the running call only, and does
 //! nothing if it comes too late; a cancelled session stays usable.
 
-use libflashinfer::{ErrorCode, Model, Options, TokenizeFlags};
+use libflashinfer::{ErrorCode, Model, Options, TokenizeOptions};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
 use std::thread;
@@ -19,10 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     let model = Model::open(path, &options)?;
     let mut session = model.session()?;
-    let context = model.info().context_tokens as usize;
+    let context = usize::try_from(model.info().context_tokens)?;
     let mut prompt = model.tokenize(
         "Once upon a time there was a little girl. ".repeat(context),
-        TokenizeFlags::default(),
+        TokenizeOptions::new().bos(false),
     )?;
     prompt.truncate(context);
 
@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         other => return Err(format!("not cancelled: {:?}", other).into()),
     }
-    let stood = session.position() as usize;
+    let stood = usize::try_from(session.position())?;
     println!("stands at token {} of {}", stood, prompt.len());
 
     session.eval(&prompt[stood..])?;

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::kinds::LogLevel;
+use crate::numbers::index;
 use crate::sys;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -119,7 +120,7 @@ unsafe fn items<'a, T>(data: *const T, count: u32) -> &'a [T] {
     if count == 0 {
         &[]
     } else {
-        slice::from_raw_parts(data, count as usize)
+        slice::from_raw_parts(data, index(count))
     }
 }
 

@@ -86,7 +86,7 @@ static void begin(product *at, uint32_t wanted)
     at->cols = 1 + random_below(COLS_MAX);
     at->tokens = 1 + random_below(TOKENS_MAX);
     at->type =
-        random_below(at->kernels->apart_to_float != NULL ? FLIN_TYPES_IN_MEMORY : FLIN_TYPE_COUNT);
+        random_below(at->kernels->apart_to_float != NULL ? FLIN_TYPES_KNOWN : FLIN_TYPES_PACKED);
     if (at->type == FLIN_Q4_0_APART) at->cols = 1 + random_below(3000); /* several spans */
     if (flin_type_quantised(at->type)) at->cols = (at->cols + FLIN_BLOCK - 1) & ~(FLIN_BLOCK - 1);
     at->w = take(flin_type_bytes(at->type, at->rows * at->cols));

@@ -31,7 +31,23 @@ enum flin_type {
     /* Q4_0 with scales apart (apart.h), in memory only: matrices, with tables that have
        apart_to_float */
     FLIN_Q4_0_APART = 5,
+    /* What files of others have besides (quants.h): matrices, in builds with -Dquants=enabled */
+    FLIN_Q4_1 = 6,
+    FLIN_Q5_0 = 7,
+    FLIN_Q5_1 = 8,
+    FLIN_Q2_K = 9,
+    FLIN_Q3_K = 10,
+    FLIN_Q4_K = 11,
+    FLIN_Q5_K = 12,
+    FLIN_Q6_K = 13,
+    FLIN_IQ4_NL = 14,
+    FLIN_IQ4_XS = 15,
+    FLIN_MXFP4 = 16,
+#ifdef FLIN_HAVE_QUANTS
+    FLIN_TYPES_KNOWN = 17
+#else
     FLIN_TYPES_KNOWN = 6
+#endif
 };
 
 #define FLIN_BLOCK 32u /* elements of Q8_0 and Q4_0, and of a block of levels */

@@ -169,9 +169,12 @@ const char *flin_gguf_type_name(uint64_t type)
 
 int flin_gguf_refuse_type(uint64_t type, const char *what, flashinfer_error *error)
 {
+    const int all = FLIN_TYPES_KNOWN > FLIN_Q4_1;
+
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "%s has GGUF type %llu (%s), which this build does not compute with", what,
-                     (unsigned long long)type, flin_gguf_type_name(type));
+                     "%s has GGUF type %llu (%s), which this build does not compute with%s", what,
+                     (unsigned long long)type, flin_gguf_type_name(type),
+                     all ? "" : "; one with -Dquants=enabled knows more");
 }
 
 int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements)

@@ -18,7 +18,7 @@
 
 #define ROWS_MAX 40u
 #define COLS_MAX 5000u
-#define TYPES 6u /* F32 to Q4_0 with scales apart */
+#define TYPES 6u /* F32 to Q4_0 with scales apart; test_quants.c has the others */
 #define AREA_BYTES ((size_t)1 << 20)
 #define GUARD 12345.0f /* where nothing may be written */
 

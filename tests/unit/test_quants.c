@@ -300,12 +300,51 @@ static void not_finite(void **state)
     }
 }
 
+#ifdef FLIN_HAVE_AVX512
+typedef struct variants {
+    enum flin_type type;
+    flin_view_dot *bw, *vnni;
+} variants;
+
+#define VARIANTS_OF(name, type)                                                                    \
+    {                                                                                              \
+        type, flin_avx512_dot_##name##_bw, flin_avx512_dot_##name##_vnni                           \
+    }
+
+/* The overlay takes VNNI where there is any: the same bits without it. */
+static void variants_agree(void **state)
+{
+    static const variants all[] = {
+        VARIANTS_OF(q4_1, FLIN_Q4_1),     VARIANTS_OF(q5_0, FLIN_Q5_0),     VARIANTS_OF(q5_1, FLIN_Q5_1),
+        VARIANTS_OF(q2_k, FLIN_Q2_K),     VARIANTS_OF(q3_k, FLIN_Q3_K),     VARIANTS_OF(q4_k, FLIN_Q4_K),
+        VARIANTS_OF(q5_k, FLIN_Q5_K),     VARIANTS_OF(q6_k, FLIN_Q6_K),     VARIANTS_OF(iq4_nl, FLIN_IQ4_NL),
+        VARIANTS_OF(iq4_xs, FLIN_IQ4_XS), VARIANTS_OF(mxfp4, FLIN_MXFP4)};
+
+    (void)state;
+    if (flin_kernels_choose(FLASHINFER_KERNELS_AVX512) == NULL || !__builtin_cpu_supports("avx512vnni")) {
+        print_message("SKIPPED: this CPU has no AVX-512 VNNI; its products are not tested here\n");
+        skip();
+    }
+    for (uint32_t i = 0; i < 60 * TYPES; i++) {
+        const variants *v = &all[i % TYPES];
+        float bw[ROWS_MAX], vnni[ROWS_MAX];
+
+        make(&one, &flin_kernels_avx512, v->type, 1);
+        const flin_view view = {NULL, one.w, one.row_bytes, one.rows, i / TYPES % 2};
+        v->bw(&view, one.cols, one.from[0], bw);
+        v->vnni(&view, one.cols, one.from[0], vnni);
+        assert_same_bits(bw, vnni, one.rows, v->type, "dot without VNNI");
+        check_values(&one, &flin_kernels_avx512, 0, bw);
+    }
+}
+#endif
+
 int main(void)
 {
     static uint32_t wanted[] = {FLASHINFER_KERNELS_REF, FLASHINFER_KERNELS_AVX2, FLASHINFER_KERNELS_AVX512,
                                 FLASHINFER_KERNELS_NEON};
 #define OF_TABLE(test, table) cmocka_unit_test_prestate(test, &wanted[table])
-#define OF_EACH(test) OF_TABLE(test, 0)
+#define OF_EACH(test) OF_TABLE(test, 0), OF_TABLE(test, 2)
     const struct CMUnitTest tests[] = {
         OF_EACH(every_table_has_them),
         OF_EACH(floats_are_ggmls),
@@ -313,6 +352,9 @@ int main(void)
         OF_EACH(products),
         OF_EACH(inputs),
         OF_EACH(not_finite),
+#ifdef FLIN_HAVE_AVX512
+        cmocka_unit_test(variants_agree),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -344,7 +344,7 @@ int main(void)
     static uint32_t wanted[] = {FLASHINFER_KERNELS_REF, FLASHINFER_KERNELS_AVX2, FLASHINFER_KERNELS_AVX512,
                                 FLASHINFER_KERNELS_NEON};
 #define OF_TABLE(test, table) cmocka_unit_test_prestate(test, &wanted[table])
-#define OF_EACH(test) OF_TABLE(test, 0), OF_TABLE(test, 1), OF_TABLE(test, 2)
+#define OF_EACH(test) OF_TABLE(test, 0), OF_TABLE(test, 1), OF_TABLE(test, 2), OF_TABLE(test, 3)
     const struct CMUnitTest tests[] = {
         OF_EACH(every_table_has_them),
         OF_EACH(floats_are_ggmls),

@@ -156,37 +156,39 @@ static void take_value(cursor *at, flin_gguf_value *value)
     if (!stopped(at)) take_elements(at, value);
 }
 
+const char *flin_gguf_type_name(uint64_t type)
+{
+    static const char names[][8] = {
+        "f32",     "f16",   "q4_0",   "q4_1",  "",      "",       "q5_0", "q5_1",    "q8_0",
+        "q8_1",    "q2_k",  "q3_k",   "q4_k",  "q5_k",  "q6_k",   "q8_k", "iq2_xxs", "iq2_xs",
+        "iq3_xxs", "iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs", "i8",   "i16",     "i32",
+        "i64",     "f64",   "iq1_m",  "bf16",  "",      "",       "",     "tq1_0",   "tq2_0",
+        "",        "",      "",       "mxfp4", "nvfp4", "q1_0"};
+
+    return type < sizeof names / sizeof *names && *names[type] != 0 ? names[type] : "unknown";
+}
+
+int flin_gguf_refuse_type(uint64_t type, const char *what, flashinfer_error *error)
+{
+    const int all = FLIN_TYPES_KNOWN > FLIN_Q4_1;
+
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "%s has GGUF type %llu (%s), which this build does not compute with%s", what,
+                     (unsigned long long)type, flin_gguf_type_name(type),
+                     all ? "" : "; one with -Dquants=enabled knows more");
+}
+
 int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements)
 {
-    *elements = 1;
-    switch (type) {
-    case FLIN_GGUF_F32:
-    case FLIN_GGUF_I32:
-        *bytes = 4;
+    for (uint32_t i = 0; i < FLIN_TYPES_KNOWN; i++) {
+        if (flin_types[i].gguf != type) continue;
+        *bytes = flin_types[i].bytes;
+        *elements = flin_types[i].elements;
         return 1;
-    case FLIN_GGUF_F16:
-    case FLIN_GGUF_BF16:
-    case FLIN_GGUF_I16:
-        *bytes = 2;
-        return 1;
-    case FLIN_GGUF_I8:
-        *bytes = 1;
-        return 1;
-    case FLIN_GGUF_I64:
-    case FLIN_GGUF_F64:
-        *bytes = 8;
-        return 1;
-    case FLIN_GGUF_Q4_0:
-        *bytes = 18;
-        *elements = 32;
-        return 1;
-    case FLIN_GGUF_Q8_0:
-        *bytes = 34;
-        *elements = 32;
-        return 1;
-    default:
-        return 0;
     }
+    *elements = 1;
+    *bytes = type == FLIN_GGUF_F64 ? 8 : 1u << (type - FLIN_GGUF_I8) % 4; /* I8 to I64 in order */
+    return type >= FLIN_GGUF_I8 && type <= FLIN_GGUF_F64;
 }
 
 static void size_tensor(cursor *at, flin_gguf_tensor *tensor)
@@ -526,9 +528,7 @@ static int check_types(const flin_gguf *gguf, flashinfer_error *error)
         const flin_gguf_tensor *tensor = &gguf->tensors[i];
         uint64_t bytes, elements;
         if (!flin_gguf_type_size(tensor->type, &bytes, &elements))
-            return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                             "tensor %.*s has type %u, which this version cannot read",
-                             (int)tensor->name.bytes, tensor->name.data, tensor->type);
+            return flin_gguf_refuse_type(tensor->type, tensor->name.data, error);
     }
     return 0;
 }

@@ -44,6 +44,12 @@ enum {
     FLIN_GGUF_VALUE_F64 = 12
 };
 
+/* "q4_k": of any type there is in ggml, known here or not; else "unknown". */
+const char *flin_gguf_type_name(uint64_t type);
+
+/* FLASHINFER_EUNSUPPORTED: `what` has a type not known here. */
+int flin_gguf_refuse_type(uint64_t type, const char *what, flashinfer_error *error);
+
 /* Bytes that `elements` elements of a tensor type take together; 0: a type not known here. */
 int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements);
 

@@ -30,38 +30,25 @@ int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, ui
     return 0;
 }
 
-/* By flin_type. */
-static const struct type_names {
-    const char *name;
-    uint32_t gguf;
-    uint32_t dtype;
-} types[FLIN_TYPE_COUNT] = {
-    [FLIN_F32] = {"f32", FLIN_GGUF_F32, FLASHINFER_DTYPE_F32},
-    [FLIN_F16] = {"f16", FLIN_GGUF_F16, FLASHINFER_DTYPE_F16},
-    [FLIN_BF16] = {"bf16", FLIN_GGUF_BF16, FLASHINFER_DTYPE_BF16},
-    [FLIN_Q8_0] = {"q8_0", FLIN_GGUF_Q8_0, FLASHINFER_DTYPE_Q8_0},
-    [FLIN_Q4_0] = {"q4_0", FLIN_GGUF_Q4_0, FLASHINFER_DTYPE_Q4_0},
-};
-
 uint32_t flin_type_to_gguf(enum flin_type type)
 {
-    return types[type].gguf;
+    return flin_types[type].gguf;
 }
 
 uint32_t flin_type_to_dtype(enum flin_type type)
 {
-    return types[type].dtype;
+    return flin_types[type].dtype;
 }
 
 const char *flin_type_name(enum flin_type type)
 {
-    return types[type].name;
+    return flin_gguf_type_name(flin_types[type].gguf);
 }
 
 int flin_type_from_dtype(uint32_t dtype, enum flin_type *type)
 {
-    for (uint32_t i = 0; i < FLIN_TYPE_COUNT; i++) {
-        if (types[i].dtype != dtype) continue;
+    for (uint32_t i = 0; i < FLIN_TYPES_PACKED; i++) {
+        if (flin_types[i].dtype != dtype) continue;
         *type = (enum flin_type)i;
         return 1;
     }
@@ -71,18 +58,17 @@ int flin_type_from_dtype(uint32_t dtype, enum flin_type *type)
 int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error)
 {
-    for (uint32_t i = 0; i < FLIN_TYPE_COUNT; i++) {
-        if (types[i].gguf != gguf_type) continue;
+    for (uint32_t i = 0; i < FLIN_TYPES_KNOWN; i++) {
+        const uint32_t elements = flin_types[i].elements;
+
+        if (flin_types[i].gguf != gguf_type) continue;
         *type = (enum flin_type)i;
-        if (!flin_type_quantised(*type) || cols % FLIN_BLOCK == 0) return 0;
+        if (cols % elements == 0) return 0;
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "%s is %s with rows of %u elements, which are no whole blocks of %u", what,
-                         types[i].name, cols, FLIN_BLOCK);
+                         flin_type_name(*type), cols, elements);
     }
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "%s has GGUF type %llu; this version computes with F32, F16, BF16, Q8_0 and "
-                     "Q4_0",
-                     what, (unsigned long long)gguf_type);
+    return flin_gguf_refuse_type(gguf_type, what, error);
 }
 
 static const flin_gguf_value *number_array(const flin_gguf *gguf, const char *key, uint32_t count)

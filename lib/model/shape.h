@@ -97,8 +97,9 @@ int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, f
 int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, uint32_t most,
                       uint32_t *number, flashinfer_error *error);
 
-/* The kernel type of a GGUF tensor type, of rows `cols` long; FLASHINFER_EUNSUPPORTED naming
-   `what` if there is none, FLASHINFER_EFORMAT if they are no whole number of blocks. */
+/* The kernel type of a GGUF tensor type, of rows `cols` long, 0 if that does not matter;
+   FLASHINFER_EUNSUPPORTED naming `what` if there is none, FLASHINFER_EFORMAT if they are no whole
+   number of blocks. */
 int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error);
 

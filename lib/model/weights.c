@@ -193,7 +193,7 @@ int flin_weights_resident_type(const flin_gguf *gguf, const flin_shape *shape, e
 
     if (rule != NULL)
         tokens = flin_gguf_find_tensor(gguf, flin_tensor_name(name, -1, rule->name, ".weight"));
-    return tokens != NULL && flin_type_from_gguf(tokens->type, name, FLIN_BLOCK, type, NULL) == 0;
+    return tokens != NULL && flin_type_from_gguf(tokens->type, name, 0, type, NULL) == 0;
 }
 
 /* Does the name end so, behind "blk.N."? */

@@ -1,8 +1,8 @@
 /*
  * split.h - cuts text into the words that byte-level BPE works on.
  *
- * Owns: one table, with a line for each way that files name in tokenizer.ggml.pre. Refuses:
- * vocabularies, expressions from files.
+ * Owns: one table (split_rules.c), with a line for each way that files name in tokenizer.ggml.pre;
+ * using it. Refuses: vocabularies, expressions from files.
  *
  * A way is one expression after the other. Each takes the pieces of the one before it and cuts them
  * into its matches and what lies between them. A byte that is not part of a UTF-8 character is a

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/data/tokenizer/splitters.bin, pieces.bin and normal.bin: what Hugging Face tokenizers makes of difficult
-lines by every way to cut texts that tokenizer.ggml.pre may name.
+"""Writes splitters.bin, pieces.bin, normal.bin and rules.json of tests/data/tokenizer: what Hugging Face tokenizers makes of
+difficult lines by every way to cut texts that tokenizer.ggml.pre may name.
 
 usage: make_splitter_cases.py OUTPUT_FOLDER      (needs `pip install tokenizers==0.23.3`)
 
@@ -8,6 +8,7 @@ usage: make_splitter_cases.py OUTPUT_FOLDER      (needs `pip install tokenizers=
                  makes of them; for each name whether it normalises, and ids of the lines
   pieces.bin     the same for gemma4: characters instead of bytes
   normal.bin     strings of characters that combine, and their NFC
+  rules.json     for each name what its tokenizer.json says of it, without vocabulary
 
 A file begins with its vocabulary as a GGUF metadata section: varint bytes, then u64 count and entries without
 tokenizer.ggml.pre. The rest is varints and byte strings in the order the writers below give. The output depends on the
@@ -17,6 +18,7 @@ import json
 import random
 import sys
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -78,8 +80,10 @@ def write_pieces(path, rng):
     lines = [line for line in lines_of(rng) if "\u2581" not in line]
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True))
     spaced = [line.replace(" ", "\u2581") for line in lines + SENTENCES]
+    counts = Counter("".join(spaced))  # rare characters get no token: their bytes stand for them
+    spaced = ["".join(c for c in line if counts[c] > 4) for line in spaced]
     trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=[f"<0x{byte:02X}>" for byte in range(256)], min_frequency=2,
-                                  limit_alphabet=300, max_token_length=8, show_progress=False)
+                                  max_token_length=8, show_progress=False)
     tokenizer.train_from_iterator(spaced, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     merges = [tuple(merge) for merge in model["merges"]]
@@ -109,6 +113,11 @@ def write_normal(path, rng):
     print(path.name, len(texts), "texts,", len(out), "bytes")
 
 
+def write_rules(path):
+    rules = {name: json.loads(splitters.tokenizer_json(name, {}, [], [])) for name in splitters.SPLITTERS}
+    path.write_text(json.dumps(rules, indent=0) + "\n", encoding="utf8")
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -116,6 +125,7 @@ def main():
     write_splitters(folder / "splitters.bin", rng)
     write_pieces(folder / "pieces.bin", rng)
     write_normal(folder / "normal.bin", rng)
+    write_rules(folder / "rules.json")
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ int flin_tokenizer_is_matched(uint64_t type, size_t bytes)
                           type == FLIN_TYPE_UNKNOWN);
 }
 
-/* What SentencePiece demands of a piece besides. */
+/* What vocabularies of pieces demand of each besides. */
 static int check_piece(const flin_tokenizer_keys *keys, uint32_t id, uint64_t type,
                        flin_string text, flashinfer_error *error)
 {
@@ -206,7 +206,7 @@ static int check_piece(const flin_tokenizer_keys *keys, uint32_t id, uint64_t ty
         return bad_token(id, "has no text", error);
     if (type == FLIN_TYPE_BYTE && flin_piece_byte(text) < 0)
         return bad_token(id, "is of type byte, but its text is not such as <0x0A>", error);
-    if (isnan(flin_gguf_element_f64(keys->scores, id)))
+    if (keys->scores != NULL && isnan(flin_gguf_element_f64(keys->scores, id)))
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "element %u of tokenizer.ggml.scores is not a number; pack the model "
                          "again",
@@ -227,8 +227,7 @@ static int check_tokens(flin_tokenizer_keys *keys, flashinfer_error *error)
             return flin_fail(error, FLASHINFER_EFORMAT,
                              "token %u has the unknown type %lld; pack the model again", id,
                              (long long)type);
-        if (keys->scores != NULL && (code = check_piece(keys, id, type, text, error)) != 0)
-            return code;
+        if (keys->has_pieces && (code = check_piece(keys, id, type, text, error)) != 0) return code;
         keys->byte_count += type == FLIN_TYPE_BYTE;
         if (!flin_tokenizer_is_matched(type, text.bytes)) continue;
         if (text.bytes > MATCHED_BYTES_MAX)

@@ -119,6 +119,28 @@ static void gemma4_merges_characters(void **state)
     free(file.data);
 }
 
+/* What all vocabularies of pieces demand holds for this one too. */
+static void wrong_pieces_are_refused(void **state)
+{
+    static const char *const tokens[][2] = {{"a", "<0x0a>"}, {"a", "no byte"}, {"", "<0x0A>"}};
+    static const char *const merges[] = {"a a"};
+    static const int32_t types[] = {1, 6};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(tokens); i++) {
+        flashinfer_error error = {.size = sizeof error};
+        metadata written = {{0}, 0};
+        fixture made;
+        add_text(&written, "tokenizer.ggml.model", "gemma4");
+        add_texts(&written, "tokenizer.ggml.tokens", tokens[i], 2);
+        add_numbers(&written, "tokenizer.ggml.token_type", types, 2);
+        add_texts(&written, "tokenizer.ggml.merges", merges, 1);
+        assert_int_equal(open_fixture(&made, &written, 2, &error), FLASHINFER_EFORMAT);
+        assert_non_null(strstr(error.text, i < 2 ? "of type byte" : "has no text"));
+        close_fixture(&made);
+    }
+}
+
 /* ---- normalisation ---- */
 
 static int normalise(const char *text, size_t bytes, buffer *to)
@@ -220,6 +242,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_name_cuts_as_its_model_does),
         cmocka_unit_test(gemma4_merges_characters),
+        cmocka_unit_test(wrong_pieces_are_refused),
         cmocka_unit_test(texts_become_normal),
         cmocka_unit_test(bytes_that_are_no_characters_stay),
         cmocka_unit_test(many_marks_take_no_quadratic_time),

@@ -47,6 +47,13 @@ static void every_rule_is_found(void **state)
 #define QWEN2                                                                                      \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "                    \
     "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define GPT2_WORDS                                                                                 \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| "                                            \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
+/* falcon's expressions; where bytes are mapped decides what the last two see */
+#define PUNCTUATION "{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"}"
+#define NUMBERS                                                                                    \
+    "{\"type\":\"Digits\",\"individual_digits\":false}," SPLIT("[0-9][0-9][0-9]", ISOLATED)
 #define NFC "{\"type\":\"NFC\"}"
 
 static int read_whole(const char *normalizer, const char *splitter, const char *model,
@@ -74,6 +81,8 @@ static void other_words_for_the_same(void **state)
         {"{\"type\":\"Sequence\",\"normalizers\":[" NFC "]}", GPT2, "{}", "olmo"},
         {"null", SEQUENCE(DIGITS "," GPT2), "{}", "smollm"},
         {NFC, SEQUENCE(SPLIT("\\\\p{N}", ISOLATED) "," GPT2), "{}", "command-r"},
+        {"null", SEQUENCE(PUNCTUATION "," SPLIT(GPT2_WORDS, ISOLATED) "," BYTES "," NUMBERS), "{}",
+         "falcon"},
         {NFC, SEQUENCE(SPLIT(QWEN2, "\"behavior\":\"Removed\",\"invert\":true") "," BYTES), "{}",
          "qwen2"},
     };
@@ -103,6 +112,8 @@ static void other_ways_are_refused(void **state)
          "{}", "splits by no expression"},
         {"null", SPLIT("\\\\p{N}", ISOLATED), "{}", "is not ByteLevel"},
         {"null", SEQUENCE(GPT2 "," DIGITS), "{}", "unknown expressions"}, /* digits of bytes */
+        {"null", SEQUENCE(PUNCTUATION "," SPLIT(GPT2_WORDS, ISOLATED) "," NUMBERS "," BYTES), "{}",
+         "unknown expressions"},
         {"null", SEQUENCE(GPT2 "," GPT2), "{}", "ByteLevel twice"},
         {"null", "{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "{}", "adds a space"},
         {"null", "{\"type\":\"ByteLevel\"}", "{}", "adds a space"},

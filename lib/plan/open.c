@@ -75,8 +75,8 @@ static int open_vocabulary(flashinfer_model *model, const flashinfer_options *op
 
     if ((options->flags & FLASHINFER_OPEN_METADATA) == 0)
         return flin_fail(error, FLASHINFER_EFORMAT,
-                         "the file has a vocabulary and no tensors: FLASHINFER_OPEN_METADATA opens "
-                         "it");
+                         "the file has a vocabulary and no tensors: it can only tokenise, opened "
+                         "with FLASHINFER_OPEN_METADATA");
     model->settings.flags = options->flags;
     model->settings.verify = options->verify;
     model->shape.architecture = "";

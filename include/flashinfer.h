@@ -202,7 +202,9 @@ enum {
 
 /* How a model is opened; several are joined with |. */
 enum {
-    FLASHINFER_OPEN_METADATA = 1u << 0,    /* header and tokenizer only: no sessions, no budget */
+    /* header and tokenizer only: no sessions, no budget. Also opens a GGUF file that has a
+       vocabulary and no tensors */
+    FLASHINFER_OPEN_METADATA = 1u << 0,
     FLASHINFER_OPEN_NO_TOKENIZER = 1u << 1 /* take an unknown tokenizer: no text calls */
 };
 
@@ -423,7 +425,7 @@ typedef struct flashinfer_info {
     uint64_t parameter_count;     /* elements of all weights */
     uint64_t file_bytes;          /* length of the model file */
     uint64_t ffn_bytes;           /* payload bytes of all bundles */
-    const char *architecture;     /* "opt", "llama" */
+    const char *architecture;     /* "opt", "llama"; "" of a file without tensors */
     const char *name;             /* "" if the file has none */
     const char *predictors;       /* kinds this file can be run with, such as "exact,sketch,all" */
     uint32_t ordered;             /* 1: packed with an order, see flashinfer_order_create() */

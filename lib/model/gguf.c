@@ -551,13 +551,15 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if (at.code != 0) return at.code;
     if ((code = index_names(gguf, 0, error)) != 0) return code;
     if ((code = index_names(gguf, 1, error)) != 0) return code;
+    if (gguf->tensor_count == 0) {
+        if (!gguf->foreign && flin_gguf_find(gguf, "tokenizer.ggml.tokens") != NULL) return 0;
+        return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
+    }
     if (!gguf->foreign && !is_ours(gguf)) {
         if ((code = check_plain(gguf, error)) != 0) return code;
         gguf->foreign = 1;
     }
     if (!gguf->foreign && (code = check_types(gguf, error)) != 0) return code;
-    if (gguf->tensor_count == 0)
-        return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
     if ((code = place_tensors(gguf, storage->caps.length_bytes, error)) != 0) return code;
     return gguf->foreign ? 0 : read_sums(gguf, storage, verify, error);
 }

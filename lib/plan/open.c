@@ -67,6 +67,23 @@ static void close_predictors(flashinfer_model *model)
     flin_storage_close(&model->predictor_storage);
 }
 
+/* A file without tensors: its vocabulary can be used, and nothing else. */
+static int open_vocabulary(flashinfer_model *model, const flashinfer_options *options,
+                           flashinfer_error *error)
+{
+    uint64_t count = flin_gguf_find(&model->gguf, "tokenizer.ggml.tokens")->count;
+
+    if ((options->flags & FLASHINFER_OPEN_METADATA) == 0)
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "the file has a vocabulary and no tensors: it can only tokenise, opened "
+                         "with FLASHINFER_OPEN_METADATA");
+    model->settings.flags = options->flags;
+    model->settings.verify = options->verify;
+    model->shape.architecture = "";
+    model->shape.vocab = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+    return flin_describe(model, error);
+}
+
 /* Header, shape, configuration. */
 static int open_metadata(flashinfer_model *model, const flashinfer_options *options,
                          flashinfer_error *error)
@@ -76,6 +93,7 @@ static int open_metadata(flashinfer_model *model, const flashinfer_options *opti
     int code = flin_gguf_open(&model->gguf, &model->storage, verify, error);
 
     if (code != 0) return code;
+    if (model->gguf.tensor_count == 0) return open_vocabulary(model, options, error);
     if (options->ffn_activation != 0) {
         code =
             flin_plain_activation(options->ffn_activation, options->ffn_threshold, &wanted, error);
@@ -210,6 +228,8 @@ int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *opti
 {
     int code = open_metadata(model, options, error);
 
+    if (code == 0 && model->gguf.tensor_count == 0)
+        code = flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
     if (code == 0) code = flin_layout_tables(model, error);
     if (code == 0) code = flin_budget_measure(model, error);
     if (code == 0) flin_budget_divide(model, model->settings.budget_bytes, plan, NULL);

@@ -217,7 +217,8 @@ pub const FLASHINFER_KV_Q8_0: u32 = 3;
 
 /// How a model is opened; several are joined with |.
 ///
-/// header and tokenizer only: no sessions, no budget
+/// header and tokenizer only: no sessions, no budget. Also opens a GGUF file that has a
+/// vocabulary and no tensors
 pub const FLASHINFER_OPEN_METADATA: u32 = 1 << 0;
 
 /// take an unknown tokenizer: no text calls
@@ -465,7 +466,7 @@ pub struct flashinfer_info {
     pub file_bytes: u64,
     /// payload bytes of all bundles
     pub ffn_bytes: u64,
-    /// "opt", "llama"
+    /// "opt", "llama"; "" of a file without tensors
     pub architecture: *const c_char,
     /// "" if the file has none
     pub name: *const c_char,

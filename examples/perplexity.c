@@ -12,16 +12,22 @@
 #define AUDIT_INTERVAL 7u /* tokens; with one layer a time, coprime to most layer counts */
 
 static const char usage[] =
+    "Says how well a model predicts a text, and how much of what fires its predictor finds.\n"
     "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--audit N]\n"
     "       [--limit WINDOWS] [--json]\n" PROGRAM_MODEL_USAGE "\n"
-    "  --text           text to predict\n"
-    "  --ids            or its token ids: little-endian int32\n"
-    "  --window-tokens  contexts of so many tokens, one after the other (default 512)\n"
-    "  --audit          every Nth token is also computed densely, to count what was missed\n"
-    "  --limit          stop after so many contexts\n"
-    "  --json           print figures as JSON\n" PROGRAM_MODEL_HELP "\n"
-    "  Without --budget all of the model is in memory; without --kv the cache is f32 where the\n"
-    "  budget allows.";
+    "  MODEL.gguf       model file, made by pack\n"
+    "  --text           text to predict (this or --ids is needed)\n"
+    "  --ids            its token ids instead: little-endian int32 (this or --text is needed)\n"
+    "  --window-tokens  tokens of a window: predicted one by one, then begun anew (default: 512)\n"
+    "  --audit          every Nth token is also computed without predictor, to count what was "
+    "missed; 0: none (default: 7)\n"
+    "  --limit          stop after so many windows (default: at the end of the text)\n"
+    "  --json           print figures as JSON\n"
+    "  --budget         memory of the model: a share of its file, or bytes such as 64M (default: "
+    "all it can use)\n"
+    "  --context        tokens a session has room for (default: --window-tokens)\n"
+    "  --kv             type of the KV cache (default: f32; f16 where the budget is too small for "
+    "that)\n" PROGRAM_MODEL_HELP;
 
 typedef struct request {
     const char *text_path, *ids_path; /* one of the two */
@@ -137,13 +143,19 @@ int main(int argc, char **argv)
     options.audit_interval = AUDIT_INTERVAL;
     code = program_parse(argc, argv, known, sizeof known / sizeof known[0], &path, 1, usage);
     if (code == 0 && (asked.text_path == NULL) == (asked.ids_path == NULL))
-        code = program_usage("give either --text or --ids", usage);
+        code =
+            program_refuse(asked.text_path == NULL ? "--text or --ids is missing"
+                                                   : "--text and --ids are given, one is enough");
     if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &asked.window_tokens);
     if (code == 0) code = program_u32("--audit", audit, 0, 1000000, &options.audit_interval);
     if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &asked.windows);
     if (code == 0) code = program_model_options_read(&texts, path, &options);
     if (code != 0) return code;
     if (options.context_tokens == 0) options.context_tokens = asked.window_tokens;
+    if (options.context_tokens < asked.window_tokens)
+        return program_model_options_end(
+            &texts, program_refuse("--context %u is less than --window-tokens %u",
+                                   options.context_tokens, asked.window_tokens));
     code = choose_kv(path, &options, &error);
     asked.kv = options.kv_type == FLASHINFER_KV_Q8_0  ? "q8_0"
                : options.kv_type == FLASHINFER_KV_F16 ? "f16"

@@ -123,6 +123,15 @@ static int choose_kv(const char *path, flashinfer_options *options, flashinfer_e
     return code;
 }
 
+static int check_context(const char *text, uint32_t window_tokens)
+{
+    uint32_t context = window_tokens;
+    int code = program_u32("--context", text, 1, 1u << 22, &context);
+
+    if (code != 0 || context >= window_tokens) return code;
+    return program_refuse("--context %u is less than --window-tokens %u", context, window_tokens);
+}
+
 int main(int argc, char **argv)
 {
     const char *path = NULL, *window = NULL, *audit = NULL, *limit = NULL;
@@ -149,13 +158,10 @@ int main(int argc, char **argv)
     if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &asked.window_tokens);
     if (code == 0) code = program_u32("--audit", audit, 0, 1000000, &options.audit_interval);
     if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &asked.windows);
+    if (code == 0) code = check_context(texts.context, asked.window_tokens);
     if (code == 0) code = program_model_options_read(&texts, path, &options);
     if (code != 0) return code;
     if (options.context_tokens == 0) options.context_tokens = asked.window_tokens;
-    if (options.context_tokens < asked.window_tokens)
-        return program_model_options_end(
-            &texts, program_refuse("--context %u is less than --window-tokens %u",
-                                   options.context_tokens, asked.window_tokens));
     code = choose_kv(path, &options, &error);
     asked.kv = options.kv_type == FLASHINFER_KV_Q8_0  ? "q8_0"
                : options.kv_type == FLASHINFER_KV_F16 ? "f16"

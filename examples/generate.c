@@ -53,17 +53,14 @@ static int tokenize(run *at, const char *path, const char *prompt, uint32_t *pos
 {
     flashinfer_info info = {.size = sizeof info};
     flashinfer_options options;
-    size_t capacity = strlen(prompt) + 1;
     int code;
 
     flashinfer_options_init(&options, sizeof options);
     options.flags = FLASHINFER_OPEN_METADATA;
-    at->tokens = malloc((capacity + at->wanted) * sizeof *at->tokens);
-    if (at->tokens == NULL) return FLASHINFER_ENOMEM;
     code = flashinfer_model_open(path, &options, &at->model, error);
     if (code == 0)
-        code = flashinfer_tokenize(at->model, prompt, strlen(prompt), FLASHINFER_TOKENIZE_BOS,
-                                   at->tokens, capacity, &at->prompt_count, error);
+        code = program_tokenize(at->model, prompt, strlen(prompt), at->wanted, &at->tokens,
+                                &at->prompt_count, error);
     if (code == 0) code = flashinfer_model_info(at->model, &info);
     *positions = info.context_tokens;
     (void)flashinfer_model_close(at->model);

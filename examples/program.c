@@ -301,6 +301,22 @@ void program_json_string(FILE *file, const char *text, size_t bytes)
     (void)fputc('"', file);
 }
 
+int program_tokenize(const flashinfer_model *model, const char *text, size_t bytes, size_t more,
+                     int32_t **ids, size_t *count, flashinfer_error *error)
+{
+    const uint32_t flags = FLASHINFER_TOKENIZE_BOS;
+    int code = flashinfer_tokenize(model, text, bytes, flags, NULL, 0, count, error);
+
+    *ids = NULL;
+    if (code != 0 && code != FLASHINFER_EBUFFER) return code;
+    *ids = malloc((*count + more + 1) * sizeof **ids);
+    if (*ids == NULL) {
+        flashinfer_error_init(error, sizeof *error); /* what it says is of the first call */
+        return FLASHINFER_ENOMEM;
+    }
+    return flashinfer_tokenize(model, text, bytes, flags, *ids, *count, count, error);
+}
+
 uint64_t program_peak_rss_bytes(void)
 {
     struct rusage usage;

@@ -115,6 +115,10 @@ void program_json_string(FILE *file, const char *text, size_t bytes);
 uint64_t program_peak_rss_bytes(void);
 double program_seconds(void);
 
+/* The ids of a text, from bos on, with room for `more` behind them; free() them. Returns a code of the library's. */
+int program_tokenize(const flashinfer_model *model, const char *text, size_t bytes, size_t more,
+                     int32_t **ids, size_t *count, flashinfer_error *error);
+
 /* Processors this process may run on. */
 uint32_t program_cpus(void);
 

@@ -63,7 +63,8 @@ Handle make(Function function, Arguments... arguments)
 
 std::vector<int32_t> tokenize(const flashinfer_model *model, std::string_view text)
 {
-    std::vector<int32_t> ids(text.size() + 1); /* never more than bytes and one for the beginning */
+    /* never more: a byte may become one, a space three, and a beginning and a space may come first */
+    std::vector<int32_t> ids(3 * text.size() + 4);
     std::size_t count = 0;
 
     call(flashinfer_tokenize, model, text.data(), text.size(), uint32_t{FLASHINFER_TOKENIZE_BOS},

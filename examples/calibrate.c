@@ -149,7 +149,9 @@ static void print_table(const calibrate_layer *layers, uint32_t count, double se
     double active = 0, named = 0;
     uint64_t bytes = 0;
 
-    (void)printf("layer  active   named  found   chosen, bytes; share named by every candidate\n");
+    (void)printf(
+        "layer  active   named  found   chosen, bytes; share named by every candidate (s3: sketch "
+        "of 3 bits, l40: factors of rank 40)\n");
     for (uint32_t i = 0; i < count; i++) {
         const calibrate_candidate *chosen = &layers[i].candidates[layers[i].chosen];
         (void)printf("%5u  %5.2f%%  %5.2f%%  %5.2f%%  %s %u, %llu;", i, 100 * layers[i].active,

@@ -3,8 +3,10 @@
  *
  * The lesson: logits after every step, rewinding a session for the next window, the audit's counters.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "program.h"
 #include "windows.h"
@@ -86,6 +88,13 @@ static void report(flashinfer_model *model, const score *total, const request *a
                      100 * (double)stats.active / (double)stats.neurons, asked->kv);
 }
 
+/* For who watches. */
+static void show_progress(size_t done, size_t windows, uint32_t most)
+{
+    if (!isatty(STDERR_FILENO)) return;
+    (void)fprintf(stderr, "\rwindow %zu of %zu", done + 1, windows < most ? windows : most);
+}
+
 static int run(flashinfer_model *model, const request *asked, flashinfer_error *error)
 {
     flashinfer_session *session = NULL;
@@ -95,9 +104,12 @@ static int run(flashinfer_model *model, const request *asked, flashinfer_error *
     int code = windows_ids(model, asked->text_path, asked->ids_path, &ids, &count, error);
 
     if (code == 0) code = flashinfer_session_create(model, &session, error);
-    for (size_t at = 0; at + 1 < count && code == 0 && at / window < asked->windows; at += window)
+    for (size_t at = 0; at + 1 < count && code == 0 && at / window < asked->windows; at += window) {
+        show_progress(at / window, count / window + 1, asked->windows);
         code = score_window(session, ids + at, count - at < window ? count - at : window, &total,
                             error);
+    }
+    if (isatty(STDERR_FILENO)) (void)fputs("\r\033[K", stderr);
     if (code == 0 && total.tokens == 0) {
         (void)fprintf(stderr, "fewer than two tokens to score\n");
         code = 1;

@@ -107,9 +107,13 @@ int flin_directory_open(const char *path, int *directory, flashinfer_error *erro
 {
     *directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*directory < 0 && errno == ENOTDIR) return refuse_file(path, error);
+    if (*directory < 0 && errno == ENOENT)
+        return flin_fail_errno(error, FLASHINFER_ECHECKPOINT, ENOENT,
+                               "%.200s is not a directory on this machine; a checkpoint is "
+                               "downloaded first, by other means",
+                               path);
     if (*directory < 0)
-        return flin_fail_errno(error, errno == ENOENT ? FLASHINFER_ECHECKPOINT : FLASHINFER_EIO,
-                               errno, "cannot open the checkpoint %s", path);
+        return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot open the checkpoint %s", path);
     if (faccessat(*directory, CONFIG, F_OK, 0) == 0 || errno != ENOENT) return 0;
     (void)refuse_directory(path, *directory, error);
     (void)close(*directory);

@@ -765,7 +765,8 @@ enum {
  * @capacity: ids that @tokens has room for
  * @count: receives how many ids the text has; FLASHINFER_EBUFFER if more than @capacity
  *
- * May run beside any other call on the model.
+ * A text may have more ids than bytes: some tokenizers put a space before it. May run beside any
+ * other call on the model.
  */
 FLASHINFER_API int flashinfer_tokenize(const flashinfer_model *model, const char *text,
                                        size_t text_bytes, uint32_t flags, int32_t *tokens,

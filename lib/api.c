@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api.h"
+#include "model/stranger.h"
 #include "probe/probe.h"
 #include "text/decoder.h"
 #include "util/structs.h"
@@ -113,12 +114,12 @@ static int hand_over(int code, flashinfer_model *made, flashinfer_model **model)
     return code;
 }
 
-/* code: of opening the storage. The handle goes to the caller, or away. */
-static int end_open(int code, flashinfer_model *made, const flashinfer_options *own,
-                    flashinfer_model **model, flashinfer_error *error)
+/* path: NULL if the model has none. */
+static int open_model(flashinfer_model *made, const char *path, const flashinfer_options *own,
+                      flashinfer_error *error)
 {
-    if (code == 0) code = flin_model_open(made, own, error);
-    return hand_over(code, made, model);
+    return flin_stranger_explain(&made->storage, path, FLIN_WANTED_MODEL,
+                                 flin_model_open(made, own, error), error);
 }
 
 int flashinfer_model_open(const char *path, const flashinfer_options *options,
@@ -134,7 +135,8 @@ int flashinfer_model_open(const char *path, const flashinfer_options *options,
     NEED(path);
     code = begin_open(options, &own, &config, &made, error);
     if (code == 0) code = flin_storage_open_path(&made->storage, path, &config, error);
-    return end_open(code, made, &own, model, error);
+    if (code == 0) code = open_model(made, path, &own, error);
+    return hand_over(code, made, model);
 }
 
 int flashinfer_model_open_fd(int fd, uint64_t offset, uint64_t length,
@@ -150,7 +152,8 @@ int flashinfer_model_open_fd(int fd, uint64_t offset, uint64_t length,
     *model = NULL;
     code = begin_open(options, &own, &config, &made, error);
     if (code == 0) code = flin_storage_open_fd(&made->storage, fd, offset, length, &config, error);
-    return end_open(code, made, &own, model, error);
+    if (code == 0) code = open_model(made, NULL, &own, error);
+    return hand_over(code, made, model);
 }
 
 int flashinfer_model_open_storage(const flashinfer_storage_ops *ops,
@@ -167,7 +170,7 @@ int flashinfer_model_open_storage(const flashinfer_storage_ops *ops,
     NEED(ops);
     code = begin_open(options, &own, &config, &made, error);
     if (code == 0) code = flin_storage_open_ops(&made->storage, ops, &config, error);
-    if (code == 0) code = flin_model_open(made, &own, error);
+    if (code == 0) code = open_model(made, NULL, &own, error);
     if (code != 0 && made != NULL) made->storage.host_close = NULL; /* stays the caller's */
     return hand_over(code, made, model);
 }
@@ -249,7 +252,9 @@ int flashinfer_plan_file(const char *path, const flashinfer_options *options, fl
     NEED(plan);
     code = begin_open(options, &own, &config, &made, error);
     if (code == 0) code = flin_storage_open_path(&made->storage, path, &config, error);
-    if (code == 0) code = flin_model_plan_only(made, &own, &planned, error);
+    if (code == 0)
+        code = flin_stranger_explain(&made->storage, path, FLIN_WANTED_MODEL,
+                                     flin_model_plan_only(made, &own, &planned, error), error);
     if (made != NULL) flin_model_close(made);
     if (code == 0 && flin_struct_answer(plan, &planned, sizeof planned) != 0)
         code = flin_fail(error, FLASHINFER_EINVAL, "plan.size is %u: set it to sizeof *plan",

@@ -214,14 +214,16 @@ def usage_of(root, name):
         macros = dict(re.findall(r"#define (PROGRAM_MODEL_(?:USAGE|HELP))\s*\\\n((?:.*\\\n)*.*\n)", file.read()))
     with open(f"{root}/examples/{name}.c", encoding="utf8") as file:
         source = file.read()
-    summary = re.match(r"/\*\n \* \w+\.c - (.*?)\.?\n \*\n", source, flags=re.S)
-    usage = re.search(r"static const char usage\[\] =(.*?\");|static const char usage\[\] =(.*?);\n\n", source, flags=re.S)
-    if summary is None or usage is None:
-        raise Problem(f"examples/{name}.c has no opening sentence or no usage text")
-    text = usage[2] or usage[1]
+    usage = re.search(r"static const char usage\[\] =(.*?);\n", source, flags=re.S)
+    if usage is None:
+        raise Problem(f"examples/{name}.c has no usage text")
+    text = usage[1]
     for macro, value in macros.items():
         text = re.sub(rf"\b{macro}\b", lambda _, value=value: value, text)
-    return " ".join(summary[1].replace("\n *", " ").split()), strings_of(text)
+    summary, usage = strings_of(text).split("\n", 1)
+    if not summary.endswith("."):
+        raise Problem(f"the usage of examples/{name}.c does not begin with a sentence")
+    return summary[0].lower() + summary[1:-1], usage
 
 
 def parts_of(usage):
@@ -245,6 +247,7 @@ def parts_of(usage):
 def program_page(root, name, date):
     summary, usage = usage_of(root, name)
     synopsis, terms, remarks = parts_of(usage)
+    terms += [["-h, --help", "print a summary of this page"], ["--version", "print the library's version"]]
     told = set(re.findall(r"--[a-z-]+", " ".join(term for term, _ in terms)))
     for option in re.findall(r"--[a-z-]+", " ".join(synopsis)):
         if option not in told:

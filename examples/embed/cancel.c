@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../arguments.h"
 #include "story.h"
 
 typedef struct button {
@@ -81,19 +82,25 @@ static int run(flashinfer_model *model, uint32_t at, flashinfer_error *error)
     return code != 0 ? code : story_tell(model, STORY_PROMPT, 24, stdout, error);
 }
 
+static const char usage[] = "Stops a story at a position, then tells it again to its end.\n"
+                            "cancel MODEL.gguf POSITION\n"
+                            "  MODEL.gguf   model file\n"
+                            "  POSITION     tokens after which the button is pressed";
+
 int main(int argc, char **argv)
 {
+    const char *given[2];
+    uint32_t at = 0;
     flashinfer_model *model = NULL;
     flashinfer_error error;
-    int at = argc == 3 ? atoi(argv[2]) : 0, code;
+    int code;
 
-    if (at < 1) {
-        (void)fprintf(stderr, "usage: cancel MODEL.gguf POSITION\n");
+    if (program_parse(argc, argv, NULL, 0, given, 2, usage) != 0 ||
+        program_u32("POSITION", given[1], 1, INT32_MAX, &at) != 0)
         return 2;
-    }
     flashinfer_error_init(&error, sizeof error);
-    code = flashinfer_model_open(argv[1], NULL, &model, &error);
-    if (code == 0) code = run(model, (uint32_t)at, &error);
+    code = flashinfer_model_open(given[0], NULL, &model, &error);
+    if (code == 0) code = run(model, at, &error);
     (void)flashinfer_model_close(model);
     return story_end(code, &error);
 }

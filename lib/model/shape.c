@@ -167,8 +167,7 @@ static int refuse_predictor_file(const flin_gguf *gguf, flashinfer_error *error)
     (void)flin_gguf_string(gguf, "general.name", &name, NULL);
     return flin_fail(error, FLASHINFER_EFORMAT,
                      "a predictor file, made for the model \"%.*s\", and no model: open the file "
-                     "of that model and give this one with it, as options.predictor_path "
-                     "(--predictor-file)",
+                     "of that model and give this one with it, as options.predictor_path",
                      (int)(name.bytes < 128 ? name.bytes : 128), name.data);
 }
 

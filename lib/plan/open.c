@@ -9,6 +9,7 @@
 
 #include "engine/run.h"
 #include "model/plain.h"
+#include "model/stranger.h"
 #include "model/verify.h"
 #include "plan/arrange.h"
 #include "plan/budget.h"
@@ -36,15 +37,16 @@ static int open_predictors(flashinfer_model *model, const flashinfer_options *op
     if (code != 0) return code;
     code = flin_gguf_open(&model->predictor_gguf, &model->predictor_storage,
                           options->verify != FLASHINFER_VERIFY_NONE, error);
-    if (code != 0) return code;
-    code = flin_gguf_u64_or(&model->predictor_gguf, "flashinfer.predictor.version", 0, &version,
-                            error);
+    if (code == 0)
+        code = flin_gguf_u64_or(&model->predictor_gguf, "flashinfer.predictor.version", 0, &version,
+                                error);
     if (code == 0 && version != FLIN_PREDICTOR_VERSION)
         code = flin_fail(error, version == 0 ? FLASHINFER_EFORMAT : FLASHINFER_EUNSUPPORTED,
                          "%s is no predictor file of version %u (flashinfer.predictor.version); "
                          "make one from this model",
                          options->predictor_path, FLIN_PREDICTOR_VERSION);
-    return code;
+    return flin_stranger_explain(&model->predictor_storage, options->predictor_path,
+                                 FLIN_WANTED_PREDICTOR, code, error);
 }
 
 /* A predictor knows another model's neurons by the same numbers: using it would be wrong without

@@ -208,7 +208,13 @@ class Model(Owner):
         data = text.encode() if isinstance(text, str) else memoryview(text).tobytes()
         flags = (TokenizeFlags.BOS if bos else 0) | (TokenizeFlags.SPECIAL if special else 0)
         tokens = (ctypes.c_int32 * (len(data) + 1))()
-        checked(lambda error: library().tokenize(handle.pointer, data, len(data), flags, tokens, len(tokens), count, error))
+        try:
+            checked(lambda error: library().tokenize(handle.pointer, data, len(data), flags, tokens, len(tokens), count, error))
+        except Error as error:
+            if error.code != ErrorCode.EBUFFER:
+                raise
+            tokens = (ctypes.c_int32 * count.value)()  # a text may have more tokens than bytes
+            checked(lambda error: library().tokenize(handle.pointer, data, len(data), flags, tokens, len(tokens), count, error))
         return tokens[:count.value]
 
     def detokenize_bytes(self, tokens: Tokens) -> bytes:

@@ -87,6 +87,16 @@ def test_tokens_and_text(model):
     failure(f.ErrorCode.ETOKEN, model.detokenize, [4096])
 
 
+def test_a_text_may_have_more_tokens_than_bytes():
+    """A tokenizer of SentencePiece's kind puts a space before the text."""
+    path = PROGRAMS.parent / "tests/fable-llama-18m.gguf"
+    if not path.exists():
+        pytest.skip("no fable-llama-18m.gguf here")
+    with f.Model(path) as llama:
+        ids = llama.tokenize("\u0394")
+        assert len(ids) > len("\u0394".encode()) + 1 and llama.detokenize(ids).strip() == "\u0394"
+
+
 def test_sampler():
     logits = [0.0, 3.0, 2.0, float("nan")]
     with f.Sampler(4) as greedy, f.Sampler(4, repetition_penalty=100.0) as other:

@@ -46,8 +46,9 @@ int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **
         }
     }
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "model_type \"%.64s\" cannot be packed; this version packs %s", model_type,
-                     known);
+                     "the checkpoint is of model_type \"%.64s\", which cannot be packed; this "
+                     "version packs %s",
+                     model_type, known);
 }
 
 int flin_arch_read_activation(const flin_architecture *architecture, const char *key,

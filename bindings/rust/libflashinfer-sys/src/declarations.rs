@@ -1275,7 +1275,8 @@ extern "C" {
     /// - `capacity`: ids that `tokens` has room for
     /// - `count`: receives how many ids the text has; FLASHINFER_EBUFFER if more than `capacity`
     ///
-    /// May run beside any other call on the model.
+    /// A text may have more ids than bytes: some tokenizers put a space before it. May run beside any
+    /// other call on the model.
     pub fn flashinfer_tokenize(
         model: *const flashinfer_model,
         text: *const c_char,

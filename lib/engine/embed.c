@@ -34,6 +34,11 @@ static void embed_tokens(flin_pass *pass, uint32_t first, uint32_t count)
     if (projected) flin_linear_narrow(pass, &weights->project_in, pass->token, count, to);
 }
 
+static void scale(float *x, uint32_t count, float factor)
+{
+    for (uint32_t i = 0; i < count; i++) x[i] *= factor;
+}
+
 static void add_position(flin_pass *pass, uint32_t row)
 {
     const flin_matrix *positions = &pass->weights->position_embedding;
@@ -45,17 +50,19 @@ static void add_position(flin_pass *pass, uint32_t row)
 }
 
 /* How far each pair of a head turns at the row's position; as transformers reckons it, in
-   floats. */
-static void turn_to_position(flin_pass *pass, uint32_t row)
+   floats. A model may say pair by pair what turns slower. */
+static void turn_to_position(flin_pass *pass, const flin_angles *angles, uint32_t row)
 {
     const uint32_t pairs = pass->shape->rotary.rotated / 2;
-    float *cosines = pass->cosines + (uint64_t)row * pairs,
-          *sines = pass->sines + (uint64_t)row * pairs;
+    const float *slowdown = pass->weights->rotary_slowdown;
+    float *cosines = angles->cosines + (uint64_t)row * pairs,
+          *sines = angles->sines + (uint64_t)row * pairs;
 
     for (uint32_t k = 0; k < pairs; k++) {
-        const float angle = (float)pass->rows[row].position * pass->frequencies[k];
-        cosines[k] = cosf(angle);
-        sines[k] = sinf(angle);
+        float angle = (float)pass->rows[row].position * angles->frequencies[k];
+        if (slowdown != NULL) angle /= slowdown[k];
+        cosines[k] = cosf(angle) * angles->strength;
+        sines[k] = sinf(angle) * angles->strength;
     }
 }
 
@@ -65,8 +72,12 @@ void flin_embed(flin_pass *pass)
         embed_tokens(pass, first,
                      pass->count - first < pass->rows_max ? pass->count - first : pass->rows_max);
     for (uint32_t i = 0; i < pass->count; i++) {
+        if (FLIN_MORE_ARCHITECTURES && pass->shape->embedding_scale > 0)
+            scale(pass->hidden + (uint64_t)i * pass->shape->width, pass->shape->width,
+                  pass->shape->embedding_scale);
         if (pass->weights->position_embedding.data != NULL) add_position(pass, i);
-        if (pass->shape->rotary.rotated != 0) turn_to_position(pass, i);
+        for (uint32_t k = 0; k < 2 && pass->angles[k].frequencies != NULL; k++)
+            turn_to_position(pass, &pass->angles[k], i);
     }
 }
 
@@ -88,7 +99,8 @@ void flin_unembed_expect(flin_pass *pass)
 static void unembed(flin_pass *pass, const uint32_t *list, uint32_t count)
 {
     const flin_weights *weights = pass->weights;
-    const uint64_t width = pass->shape->width;
+    const flin_shape *shape = pass->shape;
+    const uint64_t width = shape->width;
     float *to[FLIN_INPUTS_MAX] = {NULL};
     const float *x = pass->normed;
 
@@ -99,15 +111,19 @@ static void unembed(flin_pass *pass, const uint32_t *list, uint32_t count)
             memcpy(row, hidden, width * sizeof *row);
         else
             flin_norm_rows(pass, &weights->output_norm, hidden, row, 1);
+        if (FLIN_MORE_ARCHITECTURES && shape->logit_scale > 0)
+            scale(row, shape->width, 1.0f / shape->logit_scale);
     }
     if (weights->project_out.weight.data != NULL) {
-        for (uint32_t i = 0; i < count; i++)
-            to[i] = pass->token + (uint64_t)i * pass->shape->token_width;
+        for (uint32_t i = 0; i < count; i++) to[i] = pass->token + (uint64_t)i * shape->token_width;
         flin_linear_narrow(pass, &weights->project_out, x, count, to);
         x = pass->token;
     }
     for (uint32_t i = 0; i < count; i++) to[i] = pass->rows[list[i]].logits;
     flin_linear_narrow(pass, &weights->output, x, count, to);
+    for (uint32_t i = 0; FLIN_MORE_ARCHITECTURES && shape->logit_cap > 0 && i < count; i++)
+        for (uint32_t v = 0; v < shape->vocab; v++)
+            to[i][v] = shape->logit_cap * tanhf(to[i][v] / shape->logit_cap);
 }
 
 void flin_unembed(flin_pass *pass)

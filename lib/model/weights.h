@@ -28,6 +28,7 @@ typedef struct flin_linear {
 typedef struct flin_norm {
     enum flin_norm_kind kind;
     float epsilon;
+    uint32_t width;
     const float *weight; /* (width) */
     const float *bias;   /* (width); NULL with FLIN_NORM_RMS */
 } flin_norm;
@@ -44,10 +45,14 @@ typedef struct flin_attention_layer {
     uint32_t kv_heads; /* query head i meets keys and values of head i / (heads / kv_heads) */
     uint32_t head_width;
     float scale;            /* of queries */
+    float cap;              /* of scores; 0: none */
+    uint32_t window;        /* positions that are met, the row's own included; 0: all */
+    uint32_t local;         /* 1: heads turn by the rotary base of layers with a window */
     flin_rotary rotary;     /* of queries and keys */
     flin_linear query;      /* (heads * head_width, width) */
-    flin_linear key, value; /* (kv_heads * head_width, width) */
+    flin_linear key, value; /* (kv_heads * head_width, width), right behind in this struct */
     flin_linear output;     /* (width, heads * head_width) */
+    flin_norm query_norm, key_norm; /* of every head, before it turns */
 } flin_attention_layer;
 
 /* Where the bundles of a layer lie in the file, and what they are checked against. */
@@ -79,6 +84,7 @@ typedef struct flin_layer {
     flin_attention_layer attention;
     flin_norms ffn_norms;
     flin_ffn_layer ffn;
+    uint32_t parallel; /* 1: the FFN does not see what attention adds */
     flin_layer_predictor predictor;
 } flin_layer;
 
@@ -105,6 +111,7 @@ typedef struct flin_load {
 typedef struct flin_weights {
     flin_matrix token_embedding;    /* (vocab, token_width) */
     flin_matrix position_embedding; /* (context, width), absent where positions are not learned */
+    const float *rotary_slowdown;   /* (pairs of a head) what each turns slower by; NULL: nothing */
     flin_linear project_in;         /* (width, token_width), absent unless they differ */
     flin_linear project_out;        /* (token_width, width) */
     flin_norm output_norm;          /* before the logits */

@@ -97,7 +97,7 @@ static size_t ffn_input(const flin_shape *shape)
                               : offsetof(flin_layer, attention_norms.before);
 }
 
-static const char *const model_types[] = {"opt", NULL};
+static const flin_model_type model_types[] = {{.name = "opt"}, {.name = NULL}};
 static const char *const prefixes[] = {"model.decoder.", "decoder.", NULL};
 
 const flin_architecture flin_architecture_opt = {
@@ -112,7 +112,7 @@ const flin_architecture flin_architecture_opt = {
     .activation_otherwise = "relu",
     .prefixes = prefixes,
     .layer_stem = "layers",
-    .read_config = read_config,
-    .ffn_input = ffn_input,
+    .read_config = FLIN_FOR_PACKING(read_config),
+    .ffn_input = FLIN_FOR_PACKING(ffn_input),
     .settle_layer = settle_layer,
 };

@@ -247,8 +247,8 @@ class Inspect(Case):
             path = os.path.join(folder, "downloaded.gguf")
             for tensor_type in (0, 12):  # F32, Q4_K
                 for alignment in (32, 33):
-                    for architecture, words in (("llama", ("not in flash layout", "Hugging Face", "llama, opt")),
-                                                ("mamba", ("\"mamba\" is not supported", "llama, opt"))):
+                    for architecture, words in (("llama", ("not in flash layout", "Hugging Face", "llama, minicpm")),
+                                                ("mamba", ("\"mamba\" is not supported", "llama, minicpm"))):
                         with open(path, "wb") as file:
                             file.write(gguf_of_others(architecture, tensor_type, alignment))
                         self.assert_fails(run("inspect", path), *words)

@@ -8,7 +8,8 @@ usage: make_tiny.py OUT_DIR [NAME ...]      needs torch and transformers 5; test
 
 A folder for each model: config.json, model.safetensors (float16), vocab.json and merges.txt of a tokenizer that only
 fills its place, golden.bin. A folder without weights has a file `weights` with the name of the folder whose weights it
-shares: another config.json over the same numbers.
+shares: another config.json over the same numbers. A file `activation` has the FLASHINFER_ACTIVATION_... that packing is
+to be told, because config.json says another.
 
 golden.bin, little-endian: u32 prompt tokens P, positions N, greedy tokens G, vocabulary V; i32 prompt[P]; u32
 positions[N]; f32 logits[N][V], after those positions of the prompt; i32 greedy[G], which follow the prompt. Computed in
@@ -86,11 +87,11 @@ def minicpm(scale_emb, scale_depth, base, threshold):
 class Tiny:
     """config: the class in transformers; written: what its config.json has otherwise (None: the key is left out);
     change: what is done to the model; weights: the Tiny whose weights it shares; plus_one: its norms add one to their
-    weights; within: the model_type and the object of a config.json that has this one inside."""
+    weights; within: the model_type and the object of a config.json that has this one inside; told: see `activation`."""
 
-    def __init__(self, kind, config, written=None, change=None, weights=None, plus_one=False, within=None):
+    def __init__(self, kind, config, written=None, change=None, weights=None, plus_one=False, within=None, told=None):
         self.kind, self.config, self.written, self.change = kind, config, written or {}, change
-        self.weights, self.plus_one, self.within = weights, plus_one, within
+        self.weights, self.plus_one, self.within, self.told = weights, plus_one, within, told
 
 
 def models():
@@ -139,6 +140,9 @@ def models():
             **LLAMA, "hidden_size": 30, "num_attention_heads": 3, "num_key_value_heads": 1, rope: {
                 "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
         }.items() if key != "head_dim"}, weights="qwen2"),
+        "sparseqwen2": Tiny("Qwen2", {key: value for key, value in {
+            **LLAMA, "hidden_size": 30, "num_attention_heads": 3, "num_key_value_heads": 1}.items() if key != "head_dim"},
+            change=with_activation(relu, relu), weights="qwen2", told=4),
         "qwen3": Tiny("Qwen3", qwen3),
         # Gemma
         "gemma2": Tiny("Gemma2", {**gemma, "num_hidden_layers": 3}, plus_one=True),
@@ -272,6 +276,9 @@ def write(folder, tiny, model, golden):
     write_config(folder, model, tiny)
     with open(f"{folder}/golden.bin", "wb") as file:
         file.write(golden)
+    if tiny.told is not None:
+        with open(f"{folder}/activation", "w", encoding="utf8") as file:
+            file.write(f"{tiny.told}\n")
     if tiny.weights is not None:
         with open(f"{folder}/weights", "w", encoding="utf8") as file:
             file.write(tiny.weights + "\n")

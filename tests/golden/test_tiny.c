@@ -1,7 +1,7 @@
 /*
  * test_tiny.c - tiny random models of every architecture against what transformers computes: packed as F32 and F16, in
  * steps and as a prompt; the same bits within the smallest budget and all, with one thread and two. Where neurons may not
- * fire, a sketch names nearly all that do.
+ * fire, a sketch names nearly all that do. A file whose keys say what nothing computes is refused by name.
  *
  * usage: test_tiny MODELS_DIR [NAME ...]      the folders that make_tiny.py has written; NAME: only these
  */
@@ -63,7 +63,9 @@ static void link_files(const char *folder, const char *checkpoint, int only_weig
     entries = opendir(from);
     if (entries == NULL) fail_msg("cannot read %s", from);
     while ((entry = readdir(entries)) != NULL) {
-        if (entry->d_name[0] == '.' || (only_weights && strcmp(entry->d_name, "config.json") == 0)) continue;
+        if (entry->d_name[0] == '.' || strcmp(entry->d_name, "activation") == 0 ||
+            (only_weights && strcmp(entry->d_name, "config.json") == 0))
+            continue;
         (void)snprintf(from, sizeof from, "%s/%s/%s", models_dir, folder, entry->d_name);
         (void)snprintf(to, sizeof to, "%s/%s", checkpoint, entry->d_name);
         if (strcmp(entry->d_name, "golden.bin") != 0) assert_int_equal(symlink(from, to), 0);
@@ -85,7 +87,7 @@ static void remove_checkpoint(const char *checkpoint)
 
 static void pack(const char *folder, uint32_t dtype)
 {
-    char checkpoint[64], path[512], *weights;
+    char checkpoint[64], path[512], *weights, *activation;
     flashinfer_pack_options options;
     flashinfer_error error;
     size_t bytes;
@@ -96,6 +98,10 @@ static void pack(const char *folder, uint32_t dtype)
     (void)snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", work_dir);
     assert_int_equal(mkdir(checkpoint, 0700), 0);
     link_files(folder, checkpoint, 0);
+    (void)snprintf(path, sizeof path, "%s/%s/activation", models_dir, folder);
+    activation = read_file(path, &bytes);
+    if (activation != NULL) options.activation = (uint32_t)strtoul(activation, NULL, 10);
+    free(activation);
     (void)snprintf(path, sizeof path, "%s/%s/weights", models_dir, folder);
     weights = read_file(path, &bytes);
     if (weights != NULL) {
@@ -320,9 +326,73 @@ static void every_architecture_matches(void **state)
     free(entries);
 }
 
+/* ------------------------------------------------------------------------------------------------------------ keys */
+
+typedef struct edit {
+    const char *folder, *key;
+    const char *text;          /* what stands there instead; NULL: the number */
+    uint32_t number;
+    const char *words; /* of the refusal */
+} edit;
+
+static const edit edits[] = {
+    {"mistral", "llama.attention.sliding_window", NULL, 0, "llama.attention.sliding_window"},
+    {"qwen2-yarn", "qwen2.rope.scaling.type", "yarx", 0, "qwen2.rope.scaling.type is \"yarx\""},
+    {"qwen2-yarn", "qwen2.rope.scaling.factor", NULL, 0xbf800000, "qwen2.rope.scaling.factor"},
+    {"qwen3", "qwen3.attention.value_length", NULL, 6, "qwen3.attention.value_length is 6"},
+    {"qwen3", "qwen3.rope.dimension_count", NULL, 9, "9 elements of a head of 8"},
+    {"gemma2", "gemma2.attn_logit_softcapping", NULL, 0x7f800000, "gemma2.attn_logit_softcapping"},
+    {"gemma2", "gemma2.attention.scale", NULL, 0, "gemma2.attention.scale"},
+    {"gemma3", "gemma3.attention.sliding_window_pattern", NULL, 0, "gemma3.attention.sliding_window_pattern"},
+    {"gemma3", "gemma3.rope.freq_base_swa", NULL, 0, "gemma3.rope.freq_base_swa"},
+    {"falcon-7b", "falcon.attention.head_count_kv", NULL, 3, "falcon.attention.head_count_kv 3 does not divide"},
+    {"falcon-40b", "falcon.attention.head_count_kv", NULL, 1, "blk.0.attn_qkv.weight"},
+    {"phi-2", "phi2.rope.dimension_count", NULL, 3, "phi2.rope.dimension_count"},
+    {"minicpm", "minicpm.residual_scale", NULL, 0xbf800000, "minicpm.residual_scale"},
+    {"nemotron", "flashinfer.ffn.activation", "silu", 0, "Nemotron models are known with"},
+};
+
+/* Behind the key stand its type and, before a text, its length. */
+static void put(const edit *one)
+{
+    size_t bytes;
+    char *data = read_file(model_path, &bytes), *at;
+
+    assert_non_null(data);
+    at = memmem(data, bytes, one->key, strlen(one->key));
+    assert_non_null(at);
+    at += strlen(one->key) + 4;
+    if (one->text != NULL)
+        memcpy(at + 8, one->text, strlen(one->text));
+    else
+        memcpy(at, &one->number, sizeof one->number);
+    write_file(model_path, data, bytes);
+    free(data);
+}
+
+static void keys_that_say_nonsense_are_refused(void **state)
+{
+    flashinfer_options options;
+    flashinfer_model *model;
+    flashinfer_error error;
+
+    (void)state;
+    if (name_count != 0) skip();
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.verify = FLASHINFER_VERIFY_NONE; /* of sums, one of which is the header's */
+    for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
+        pack(edits[i].folder, FLASHINFER_DTYPE_F32);
+        put(&edits[i]);
+        assert_int_not_equal(flashinfer_model_open(model_path, &options, &model, &error), 0);
+        if (strstr(error.text, edits[i].words) == NULL) fail_msg("\"%s\" lacks %s", error.text, edits[i].words);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_architecture_matches)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_architecture_matches),
+                                       cmocka_unit_test(keys_that_say_nonsense_are_refused)};
     int failed;
 
     if (argc < 2 || mkdtemp(work_dir) == NULL) return 2;

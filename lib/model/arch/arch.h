@@ -68,16 +68,16 @@ enum flin_grouped {
 };
 
 typedef struct flin_tensor_rule {
-    enum flin_tensor_kind kind;
-    enum flin_tensor_scope scope;
+    enum flin_tensor_kind kind : 8;
+    enum flin_tensor_scope scope : 8;
+    enum flin_side rows : 8, cols : 8; /* (rows, cols) row-major; of a norm only rows */
+    uint32_t flags : 8;
+    uint32_t role : 8;      /* FLIN_PART_... of a part */
+    uint32_t skip_rows : 8; /* first rows in the checkpoint that are left out */
+    enum flin_grouped grouped : 8;
     size_t field;       /* in flin_weights or flin_layer: by scope */
     const char *name;   /* in model files, without "blk.N." and ".weight"; NULL ends a table */
     const char *source; /* in checkpoints, without prefix, "layers.N." and ".weight" */
-    enum flin_side rows, cols; /* (rows, cols) row-major; of a norm only rows */
-    uint32_t flags;
-    uint32_t role;      /* FLIN_PART_... of a part */
-    uint32_t skip_rows; /* first rows in the checkpoint that are left out */
-    enum flin_grouped grouped;
     int (*wanted)(const flin_shape *shape); /* NULL: always; of a vector: asked by packing alone */
     float (*make)(const flin_shape *shape, uint32_t index); /* of a vector: its elements */
 } flin_tensor_rule;
@@ -113,13 +113,13 @@ enum {
 
 /* A number of flin_shape. A field of 0 that no key gave is settled by flin_arch_read_keys(). */
 typedef struct flin_key_rule {
+    enum flin_key_kind kind : 8;
+    uint32_t flags : 24;
+    uint32_t field;         /* in flin_shape */
     const char *name;       /* in model files, after "ARCHITECTURE."; NULL ends a table */
     const char *sources[2]; /* in config.json, the first of them that is given; "outer.inner" is
                                within an object. None: there it is always `otherwise` */
-    enum flin_key_kind kind;
-    size_t field; /* in flin_shape */
     double least, most;
-    uint32_t flags;
     double otherwise;         /* where it is absent and not required */
     const char *const *texts; /* and a NULL */
 } flin_key_rule;
@@ -135,6 +135,7 @@ typedef struct flin_key_rule {
     }
 
 /* How rotary positions are stretched. A file with a factor alone means the first way. */
+#if FLIN_MORE_ARCHITECTURES
 #define FLIN_KEYS_OF_SCALING                                                                       \
     FLIN_KEY(TEXT, rotary.scaling, "rope.scaling.type", NULL, 0, 0, FLIN_KEY_SPARSE,               \
              .otherwise = FLIN_SCALING_LINEAR, .texts = flin_scaling_names),                       \
@@ -144,6 +145,13 @@ typedef struct flin_key_rule {
         FLIN_KEY(F32, rotary.strength, "rope.scaling.attn_factor", NULL, 0, 1e6, FLIN_KEY_SPARSE), \
         FLIN_KEY(F32, rotary.fast, "rope.scaling.yarn_beta_fast", NULL, 0, 1e6, FLIN_KEY_SPARSE),  \
         FLIN_KEY(F32, rotary.slow, "rope.scaling.yarn_beta_slow", NULL, 0, 1e6, FLIN_KEY_SPARSE)
+
+#else /* they are refused */
+#define FLIN_KEYS_OF_SCALING                                                                       \
+    FLIN_KEY(TEXT, rotary.scaling, "rope.scaling.type", NULL, 0, 0, 0,                             \
+             .otherwise = FLIN_SCALING_LINEAR, .texts = flin_scaling_names),                       \
+        FLIN_KEY(F32, rotary.factor, "rope.scaling.factor", NULL, 0, 1e6, 0)
+#endif
 
 extern const char *const flin_scaling_names[];
 

@@ -107,7 +107,7 @@ static const char *const prefixes[] = {"model.", "", NULL};
 const flin_architecture flin_architecture_llama = {
     .name = "llama",
     .title = "Llama",
-    .model_types = model_types,
+    .model_types = FLIN_FOR_PACKING(model_types),
     .keys = keys,
     .tensors = tensors,
     .norm_kind = FLIN_NORM_RMS,
@@ -117,9 +117,9 @@ const flin_architecture flin_architecture_llama = {
     .activations = 1u << FLIN_ACTIVATION_RELU | 1u << FLIN_ACTIVATION_RELU2 |
                    1u << FLIN_ACTIVATION_FATRELU | 1u << FLIN_ACTIVATION_DRELU |
                    1u << FLIN_ACTIVATION_SILU,
-    .activation_key = "hidden_act",
-    .activation_otherwise = "silu",
-    .prefixes = prefixes,
-    .layer_stem = "layers",
+    .activation_key = FLIN_FOR_PACKING("hidden_act"),
+    .activation_otherwise = FLIN_FOR_PACKING("silu"),
+    .prefixes = FLIN_FOR_PACKING(prefixes),
+    .layer_stem = FLIN_FOR_PACKING("layers"),
     .read_config = FLIN_FOR_PACKING(read_config),
 };

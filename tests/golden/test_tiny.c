@@ -1,7 +1,8 @@
 /*
  * test_tiny.c - tiny random models of every architecture against what transformers computes: packed as F32 and F16, in
- * steps and as a prompt; the same bits within the smallest budget and all, with one thread and two. Where neurons may not
- * fire, a sketch names nearly all that do. A file whose keys say what nothing computes is refused by name.
+ * steps and as a prompt; the same bits alone and beside another session, within the smallest budget and all, with one
+ * thread and two. Where neurons may not fire, a sketch names nearly all that do. A file whose keys say what nothing
+ * computes is refused by name.
  *
  * usage: test_tiny MODELS_DIR [NAME ...]      the folders that make_tiny.py has written; NAME: only these
  */
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/run.h"
 #include "support.h"
 
 #define BOUND 1e-4 /* of the distance of logits: a hundredth of what a wrong formula costs */
@@ -132,6 +134,7 @@ static flashinfer_model *open_way(const way *how, flashinfer_session **session)
     options.predictor = how->predictor;
     options.threads = how->threads;
     options.kv_type = how->kv;
+    options.session_count = 2;
     options.audit_interval = how->predictor == FLASHINFER_PREDICTOR_SKETCH;
     options.audit_layers = UINT32_MAX;
     assert_ok(flashinfer_plan_file(model_path, &options, &plan, &error));
@@ -227,6 +230,31 @@ static void every_way(const golden *at, uint32_t predictor)
     free(first);
 }
 
+/* Two sessions in one pass: the first has the bits that it has alone. */
+static void with_company(const golden *at)
+{
+    const way how = {FLASHINFER_PREDICTOR_EXACT, 0, 2, FLASHINFER_KV_F32};
+    float *alone = run_steps(at, &how), *logits[2];
+    flashinfer_session *sessions[2];
+    flashinfer_model *model = open_way(&how, &sessions[0]);
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    assert_ok(flashinfer_session_create(model, &sessions[1], &error));
+    for (uint32_t k = 0; k < 2; k++) assert_non_null(logits[k] = malloc(at->vocab * sizeof(float)));
+    for (uint32_t i = 0, next = 0; i < at->prompt_count; i++) {
+        const flin_row rows[2] = {{sessions[0], i, at->prompt[i], logits[0]},
+                                  {sessions[1], i, at->prompt[at->prompt_count - 1 - i], logits[1]}};
+        assert_ok(flin_run_narrow(model, rows, 2, &error));
+        if (next < at->position_count && at->positions[next] == i)
+            assert_memory_equal(logits[0], alone + (size_t)next++ * at->vocab, at->vocab * sizeof(float));
+    }
+    for (uint32_t k = 0; k < 2; k++) free(logits[k]);
+    free(alone);
+    flashinfer_session_destroy(sessions[1]);
+    close_all(model, sessions[0]);
+}
+
 /* Keys and values in half the room: not the same numbers, but near, and the same bits on two threads. */
 static void with_half_keys(const golden *at)
 {
@@ -294,6 +322,7 @@ static void one_model(const char *folder)
         pack(folder, files[i].dtype);
         every_way(&at, files[i].predictor);
     }
+    with_company(&at);
     with_half_keys(&at);
     with_sketch(&at);
     print_message("%-14s largest distance of a logit: %.2e\n", folder, worst);
@@ -343,7 +372,7 @@ static const edit edits[] = {
     {"qwen3", "qwen3.rope.dimension_count", NULL, 9, "9 elements of a head of 8"},
     {"gemma2", "gemma2.attn_logit_softcapping", NULL, 0x7f800000, "gemma2.attn_logit_softcapping"},
     {"gemma2", "gemma2.attention.scale", NULL, 0, "gemma2.attention.scale"},
-    {"gemma3", "gemma3.attention.sliding_window_pattern", NULL, 0, "gemma3.attention.sliding_window_pattern"},
+    {"gemma3", "gemma3.attention.sliding_window_pattern", NULL, 9999, "gemma3.attention.sliding_window_pattern"},
     {"gemma3", "gemma3.rope.freq_base_swa", NULL, 0, "gemma3.rope.freq_base_swa"},
     {"falcon-7b", "falcon.attention.head_count_kv", NULL, 3, "falcon.attention.head_count_kv 3 does not divide"},
     {"falcon-40b", "falcon.attention.head_count_kv", NULL, 1, "blk.0.attn_qkv.weight"},

@@ -34,7 +34,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEYS_OF_SCALING,
     FLIN_KEY(U32, window, "attention.sliding_window", "sliding_window", 1, FLIN_CONTEXT_MAX, 0,
              .otherwise = 4096),
-    FLIN_KEY(U32, window_period, "attention.sliding_window_pattern", "sliding_window_pattern", 1,
+    FLIN_KEY(U32, window_period, "attention.sliding_window_pattern", "sliding_window_pattern", 0,
              FLIN_LAYERS_MAX, 0, .otherwise = 6,
              .sources[1] = FLIN_FOR_PACKING("_sliding_window_pattern")),
     FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, DEFAULTED,

@@ -52,17 +52,15 @@ static int number_in(const flin_config_keys *config, const char *kind, const cha
 static int find_type(const flin_config_keys *config, const char *kind, const char **type,
                      flashinfer_error *error)
 {
-    static const char *const places[] = {"rope_scaling.rope_type", "rope_scaling.type",
-                                         "rope_parameters.%srope_type", "rope_parameters.%stype"};
+    static const char *const keys[] = {"rope_type", "type"};
     char path[PATH_BYTES];
 
     *type = NULL;
-    for (size_t i = 0; i < sizeof places / sizeof places[0] && *type == NULL; i++) {
-        const char *behind = strstr(places[i], "%s");
-        if (behind == NULL)
-            (void)snprintf(path, sizeof path, "%s", places[i]);
+    for (uint32_t i = 0; i < 4 && *type == NULL; i++) {
+        if (i < 2)
+            (void)snprintf(path, sizeof path, "rope_scaling.%s", keys[i]);
         else
-            (void)snprintf(path, sizeof path, "rope_parameters.%s%s", kind, behind + 2);
+            (void)snprintf(path, sizeof path, "rope_parameters.%s%s", kind, keys[i - 2]);
         if (!config->is_given(&config->keys, path)) continue;
         *type = config->text(config, path);
         if (*type == NULL) return flin_config_refuse(path, "no text", error);

@@ -42,7 +42,8 @@ static const char *type_name(uint32_t type)
 
 static const char *activation_name(uint32_t activation)
 {
-    static const char *const names[] = {"?", "relu", "relu2", "fatrelu", "drelu", "silu"};
+    static const char *const names[] = {"?",     "relu", "relu2", "fatrelu",
+                                        "drelu", "silu", "gelu",  "gelu_tanh"};
 
     return names[activation < sizeof names / sizeof names[0] ? activation : 0];
 }

@@ -4,6 +4,7 @@
  * The lesson: the whole of the work is one call, flashinfer_pack(); the rest reads options and shows progress.
  */
 #define _POSIX_C_SOURCE 200809L
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@
 static const char usage[] =
     "Makes a model file of a Hugging Face checkpoint.\n"
     "pack CHECKPOINT OUT.gguf [--dtype TYPE] [--dtype-resident TYPE] [--dtype-ffn TYPE]\n"
-    "     [--sketch-bits 1..4] [--no-sketch] [--order TRACE] [--json]\n"
+    "     [--sketch-bits 1..4] [--no-sketch] [--order TRACE] [--activation NAME] [--json]\n"
     "  CHECKPOINT     directory with config.json, model.safetensors (or shards), tokenizer.json\n"
     "  OUT.gguf       model file to write\n"
     "  --dtype        how matrices are stored: f16, f32, bf16, q8_0 or q4_0 (default: f16)\n"
@@ -26,6 +27,9 @@ static const char usage[] =
     "  --no-sketch    write no sketch: the file runs with the predictors exact and all only\n"
     "  --order        trace of generate --trace or perplexity --trace: neurons that its tokens\n"
     "                 wanted together lie together (default: none, the checkpoint's order)\n"
+    "  --activation   what the FFN computes, where config.json says another than its authors'\n"
+    "                 code: relu, relu2, drelu, fatrelu:THRESHOLD, silu, gelu or gelu_tanh\n"
+    "                 (default: what config.json says)\n"
     "  --json         print path, bytes and seconds as JSON";
 
 static int show_progress(const flashinfer_progress *progress, void *user)
@@ -103,6 +107,31 @@ static int read_order(const char *path, flashinfer_order **order)
     return code;
 }
 
+/* "drelu", "fatrelu:0.01" */
+static int read_activation(const char *text, flashinfer_pack_options *options)
+{
+    static const char *const names[] = {"relu", "relu2", "fatrelu",   "drelu",
+                                        "silu", "gelu",  "gelu_tanh", NULL};
+    static const uint32_t numbers[] = {FLASHINFER_ACTIVATION_RELU,     FLASHINFER_ACTIVATION_RELU2,
+                                       FLASHINFER_ACTIVATION_FATRELU,  FLASHINFER_ACTIVATION_DRELU,
+                                       FLASHINFER_ACTIVATION_SILU,     FLASHINFER_ACTIVATION_GELU,
+                                       FLASHINFER_ACTIVATION_GELU_TANH};
+    static const char fat[] = "fatrelu:";
+    char *end;
+
+    if (text == NULL || strncmp(text, fat, sizeof fat - 1) != 0) {
+        if (text == NULL || strcmp(text, "fatrelu") != 0)
+            return program_choice("--activation", text, names, numbers, &options->activation);
+        (void)fprintf(stderr, "--activation fatrelu needs its threshold: fatrelu:0.01\n");
+        return 2;
+    }
+    options->activation = FLASHINFER_ACTIVATION_FATRELU;
+    options->activation_threshold = strtof(text + sizeof fat - 1, &end);
+    if (end != text + sizeof fat - 1 && *end == '\0') return 0;
+    (void)fprintf(stderr, "--activation %s has no number behind the colon\n", text);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const dtypes[] = {"f16", "f32", "bf16", "q8_0", "q4_0", NULL};
@@ -110,13 +139,13 @@ int main(int argc, char **argv)
                                              FLASHINFER_DTYPE_BF16, FLASHINFER_DTYPE_Q8_0,
                                              FLASHINFER_DTYPE_Q4_0};
     const char *paths[2] = {NULL, NULL}, *dtype = NULL, *resident = NULL, *ffn = NULL;
-    const char *bits = NULL, *trace = NULL;
+    const char *bits = NULL, *trace = NULL, *activation = NULL;
     int json = 0, no_sketch = 0, shown = -1, code;
     const program_option known[] = {
         {"--dtype", &dtype, NULL},   {"--dtype-resident", &resident, NULL},
         {"--dtype-ffn", &ffn, NULL}, {"--sketch-bits", &bits, NULL},
         {"--order", &trace, NULL},   {"--no-sketch", NULL, &no_sketch},
-        {"--json", NULL, &json}};
+        {"--json", NULL, &json},     {"--activation", &activation, NULL}};
     flashinfer_pack_options options;
     flashinfer_order *order = NULL;
     flashinfer_error error;
@@ -132,6 +161,7 @@ int main(int argc, char **argv)
     if (code == 0)
         code = program_choice("--dtype-ffn", ffn, dtypes, dtype_numbers, &options.dtype_ffn);
     if (code == 0) code = program_u32("--sketch-bits", bits, 1, 4, &options.sketch_bits);
+    if (code == 0) code = read_activation(activation, &options);
     if (code == 0) code = read_order(trace, &order);
     if (code != 0) {
         flashinfer_order_destroy(order);

@@ -403,7 +403,10 @@ enum {
     FLASHINFER_ACTIVATION_RELU2 = 2,   /* s s u, where s is above 0 */
     FLASHINFER_ACTIVATION_FATRELU = 3, /* s u, where s is above info.ffn_threshold */
     FLASHINFER_ACTIVATION_DRELU = 4,   /* s u, where s and u are above 0 */
-    FLASHINFER_ACTIVATION_SILU = 5     /* s u / (1 + exp(-s)), everywhere */
+    FLASHINFER_ACTIVATION_SILU = 5,    /* s u / (1 + exp(-s)), everywhere */
+    FLASHINFER_ACTIVATION_GELU = 6,    /* s u (1 + erf(s / sqrt 2)) / 2, everywhere */
+    /* s u (1 + tanh(t)) / 2, t = sqrt(2 / pi) (s + 0.044715 s^3), everywhere */
+    FLASHINFER_ACTIVATION_GELU_TANH = 7
 };
 
 /* What is in a model file. Strings are owned by the model and live as long as it does. */
@@ -425,7 +428,7 @@ typedef struct flashinfer_info {
     uint64_t parameter_count;     /* elements of all weights */
     uint64_t file_bytes;          /* length of the model file */
     uint64_t ffn_bytes;           /* payload bytes of all bundles */
-    const char *architecture;     /* "opt", "llama"; "" of a file without tensors */
+    const char *architecture;     /* "opt", "qwen3", ...; "" of a file without tensors */
     const char *name;             /* "" if the file has none */
     const char *predictors;       /* kinds this file can be run with, such as "exact,sketch,all" */
     uint32_t ordered;             /* 1: packed with an order, see flashinfer_order_create() */
@@ -1094,6 +1097,10 @@ typedef struct flashinfer_pack_options {
        dtype. Position embeddings are F16 beside a quantised one; norms and biases are F32 always */
     uint32_t dtype_resident;
     uint32_t dtype_ffn; /* of bundles, which are read from flash; 0: dtype */
+    /* FLASHINFER_ACTIVATION_... that the FFN computes, where the checkpoint's config.json says
+       another than its authors' code; 0: as there */
+    uint32_t activation;
+    float activation_threshold; /* with the activation above, if that is FATRELU */
 } flashinfer_pack_options;
 
 /**

@@ -4,8 +4,10 @@
  */
 #include "engine/attention.h"
 
+#include "engine/capped.h"
 #include "engine/expect.h"
 #include "engine/linear.h"
+#include "engine/norm.h"
 #include "engine/state.h"
 
 #define WIDE_ROWS 16u /* queries of a head that a thread takes at once */
@@ -53,16 +55,23 @@ static void attend(const heads_task *task, uint32_t head, uint32_t row, void *sc
     const flin_pass *pass = task->pass;
     const flin_attention_layer *attention = task->attention;
     const flin_row *at = &pass->rows[row];
-    const uint32_t width = attention->head_width;
+    const uint32_t width = attention->head_width, end = at->position + 1;
     const uint32_t kv_head = head / (attention->heads / attention->kv_heads);
-    const uint64_t offset = flin_kv_offset(pass->kv, task->layer, kv_head);
+    const uint32_t met =
+        attention->window != 0 && attention->window < end ? attention->window : end;
+    const uint64_t offset = flin_kv_offset(pass->kv, task->layer, kv_head) +
+                            (end - met) * flin_type_bytes(pass->kv->type, width);
     const uint64_t column = ((uint64_t)row * attention->heads + head) * width;
-    float *query = pass->query + column;
+    const uint8_t *keys = at->session->keys + offset, *values = at->session->values + offset;
+    float *query = pass->query + column, *out = pass->attended + column;
 
     for (uint32_t i = 0; i < width; i++) query[i] *= attention->scale;
-    pass->compute->kernels->attend[pass->kv->type](query, at->session->keys + offset,
-                                                   at->session->values + offset, at->position + 1,
-                                                   width, width, scratch, pass->attended + column);
+    if (FLIN_MORE_ARCHITECTURES && attention->cap > 0)
+        flin_attend_capped(pass->compute->kernels, pass->kv->type, attention->cap, query, keys,
+                           values, met, width, scratch, out);
+    else
+        pass->compute->kernels->attend[pass->kv->type](query, keys, values, met, width, width,
+                                                       scratch, out);
 }
 
 /* Head by head: its keys and values stay in a core's cache for all rows of a session. */
@@ -92,12 +101,14 @@ static void run_rotate(void *context, uint32_t index, uint32_t count)
     const flin_pass *pass = task->pass;
     const flin_attention_layer *attention = task->attention;
     const flin_rotary *rotary = &attention->rotary;
+    const flin_angles *angles = &pass->angles[attention->local];
     uint64_t turned = rotary->rotated / 2;
     uint32_t begin, end;
 
     flin_pool_share(pass->count, 1, index, count, &begin, &end);
     for (uint64_t row = begin; row < end; row++) {
-        const float *cosines = pass->cosines + row * turned, *sines = pass->sines + row * turned;
+        const float *cosines = angles->cosines + row * turned,
+                    *sines = angles->sines + row * turned;
         pass->compute->kernels->rotate(pass->query + row * attention->heads * attention->head_width,
                                        attention->heads, attention->head_width, rotary->rotated,
                                        cosines, sines, rotary->pairs);
@@ -115,6 +126,15 @@ static void each(flin_pass *pass, flin_pool_task task, heads_task *heads)
         task(heads, 0, 1);
 }
 
+/* Every head of queries and keys is a row of its own. */
+static void norm_heads(flin_pass *pass, const flin_attention_layer *attention)
+{
+    flin_norm_rows(pass, &attention->query_norm, pass->query, pass->query,
+                   pass->count * attention->heads);
+    flin_norm_rows(pass, &attention->key_norm, pass->key, pass->key,
+                   pass->count * attention->kv_heads);
+}
+
 int flin_attention(flin_pass *pass, uint32_t layer, const float *x, flashinfer_error *error)
 {
     const flin_attention_layer *attention = &pass->weights->layers[layer].attention;
@@ -128,6 +148,7 @@ int flin_attention(flin_pass *pass, uint32_t layer, const float *x, flashinfer_e
     flin_pool_expect(&pass->compute->pool, NULL);
     if ((code = flin_linear_apply(pass, inputs, 3, x, outputs, error)) != 0) return code;
     flin_linear_expect(pass, &output, 1);
+    if (FLIN_MORE_ARCHITECTURES) norm_heads(pass, attention);
     if (attention->rotary.rotated != 0) each(pass, run_rotate, &heads);
     if (!alone) each(pass, run_append, &heads);
     if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;

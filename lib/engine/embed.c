@@ -18,8 +18,8 @@ static int matrix_row(const flin_pass *pass, const flin_matrix *matrix, uint64_t
 
     *data = pass->embedding;
     if (flin_matrix_streams(matrix) != 0 && row >= matrix->held)
-        return flin_storage_read(pass->ring->storage, matrix->tensor->offset + row * bytes,
-                                 pass->embedding, bytes, matrix->tensor->name.data, error);
+        return flin_storage_read(pass->ring->storage, matrix->offset + row * bytes, pass->embedding,
+                                 bytes, matrix->tensor->name.data, error);
     *data = (const uint8_t *)matrix->data + row * bytes;
     return 0;
 }
@@ -45,6 +45,11 @@ static int embed_tokens(flin_pass *pass, uint32_t first, uint32_t count, flashin
     return flin_linear_narrow(pass, &weights->project_in, pass->token, count, to, error);
 }
 
+static void scale(float *x, uint32_t count, float factor)
+{
+    for (uint32_t i = 0; i < count; i++) x[i] *= factor;
+}
+
 static int add_position(flin_pass *pass, uint32_t row, flashinfer_error *error)
 {
     const flin_matrix *positions = &pass->weights->position_embedding;
@@ -59,17 +64,19 @@ static int add_position(flin_pass *pass, uint32_t row, flashinfer_error *error)
 }
 
 /* How far each pair of a head turns at the row's position; as transformers reckons it, in
-   floats. */
-static void turn_to_position(flin_pass *pass, uint32_t row)
+   floats. A model may say pair by pair what turns slower. */
+static void turn_to_position(flin_pass *pass, const flin_angles *angles, uint32_t row)
 {
     const uint32_t pairs = pass->shape->rotary.rotated / 2;
-    float *cosines = pass->cosines + (uint64_t)row * pairs,
-          *sines = pass->sines + (uint64_t)row * pairs;
+    const float *slowdown = pass->weights->rotary_slowdown;
+    float *cosines = angles->cosines + (uint64_t)row * pairs,
+          *sines = angles->sines + (uint64_t)row * pairs;
 
     for (uint32_t k = 0; k < pairs; k++) {
-        const float angle = (float)pass->rows[row].position * pass->frequencies[k];
-        cosines[k] = cosf(angle);
-        sines[k] = sinf(angle);
+        float angle = (float)pass->rows[row].position * angles->frequencies[k];
+        if (slowdown != NULL) angle /= slowdown[k];
+        cosines[k] = cosf(angle) * angles->strength;
+        sines[k] = sinf(angle) * angles->strength;
     }
 }
 
@@ -83,8 +90,12 @@ int flin_embed(flin_pass *pass, flashinfer_error *error)
             pass, first,
             pass->count - first < pass->rows_max ? pass->count - first : pass->rows_max, error);
     for (uint32_t i = 0; i < pass->count && code == 0; i++) {
+        if (FLIN_MORE_ARCHITECTURES && pass->shape->embedding_scale > 0)
+            scale(pass->hidden + (uint64_t)i * pass->shape->width, pass->shape->width,
+                  pass->shape->embedding_scale);
         if (has_positions) code = add_position(pass, i, error);
-        if (pass->shape->rotary.rotated != 0) turn_to_position(pass, i);
+        for (uint32_t k = 0; k < 2 && pass->angles[k].frequencies != NULL; k++)
+            turn_to_position(pass, &pass->angles[k], i);
     }
     return code;
 }
@@ -108,7 +119,8 @@ void flin_unembed_expect(flin_pass *pass)
 static int unembed(flin_pass *pass, const uint32_t *list, uint32_t count, flashinfer_error *error)
 {
     const flin_weights *weights = pass->weights;
-    const uint64_t width = pass->shape->width;
+    const flin_shape *shape = pass->shape;
+    const uint64_t width = shape->width;
     float *to[FLIN_INPUTS_MAX] = {NULL};
     const float *x = pass->normed;
     int code = 0;
@@ -120,16 +132,21 @@ static int unembed(flin_pass *pass, const uint32_t *list, uint32_t count, flashi
             memcpy(row, hidden, width * sizeof *row);
         else
             flin_norm_rows(pass, &weights->output_norm, hidden, row, 1);
+        if (FLIN_MORE_ARCHITECTURES && shape->logit_scale > 0)
+            scale(row, shape->width, 1.0f / shape->logit_scale);
     }
     if (flin_matrix_is_there(&weights->project_out.weight)) {
-        for (uint32_t i = 0; i < count; i++)
-            to[i] = pass->token + (uint64_t)i * pass->shape->token_width;
+        for (uint32_t i = 0; i < count; i++) to[i] = pass->token + (uint64_t)i * shape->token_width;
         code = flin_linear_narrow(pass, &weights->project_out, x, count, to, error);
         if (code != 0) return code;
         x = pass->token;
     }
     for (uint32_t i = 0; i < count; i++) to[i] = pass->rows[list[i]].logits;
-    return flin_linear_narrow(pass, &weights->output, x, count, to, error);
+    code = flin_linear_narrow(pass, &weights->output, x, count, to, error);
+    for (uint32_t i = 0; FLIN_MORE_ARCHITECTURES && shape->logit_cap > 0 && i < count; i++)
+        for (uint32_t v = 0; v < shape->vocab; v++)
+            to[i][v] = shape->logit_cap * tanhf(to[i][v] / shape->logit_cap);
+    return code;
 }
 
 int flin_unembed(flin_pass *pass, flashinfer_error *error)

@@ -1,7 +1,7 @@
 /*
  * forward.c - the story of a pass: embedding, then for each layer attention and FFN, each between
- * its norms and added to the residual stream, then the logits. Which norms there are is data of the
- * layer.
+ * its norms and added to the residual stream, then the logits. Which norms there are, and whether
+ * the FFN sees what attention adds, is data of the layer.
  */
 #include "engine/forward.h"
 
@@ -22,9 +22,12 @@ static void run_add(void *context, uint32_t index, uint32_t count)
 {
     const flin_pass *pass = context;
     const uint64_t width = pass->shape->width;
+    const float scale = pass->shape->residual_scale;
     uint32_t begin, end;
 
     flin_pool_share(pass->count, 1, index, count, &begin, &end);
+    if (FLIN_MORE_ARCHITECTURES && scale > 0)
+        for (uint64_t i = begin * width; i < end * width; i++) pass->projected[i] *= scale;
     for (uint64_t i = begin * width; i < end * width; i++) pass->hidden[i] += pass->projected[i];
 }
 
@@ -49,14 +52,18 @@ int flin_forward(flin_pass *pass, flashinfer_error *error)
 
     for (uint32_t i = 0; i < pass->shape->layers && code == 0; i++) {
         const flin_layer *layer = &pass->weights->layers[i];
+        const float *x = NULL;
 
         if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
         code = flin_attention(pass, i, input_of(pass, &layer->attention_norms), error);
         if (code == 0 && flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
         if (code != 0) break;
+        /* attention's input is done with, and what it adds is not there yet */
+        if (layer->parallel) x = input_of(pass, &layer->ffn_norms);
         join(pass, &layer->attention_norms);
 
-        code = flin_ffn(pass, i, input_of(pass, &layer->ffn_norms), error);
+        if (!layer->parallel) x = input_of(pass, &layer->ffn_norms);
+        code = flin_ffn(pass, i, x, error);
         if (code == 0) join(pass, &layer->ffn_norms);
     }
     return code != 0 ? code : flin_unembed(pass, error);

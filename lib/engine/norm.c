@@ -37,7 +37,7 @@ static void run_norm(void *context, uint32_t index, uint32_t count)
 void flin_norm_rows(flin_pass *pass, const flin_norm *norm, const float *x, float *y,
                     uint32_t count)
 {
-    norm_task task = {pass->compute->kernels, norm, x, y, count, pass->shape->width};
+    norm_task task = {pass->compute->kernels, norm, x, y, count, norm->width};
 
     if (norm->kind == FLIN_NORM_NONE) return;
     if (pass->wide)

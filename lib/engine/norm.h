@@ -6,7 +6,7 @@
 
 #include "engine/pass.h"
 
-/* y = norm of x, (count, width); y may be x. Of kind NONE: nothing is done. */
+/* y = norm of x, (count, norm->width); y may be x. Of kind NONE: nothing is done. */
 void flin_norm_rows(flin_pass *pass, const flin_norm *norm, const float *x, float *y,
                     uint32_t count);
 

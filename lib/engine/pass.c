@@ -122,14 +122,73 @@ static void layout_lists(flin_pass *pass, flin_arena *arena)
         lists->audit[i] = FLIN_TAKE(arena, float, pass->shape->width);
 }
 
-/* Radians a position, as transformers reckons them, in floats. */
-static void layout_rotary(flin_pass *pass, flin_arena *arena)
+/* The pair that turns `turns` times within the context a model was first trained with. */
+static float pair_of(const flin_rotary *rotary, float turns)
 {
-    const flin_rotary *rotary = &pass->shape->rotary;
+    const double radians = (double)turns * 2 * 3.14159265358979323846;
 
-    pass->frequencies = FLIN_TAKE(arena, float, rotary->rotated / 2);
-    for (uint32_t k = 0; pass->frequencies != NULL && k < rotary->rotated / 2; k++)
-        pass->frequencies[k] = 1.0f / powf(rotary->base, (float)(2 * k) / (float)rotary->rotated);
+    return (float)(rotary->rotated * log(rotary->context / radians) / (2 * log(rotary->base)));
+}
+
+/* 1: the pair turns as if contexts were not longer than at first; 0: slower by the factor. */
+static float share_of(const flin_rotary *rotary, uint32_t pair)
+{
+    const float last = (float)rotary->rotated - 1;
+    const float begin = fmaxf(floorf(pair_of(rotary, rotary->fast)), 0);
+    float end = fminf(ceilf(pair_of(rotary, rotary->slow)), last), ramp;
+
+    if (!(end > begin)) end = begin + 0.001f;
+    ramp = ((float)pair - begin) / (end - begin);
+    return 1.0f - fminf(fmaxf(ramp, 0.0f), 1.0f);
+}
+
+/* A frequency as contexts longer than the first one have it. */
+static float stretched(const flin_rotary *rotary, uint32_t pair, float frequency)
+{
+    const float slow = frequency / rotary->factor;
+    float share = 0;
+
+    if (rotary->scaling == FLIN_SCALING_YARN) share = share_of(rotary, pair);
+    return slow * (1.0f - share) + frequency * share;
+}
+
+/* What longer contexts do to cosines and sines (Peng et al. 2023). */
+static float strength_of(const flin_rotary *rotary)
+{
+    const float own = rotary->strength > 0 ? rotary->strength : 1.0f;
+
+    return rotary->scaling == FLIN_SCALING_YARN && rotary->factor > 1
+               ? own * (0.1f * logf(rotary->factor) + 1.0f)
+               : own;
+}
+
+/* Radians a position, as transformers reckons them, in floats. */
+static void layout_angles(flin_angles *angles, flin_arena *arena, const flin_rotary *rotary,
+                          uint64_t rows)
+{
+    const uint32_t pairs = rotary->rotated / 2;
+
+    angles->cosines = FLIN_TAKE(arena, float, rows *pairs);
+    angles->sines = FLIN_TAKE(arena, float, rows *pairs);
+    angles->frequencies = FLIN_TAKE(arena, float, pairs);
+    angles->strength = 1.0f;
+    for (uint32_t k = 0; angles->frequencies != NULL && k < pairs; k++) {
+        float *frequency = &angles->frequencies[k];
+        *frequency = 1.0f / powf(rotary->base, (float)(2 * k) / (float)rotary->rotated);
+        if (FLIN_MORE_ARCHITECTURES && rotary->scaling != FLIN_SCALING_NONE)
+            *frequency = stretched(rotary, k, *frequency);
+    }
+    if (FLIN_MORE_ARCHITECTURES && rotary->scaling != FLIN_SCALING_NONE)
+        angles->strength = strength_of(rotary);
+}
+
+static void layout_rotary(flin_pass *pass, flin_arena *arena, uint64_t rows)
+{
+    flin_rotary local = {.rotated = pass->shape->rotary.rotated, .base = pass->shape->local_base};
+
+    layout_angles(&pass->angles[0], arena, &pass->shape->rotary, rows);
+    if (FLIN_MORE_ARCHITECTURES && local.base > 0)
+        layout_angles(&pass->angles[1], arena, &local, rows);
 }
 
 static void layout_narrow(flin_pass *pass, flin_arena *arena, uint32_t threads)
@@ -164,9 +223,7 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
     pass->key = FLIN_TAKE(arena, float, rows *kv_heads);
     pass->value = FLIN_TAKE(arena, float, rows *kv_heads);
     pass->attended = heads <= shape->width ? pass->normed : FLIN_TAKE(arena, float, rows *heads);
-    pass->cosines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
-    pass->sines = FLIN_TAKE(arena, float, rows *(shape->rotary.rotated / 2));
-    layout_rotary(pass, arena);
+    layout_rotary(pass, arena, rows);
     layout_narrow(pass, arena, threads);
     if (flin_shape_is_plain(shape))
         layout_whole(pass, arena, rows);

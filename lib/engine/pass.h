@@ -79,6 +79,13 @@ typedef struct flin_ffn_lists {
     float *audit[2];          /* (width) what found and missed neurons add; with an audit */
 } flin_ffn_lists;
 
+/* How far the pairs of a head turn. */
+typedef struct flin_angles {
+    float *frequencies;     /* (rotated / 2) with each position */
+    float *cosines, *sines; /* (rows, rotated / 2) at the rows' positions */
+    float strength;         /* of what turned: the cosines and sines times this */
+} flin_angles;
+
 /* What one thread of a wide pass needs. */
 typedef struct flin_wide_thread {
     float *panels;     /* packed matrix rows */
@@ -128,15 +135,16 @@ typedef struct flin_pass {
     uint32_t rows_max;        /* of a narrow pass */
 
     /* buffers: a narrow pass has the first rows of them */
-    float *hidden;          /* (rows, width) residual streams */
-    float *normed;          /* (rows, width) inputs of the current block */
-    float *query;           /* (rows, heads * head_width) */
-    float *key;             /* (rows, kv_heads * head_width) */
-    float *value;           /* likewise */
-    float *attended;        /* (rows, heads * head_width) */
-    float *projected;       /* (rows, width) outputs of the current block */
-    float *frequencies;     /* (rotated / 2) how far a pair of a head turns with each position */
-    float *cosines, *sines; /* (rows, rotated / 2) of the rows' positions */
+    float *hidden;    /* (rows, width) residual streams */
+    float *normed;    /* (rows, width) inputs of the current block */
+    float *query;     /* (rows, heads * head_width) */
+    float *key;       /* (rows, kv_heads * head_width) */
+    float *value;     /* likewise */
+    float *attended;  /* (rows, heads * head_width) */
+    float *projected; /* (rows, width) outputs of the current block */
+    /* how heads turn: by the model's rotary base, and by that of layers with a window, if it has
+       another */
+    flin_angles angles[2];
     float *token; /* (rows_max, token_width) embeddings before they are projected, and after */
     uint8_t *embedding; /* a matrix row that was read for one token; of a plain file */
     uint8_t *levels;    /* (rows_max, levels_bytes) inputs of quantised matrices */

@@ -25,7 +25,7 @@ static void add(listing *in, flin_matrix *matrix, enum flin_group group)
     flin_resident at = {matrix, NULL, group, residency->region_bytes, 0};
 
     if (!flin_matrix_is_there(matrix)) return;
-    at.lead = matrix->tensor->offset & (in->alignment - 1);
+    at.lead = matrix->offset & (in->alignment - 1);
     residency->region_bytes += flin_round_up(at.lead + bytes, flin_page_bytes());
     if (group != FLIN_GROUP_EMBEDDING) {
         if (row_bytes > residency->row_bytes_max) residency->row_bytes_max = row_bytes;
@@ -137,9 +137,8 @@ static int read_rows(flin_resident *at, uint32_t rows, reading *from, flashinfer
         const uint64_t left = rows - matrix->held, now = left < most ? left : most;
         /* read-only for all others, but in the model's own memory */
         uint8_t *to = (uint8_t *)(uintptr_t)matrix->data + matrix->held * row_bytes;
-        int code =
-            flin_storage_read(from->storage, matrix->tensor->offset + matrix->held * row_bytes, to,
-                              now * row_bytes, matrix->tensor->name.data, error);
+        int code = flin_storage_read(from->storage, matrix->offset + matrix->held * row_bytes, to,
+                                     now * row_bytes, matrix->tensor->name.data, error);
         if (code != 0) return code;
         matrix->held += (uint32_t)now;
         from->done_bytes += now * row_bytes;

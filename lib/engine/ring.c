@@ -85,6 +85,12 @@ static int is_at_beginning(const flin_ring *ring)
     return first.matrix == used.matrix && first.row == used.row;
 }
 
+/* Callers may have copies. */
+static int same(const flin_matrix *one, const flin_matrix *other)
+{
+    return one->tensor == other->tensor && one->offset == other->offset;
+}
+
 static flin_ring_piece *piece_at(flin_ring *ring, uint32_t index)
 {
     return &ring->pieces[(ring->head + index) % ring->pieces_max];
@@ -123,7 +129,7 @@ static void fill(flin_ring *ring)
     const flin_matrix *matrix = ring->order[ring->next.matrix];
     const uint64_t row_bytes = flin_type_bytes(matrix->type, matrix->cols);
     const uint64_t alignment = ring->storage->caps.alignment;
-    const uint64_t begin = matrix->tensor->offset + ring->next.row * row_bytes;
+    const uint64_t begin = matrix->offset + ring->next.row * row_bytes;
     const uint64_t offset = flin_round_down(begin, alignment);
     const uint64_t room = (ring->piece_bytes - (begin - offset) - (alignment - 1)) / row_bytes;
     const uint32_t left = matrix->rows - ring->next.row;
@@ -237,12 +243,11 @@ int flin_ring_take(flin_ring *ring, const flin_matrix *matrix, int wait, flin_ru
 
     *run = (flin_run){NULL, 0, 0};
     if (matrix->held >= matrix->rows || !settle(ring, &ring->used, ring->pass_count) ||
-        ring->order[ring->used.matrix]->tensor != matrix->tensor)
+        !same(ring->order[ring->used.matrix], matrix))
         return 0;
     flin_ring_push(ring);
     piece = piece_at(ring, 0);
-    assert(ring->count != 0 && piece->matrix->tensor == matrix->tensor &&
-           piece->first == ring->used.row);
+    assert(ring->count != 0 && same(piece->matrix, matrix) && piece->first == ring->used.row);
     if (!wait && piece->state != PIECE_LANDED) return 0;
     if ((code = wait_for(ring, piece, error)) != 0) return code;
     if (piece->state == PIECE_FAILED) return failed(ring, piece, error);

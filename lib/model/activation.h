@@ -12,13 +12,21 @@
 
 #include "kernels/kernels.h"
 
+/* 0: the build has the architectures OPT and Llama alone, and leaves out what only others compute
+   with. Asked in front of such code, which the compiler then drops. */
+#ifndef FLIN_MORE_ARCHITECTURES
+#define FLIN_MORE_ARCHITECTURES 1
+#endif
+
 enum flin_activation_kind {
     FLIN_ACTIVATION_RELU = 0,
-    FLIN_ACTIVATION_RELU2 = 1,   /* relu(x)^2 */
-    FLIN_ACTIVATION_FATRELU = 2, /* x above the threshold, else 0 */
-    FLIN_ACTIVATION_DRELU = 3,   /* gated FFNs: relu(gate) * relu(up) */
-    FLIN_ACTIVATION_SILU = 4,    /* x / (1 + exp(-x)): no zeros */
-    FLIN_ACTIVATION_KINDS = 5
+    FLIN_ACTIVATION_RELU2 = 1,     /* relu(x)^2 */
+    FLIN_ACTIVATION_FATRELU = 2,   /* x above the threshold, else 0 */
+    FLIN_ACTIVATION_DRELU = 3,     /* gated FFNs: relu(gate) * relu(up) */
+    FLIN_ACTIVATION_SILU = 4,      /* x / (1 + exp(-x)); from here on: no zeros */
+    FLIN_ACTIVATION_GELU = 5,      /* x (1 + erf(x / sqrt 2)) / 2 */
+    FLIN_ACTIVATION_GELU_TANH = 6, /* the same nearly: x / (1 + exp(-2 t)), see activation.c */
+    FLIN_ACTIVATION_KINDS = 7
 };
 
 typedef struct flin_activation_rule {
@@ -36,7 +44,7 @@ uint32_t flin_activation_number(enum flin_activation_kind kind);
 /* May a neuron not fire at all? Else predicting gains nothing. */
 static inline int flin_activation_has_zeros(const flin_activation_rule *rule)
 {
-    return rule->kind != FLIN_ACTIVATION_SILU;
+    return rule->kind < FLIN_ACTIVATION_SILU;
 }
 
 /* Deciding sums above it may fire. */

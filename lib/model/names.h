@@ -20,6 +20,10 @@
 #define FLIN_TENSOR_LOWRANK_UP "fc2.weight"
 #define FLIN_TENSOR_LOWRANK_BIAS "fc2.bias"
 
+/* Where attention and FFN stand side by side with a norm each: attention's. A file says so by
+   having it. */
+#define FLIN_TENSOR_SECOND_NORM "attn_norm_2"
+
 #define FLIN_TENSOR_NAME_BYTES 96 /* of what is looked for; GGUF's own limit is 64 */
 
 /* "blk.N.NAME", or "NAME" if layer is -1; then the suffix. Returns text. */

@@ -212,6 +212,23 @@ static const char *full_name(const flin_keys *keys, const flin_key_rule *rule, c
     return text;
 }
 
+/* Which of a rule's texts the file has. */
+static int read_choice(const flin_gguf *gguf, const flin_key_rule *rule, const char *key,
+                       double *number, flashinfer_error *error)
+{
+    flin_string text;
+    int code = flin_gguf_string(gguf, key, &text, error);
+
+    for (uint32_t i = 0; code == 0 && rule->texts[i] != NULL; i++) {
+        *number = i;
+        if (flin_string_is(text, rule->texts[i])) return 0;
+    }
+    return code != 0 ? code
+                     : flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                                 "%s is \"%.*s\", which this version does not compute", key,
+                                 (int)(text.bytes < 64 ? text.bytes : 64), text.data);
+}
+
 static int read_number(const flin_keys *keys, const flin_key_rule *rule, double *number, int *found,
                        flashinfer_error *error)
 {
@@ -222,8 +239,10 @@ static int read_number(const flin_keys *keys, const flin_key_rule *rule, double 
     int code = 0;
 
     (void)full_name(keys, rule, key, sizeof key);
-    *found = (rule->flags & FLIN_KEY_REQUIRED) != 0 || flin_gguf_find(gguf, key) != NULL;
+    *found = (rule->flags & (FLIN_KEY_REQUIRED | FLIN_KEY_DEFAULTED)) != 0 ||
+             flin_gguf_find(gguf, key) != NULL;
     if (!*found) return 0;
+    if (rule->kind == FLIN_KEY_TEXT) return read_choice(gguf, rule, key, number, error);
     if (rule->kind == FLIN_KEY_F32) {
         code = flin_gguf_f64(gguf, key, number, error);
         if (code == 0 && !(*number > rule->least && *number < rule->most))
@@ -287,6 +306,10 @@ int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, f
     code = flin_arch_read_keys(&from.keys, shape, error);
     if (code != 0) return code;
     shape->final_norm = has_final_norm(gguf, shape->descriptor);
+    if (FLIN_MORE_ARCHITECTURES)
+        shape->norm_pairs =
+            flin_gguf_find_tensor(gguf, "blk.0." FLIN_TENSOR_SECOND_NORM ".weight") != NULL;
+    if (shape->descriptor->settle_shape != NULL) shape->descriptor->settle_shape(shape);
     if (gguf->foreign) return flin_plain_settle(gguf, shape, wanted, error);
     code = read_activation(gguf, shape, error);
     if (code == 0 && wanted != NULL)

@@ -18,11 +18,25 @@ enum flin_norm_kind {
     FLIN_NORM_RMS = 2    /* divided by the root mean square, weight */
 };
 
+/* What stretches rotary positions to longer contexts. */
+enum flin_scaling {
+    FLIN_SCALING_NONE = 0,
+    FLIN_SCALING_LINEAR = 1, /* all pairs turn slower by the factor */
+    FLIN_SCALING_YARN = 2,   /* slow pairs do, fast ones do not (Peng et al. 2023) */
+    FLIN_SCALING_LLAMA3 = 3  /* of checkpoints alone: files say so pair by pair, rope_freqs */
+};
+
 /* Rotary positions (Su et al. 2021): pair k of a head turns by position * base^(-2 k / rotated). */
 typedef struct flin_rotary {
     uint32_t rotated; /* elements of a head that turn, from its first; 0: none */
     enum flin_pairs pairs;
     float base;
+    uint32_t scaling; /* enum flin_scaling; 0 leaves the rest unused */
+    float factor;     /* that contexts are longer by */
+    uint32_t context; /* that the model was first trained with */
+    float fast, slow; /* yarn: turns in that context of what is not stretched, and is whole */
+    float low, high;  /* llama3: the same */
+    float strength;   /* yarn: of what turned, beside 1 + 0.1 ln(factor); 0: 1 */
 } flin_rotary;
 
 /* What a part of a bundle is: a matrix row of up or gate, or a column of down. */
@@ -69,7 +83,18 @@ typedef struct flin_shape {
     uint32_t final_norm;  /* 1: a norm before the logits */
     enum flin_norm_kind norm_kind;
     float norm_epsilon;
-    flin_rotary rotary; /* rotated 0: positions are no business of attention */
+    flin_rotary rotary;     /* rotated 0: positions are no business of attention */
+    float local_base;       /* rotary base of layers with a window, never stretched; 0: as all */
+    uint32_t window;        /* positions that a layer looks back at, its own included; 0: all */
+    uint32_t window_period; /* every so many layers one looks back at all; 0: none does */
+    float attention_scale;  /* of queries; 0: 1 / sqrt(head_width) */
+    float attention_cap;    /* scores s become cap * tanh(s / cap); 0: they stay */
+    float logit_cap;        /* likewise */
+    float logit_scale;      /* what logits are divided by; 0: nothing */
+    float embedding_scale;  /* of token embeddings; 0: 1 */
+    float residual_scale;   /* of what blocks add to the residual stream */
+    uint32_t parallel;      /* 1: attention and FFN have the same input, and are added together */
+    uint32_t norm_pairs;    /* 1: where blocks are parallel, each has a norm of its own */
     flin_activation_rule activation;
     uint32_t gated;     /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
     flin_bundle bundle; /* of no parts in a plain file */
@@ -86,6 +111,14 @@ static inline int flin_shape_is_plain(const flin_shape *shape)
 static inline uint32_t flin_shape_decider(const flin_shape *shape)
 {
     return shape->gated ? FLIN_PART_GATE : FLIN_PART_UP;
+}
+
+/* What a layer looks back at, in positions; 0: all. */
+static inline uint32_t flin_shape_window(const flin_shape *shape, uint32_t layer)
+{
+    const int looks_far = shape->window_period != 0 && (layer + 1) % shape->window_period == 0;
+
+    return looks_far ? 0 : shape->window;
 }
 
 /* Find the architecture, read its shape and the bundle layout; every number is checked for sense.

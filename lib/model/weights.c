@@ -16,7 +16,7 @@
 static flin_norm place_norm(flin_placing *in, const flin_tensor_rule *rule, int32_t layer)
 {
     const uint32_t count = flin_side_of(in->shape, rule->rows);
-    flin_norm norm = {in->shape->norm_kind, in->shape->norm_epsilon, NULL, NULL};
+    flin_norm norm = {in->shape->norm_kind, in->shape->norm_epsilon, count, NULL, NULL};
     char name[FLIN_TENSOR_NAME_BYTES];
 
     norm.weight =
@@ -47,6 +47,45 @@ static const float *place_bias(flin_placing *in, const flin_tensor_rule *rule, i
                                flin_side_of(in->shape, rule->rows));
 }
 
+/* Queries, keys and values in one tensor: three matrices one below the other. */
+static void place_fused(flin_placing *in, const flin_tensor_rule *rule, int32_t layer,
+                        flin_linear *linears)
+{
+    const uint32_t counts[] = {flin_side_of(in->shape, FLIN_SIDE_QUERIES),
+                               flin_side_of(in->shape, FLIN_SIDE_KEYS),
+                               flin_side_of(in->shape, FLIN_SIDE_KEYS)};
+    const flin_matrix whole = place_matrix(in, rule, layer);
+    const float *bias = place_bias(in, rule, layer);
+    const uint64_t row_bytes = flin_type_bytes(whole.type, whole.cols);
+
+    for (uint32_t i = 0, first = 0; i < 3; first += counts[i++]) {
+        const uint8_t *data = whole.data;
+        flin_matrix *part = &linears[i].weight;
+        *part = whole;
+        part->data = data != NULL ? data + first * row_bytes : NULL;
+        part->rows = counts[i];
+        part->held = whole.held != 0 ? counts[i] : 0;
+        part->offset += first * row_bytes;
+        linears[i].bias = bias != NULL ? bias + first : NULL;
+    }
+}
+
+/* A vector that not every file of the architecture has. */
+static const float *place_vector(flin_placing *in, const flin_tensor_rule *rule, int32_t layer)
+{
+    char name[FLIN_TENSOR_NAME_BYTES];
+
+    (void)flin_tensor_name(name, layer, rule->name, ".weight");
+    if (flin_gguf_find_tensor(in->gguf, name) == NULL) return NULL;
+    return flin_placing_vector(in, name, flin_side_of(in->shape, rule->rows));
+}
+
+/* Whether a file has a vector it says by having it. */
+static int is_wanted(const flin_shape *shape, const flin_tensor_rule *rule)
+{
+    return rule->wanted == NULL || rule->kind == FLIN_KIND_VECTOR || rule->wanted(shape);
+}
+
 /* The tensors of one scope into their slots. base: flin_weights, or a flin_layer. */
 static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t layer, void *base)
 {
@@ -56,7 +95,7 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
     for (; rule->name != NULL && in->code == 0; rule++) {
         void *slot = (uint8_t *)base + rule->field;
         flin_matrix matrix = {.type = before};
-        if (rule->scope != scope || (rule->wanted != NULL && !rule->wanted(in->shape))) continue;
+        if (rule->scope != scope || !is_wanted(in->shape, rule)) continue;
         switch (rule->kind) {
         case FLIN_KIND_NORM:
             *(flin_norm *)slot = place_norm(in, rule, layer);
@@ -73,6 +112,12 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
                 *(const float **)slot = place_bias(in, rule, layer);
             if (flin_shape_is_plain(in->shape))
                 ((flin_layer *)base)->ffn.parts[rule->role] = place_matrix(in, rule, layer);
+            break;
+        case FLIN_KIND_FUSED:
+            if (FLIN_MORE_ARCHITECTURES) place_fused(in, rule, layer, slot);
+            break;
+        case FLIN_KIND_VECTOR:
+            *(const float **)slot = place_vector(in, rule, layer);
             break;
         }
         if ((rule->flags & FLIN_TENSOR_TYPE_AS_BEFORE) != 0 && matrix.type != before &&
@@ -105,14 +150,19 @@ static void place_bundles(flin_placing *in, flin_bundles *bundles, int32_t layer
     bundles->offset = data->offset;
 }
 
-/* What of a layer is not a tensor. */
-static void describe(const flin_shape *shape, flin_layer *layer)
+/* What of a layer is not a tensor. index: of the layer. */
+static void describe(const flin_shape *shape, flin_layer *layer, uint32_t index)
 {
     layer->attention.heads = shape->heads;
     layer->attention.kv_heads = shape->kv_heads;
     layer->attention.head_width = shape->head_width;
-    layer->attention.scale = 1.0f / sqrtf((float)shape->head_width);
+    layer->attention.scale = shape->attention_scale > 0 ? shape->attention_scale
+                                                        : 1.0f / sqrtf((float)shape->head_width);
+    layer->attention.cap = shape->attention_cap;
+    layer->attention.window = flin_shape_window(shape, index);
+    layer->attention.local = shape->local_base > 0 && layer->attention.window != 0;
     layer->attention.rotary = shape->rotary;
+    layer->parallel = shape->parallel;
     layer->ffn.neurons = shape->ffn;
     layer->ffn.gated = shape->gated;
     layer->ffn.activation = shape->activation;
@@ -146,7 +196,7 @@ int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_ggu
         memset(layer, 0, sizeof *layer);
         place_scope(&in, FLIN_SCOPE_LAYER, (int32_t)i, layer);
         if (!flin_shape_is_plain(shape)) place_bundles(&in, &layer->ffn.bundles, (int32_t)i);
-        describe(shape, layer);
+        describe(shape, layer, i);
         if (predictors->kind != 0 && in.code == 0)
             flin_placing_predictor(&in, &layer->predictor, i);
     }

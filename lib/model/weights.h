@@ -19,7 +19,8 @@ typedef struct flin_matrix {
     uint32_t cols;
     uint32_t held; /* first matrix rows, which memory holds; the others are read for every pass */
     enum flin_type type;
-    const flin_gguf_tensor *tensor; /* where it lies in the file */
+    const flin_gguf_tensor *tensor; /* that it is, or is a part of */
+    uint64_t offset;                /* of its first row in the file */
 } flin_matrix;
 
 /* Matrix rows that memory does not hold. */
@@ -41,6 +42,7 @@ typedef struct flin_linear {
 typedef struct flin_norm {
     enum flin_norm_kind kind;
     float epsilon;
+    uint32_t width;
     const float *weight; /* (width) */
     const float *bias;   /* (width); NULL with FLIN_NORM_RMS */
 } flin_norm;
@@ -57,10 +59,14 @@ typedef struct flin_attention_layer {
     uint32_t kv_heads; /* query head i meets keys and values of head i / (heads / kv_heads) */
     uint32_t head_width;
     float scale;            /* of queries */
+    float cap;              /* of scores; 0: none */
+    uint32_t window;        /* positions that are met, the row's own included; 0: all */
+    uint32_t local;         /* 1: heads turn by the rotary base of layers with a window */
     flin_rotary rotary;     /* of queries and keys */
     flin_linear query;      /* (heads * head_width, width) */
-    flin_linear key, value; /* (kv_heads * head_width, width) */
+    flin_linear key, value; /* (kv_heads * head_width, width), right behind in this struct */
     flin_linear output;     /* (width, heads * head_width) */
+    flin_norm query_norm, key_norm; /* of every head, before it turns */
 } flin_attention_layer;
 
 /* Where the bundles of a layer lie in the file, and what they are checked against. */
@@ -94,6 +100,7 @@ typedef struct flin_layer {
     flin_attention_layer attention;
     flin_norms ffn_norms;
     flin_ffn_layer ffn;
+    uint32_t parallel; /* 1: the FFN does not see what attention adds */
     flin_layer_predictor predictor;
 } flin_layer;
 
@@ -120,6 +127,7 @@ typedef struct flin_load {
 typedef struct flin_weights {
     flin_matrix token_embedding;    /* (vocab, token_width) */
     flin_matrix position_embedding; /* (context, width), absent where positions are not learned */
+    const float *rotary_slowdown;   /* (pairs of a head) what each turns slower by; NULL: nothing */
     flin_linear project_in;         /* (width, token_width), absent unless they differ */
     flin_linear project_out;        /* (token_width, width) */
     flin_norm output_norm;          /* before the logits */

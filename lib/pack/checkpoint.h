@@ -22,9 +22,16 @@ typedef struct flin_checkpoint {
     char name[FLIN_CHECKPOINT_NAME_BYTES]; /* last part of _name_or_path, or empty */
 } flin_checkpoint;
 
+/* What whoever packs knows better than config.json. */
+typedef struct flin_choice {
+    uint32_t activation; /* FLASHINFER_ACTIVATION_...; 0: as config.json says */
+    float threshold;     /* of fatrelu, at least 0 */
+} flin_choice;
+
 /* Another architecture or activation is FLASHINFER_EUNSUPPORTED, a missing or impossible value
    FLASHINFER_ECHECKPOINT. directory: open descriptor of the checkpoint. */
-int flin_checkpoint_load(flin_checkpoint *checkpoint, int directory, flashinfer_error *error);
+int flin_checkpoint_load(flin_checkpoint *checkpoint, int directory, const flin_choice *choice,
+                         flashinfer_error *error);
 
 /* Copy the last part of a path or model name, if it is usable as a name; else name becomes empty.
  */

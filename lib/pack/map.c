@@ -126,15 +126,48 @@ static int append(mapper *map, flin_packing_tensor tensor, flashinfer_error *err
     return 0;
 }
 
+/* Rows of the checkpoint's tensor: of queries, keys and values together where they are one. */
+static uint64_t source_rows(const mapper *map, const flin_tensor_rule *rule)
+{
+    const enum flin_side side = rule->grouped != FLIN_GROUPED_NOT ? FLIN_SIDE_FUSED : rule->rows;
+
+    return (uint64_t)flin_side_of(map->shape, side) + rule->skip_rows;
+}
+
+/* How they come into the order of model files. */
+static flin_packing_rows rows_of(const flin_shape *shape, const flin_tensor_rule *rule)
+{
+    const uint32_t queries = shape->heads * shape->head_width,
+                   keys = shape->kv_heads * shape->head_width;
+    flin_packing_rows rows = {0};
+
+    rows.halves = (rule->flags & FLIN_TENSOR_HALVES) != 0;
+    rows.grouped = rule->grouped != FLIN_GROUPED_NOT;
+    if (rows.halves || rows.grouped) rows.of_head = shape->head_width;
+    if (rule->grouped == FLIN_GROUPED_KEYS) rows.first = queries;
+    if (rule->grouped == FLIN_GROUPED_VALUES) rows.first = queries + keys;
+    rows.queries = shape->heads;
+    rows.kv_heads = shape->kv_heads;
+    return rows;
+}
+
 /* A vector in float32: from the checkpoint if it must have it, else filled. source may be NULL. */
 static int map_vector(mapper *map, const flin_tensor_rule *rule, const char *suffix, int is_missing,
                       float fill, const flin_source_tensor **source, flashinfer_error *error)
 {
     const uint32_t count = flin_side_of(map->shape, rule->rows);
+    const int is_weight = strcmp(suffix, ".weight") == 0;
     flin_packing_tensor tensor = {.count = count, .fill = fill, .type = FLIN_F32};
-    int code = is_missing ? 0 : find_tensor(map, rule, suffix, 0, count, &tensor.source, error);
+    int code = is_missing ? 0
+                          : find_tensor(map, rule, suffix, 0, source_rows(map, rule),
+                                        &tensor.source, error);
 
     if (code != 0) return code;
+    if (is_weight && (rule->flags & FLIN_TENSOR_PLUS_ONE) != 0 && !is_missing) tensor.plus = 1;
+    if (rule->grouped != FLIN_GROUPED_NOT && !is_missing) {
+        tensor.rows = rows_of(map->shape, rule);
+        tensor.columns = 1;
+    }
     if (source != NULL) *source = tensor.source;
     tensor.target = add_target(map, rule->name, suffix, FLIN_GGUF_F32, count, 0);
     return append(map, tensor, error);
@@ -151,15 +184,19 @@ static int map_bias(mapper *map, const flin_tensor_rule *rule, const flin_source
 static int map_norm(mapper *map, const flin_tensor_rule *rule, flashinfer_error *error)
 {
     const flin_architecture *architecture = map->shape->descriptor;
+    const size_t ffn_input = architecture->ffn_input != NULL
+                                 ? architecture->ffn_input(map->shape)
+                                 : offsetof(flin_layer, ffn_norms.before);
     const flin_source_tensor *weight, *bias = NULL;
     const int is_missing = (int)map->facts->no_norms;
     int code = map_vector(map, rule, ".weight", is_missing, 1.0f, &weight, error);
 
     if (code == 0 && (rule->flags & FLIN_TENSOR_BIAS) != 0)
         code = map_vector(map, rule, ".bias", is_missing, 0.0f, &bias, error);
-    if (code == 0 && rule->scope == FLIN_SCOPE_LAYER &&
-        rule->field == architecture->ffn_input(map->shape)) {
+    if (code == 0 && rule->scope == FLIN_SCOPE_LAYER && rule->field == ffn_input) {
         map->packing->ffns[map->layer].norm_weight = weight;
+        map->packing->ffns[map->layer].norm_plus =
+            (rule->flags & FLIN_TENSOR_PLUS_ONE) != 0 && !is_missing ? 1.0f : 0.0f;
         map->packing->ffns[map->layer].norm_bias = bias;
     }
     return code;
@@ -187,7 +224,7 @@ static int map_matrix(mapper *map, const flin_tensor_rule *rule, flashinfer_erro
 
     if (is_left_out(map, rule)) return 0;
     code =
-        find_tensor(map, rule, ".weight", rows + rule->skip_rows, columns, &tensor.source, error);
+        find_tensor(map, rule, ".weight", source_rows(map, rule), columns, &tensor.source, error);
     if (code != 0) return code;
     if (rule->scope == FLIN_SCOPE_MODEL && rule->field == offsetof(flin_weights, token_embedding))
         packing->embeddings = tensor.source;
@@ -195,11 +232,21 @@ static int map_matrix(mapper *map, const flin_tensor_rule *rule, flashinfer_erro
         packing->head = tensor.source;
         return 0;
     }
-    if ((rule->flags & FLIN_TENSOR_HALVES) != 0) tensor.head_rows = map->shape->head_width;
+    tensor.rows = rows_of(map->shape, rule);
     if ((rule->flags & FLIN_TENSOR_UNQUANTISED) != 0 && flin_type_quantised(tensor.type))
         tensor.type = FLIN_F16;
     tensor.target =
         add_target(map, rule->name, ".weight", flin_type_to_gguf(tensor.type), columns, rows);
+    return append(map, tensor, error);
+}
+
+/* What no checkpoint has as a tensor. */
+static int map_made(mapper *map, const flin_tensor_rule *rule, flashinfer_error *error)
+{
+    const uint32_t count = flin_side_of(map->shape, rule->rows);
+    flin_packing_tensor tensor = {.count = count, .make = rule->make, .type = FLIN_F32};
+
+    tensor.target = add_target(map, rule->name, ".weight", FLIN_GGUF_F32, count, 0);
     return append(map, tensor, error);
 }
 
@@ -226,8 +273,11 @@ static int map_rule(mapper *map, const flin_tensor_rule *rule, flashinfer_error 
         return map_norm(map, rule, error);
     case FLIN_KIND_PART:
         return map_part(map, rule, error);
+    case FLIN_KIND_VECTOR:
+        return map_made(map, rule, error);
     case FLIN_KIND_MATRIX:
     case FLIN_KIND_LINEAR:
+    case FLIN_KIND_FUSED:
         break;
     }
     code = map_matrix(map, rule, error);
@@ -315,9 +365,9 @@ static int check_blocks(const flin_shape *shape, const flin_packing_choices *cho
         const int is_part = rule->kind == FLIN_KIND_PART;
         enum flin_type type = is_part ? choices->ffn : choices->resident;
         uint32_t columns = is_part ? shape->width : flin_side_of(shape, rule->cols);
-        if (rule->kind == FLIN_KIND_NORM || (rule->flags & FLIN_TENSOR_UNQUANTISED) != 0 ||
-            !flin_type_quantised(type) || columns % FLIN_BLOCK == 0 ||
-            (rule->wanted != NULL && !rule->wanted(shape)))
+        if (rule->kind == FLIN_KIND_NORM || rule->kind == FLIN_KIND_VECTOR ||
+            (rule->flags & FLIN_TENSOR_UNQUANTISED) != 0 || !flin_type_quantised(type) ||
+            columns % FLIN_BLOCK == 0 || (rule->wanted != NULL && !rule->wanted(shape)))
             continue;
         return flin_fail(
             error, FLASHINFER_EUNSUPPORTED,
@@ -432,6 +482,8 @@ static void put_key(const flin_key_rule *rule, const flin_shape *shape, flin_ggu
     (void)snprintf(name, sizeof name, "%s.%s", shape->architecture, rule->name);
     memcpy(&number, field, sizeof number);
     memcpy(&value, field, sizeof value);
+    if ((rule->flags & FLIN_KEY_SPARSE) != 0 && number == 0) return;
+    if (rule->kind == FLIN_KEY_TEXT) flin_gguf_put_string(writer, name, rule->texts[number]);
     if (rule->kind == FLIN_KEY_U32) flin_gguf_put_u32(writer, name, number);
     if (rule->kind == FLIN_KEY_F32) flin_gguf_put_f32(writer, name, value);
     if (rule->kind == FLIN_KEY_BOOL) flin_gguf_put_bool(writer, name, (int)number);
@@ -443,8 +495,12 @@ void flin_packing_put_keys(const flin_packing *packing, const flin_checkpoint *c
     /* ggml's numbers for files that are mostly of a type */
     static const uint32_t file_types[FLIN_TYPES_PACKED] = {
         [FLIN_F32] = 0, [FLIN_F16] = 1, [FLIN_BF16] = 32, [FLIN_Q8_0] = 7, [FLIN_Q4_0] = 2};
-    const flin_shape *shape = &packing->shape;
+    flin_shape plain = packing->shape;
+    const flin_shape *shape = &plain;
 
+    /* a tensor of its own says what its keys would */
+    if (plain.rotary.scaling == FLIN_SCALING_LLAMA3)
+        plain.rotary.scaling = plain.rotary.context = 0, plain.rotary.factor = 0;
     flin_gguf_put_string(writer, "general.architecture", shape->architecture);
     flin_gguf_put_string(writer, "general.name",
                          checkpoint->name[0] != '\0' ? checkpoint->name : shape->architecture);

@@ -13,14 +13,26 @@
 #include "pack/gguf_write.h"
 #include "pack/source.h"
 
+/* How rows of the checkpoint's tensor come into their order. All 0: they stay as they are. */
+typedef struct flin_packing_rows {
+    uint32_t of_head; /* rows of each head; 0: nothing moves */
+    int halves;       /* 1: the halves of each head are interleaved */
+    /* 1: the source has a block for each head of keys and values (enum flin_grouped); here come all
+       queries, then keys, then values, from row `first` of that order on */
+    int grouped;
+    uint32_t first, queries, kv_heads; /* rows; heads of queries and of keys */
+} flin_packing_rows;
+
 /* A tensor copied element by element, or filled with one value where the checkpoint has none. */
 typedef struct flin_packing_tensor {
     const flin_source_tensor *source; /* NULL: fill */
     uint64_t skip;                    /* elements at the source's start that are left out */
     uint64_t count;
-    uint32_t columns;   /* of a matrix */
-    uint32_t head_rows; /* of each head, whose halves are interleaved; 0: rows stay as they are */
+    uint32_t columns; /* of a matrix; of a vector whose elements move: 1 */
+    flin_packing_rows rows;
+    float plus; /* added to every element */
     float fill;
+    float (*make)(const flin_shape *shape, uint32_t index); /* instead of fill; or NULL */
     enum flin_type type;
     uint32_t target; /* index in the writer */
     int32_t layer;   /* -1: none */
@@ -32,6 +44,7 @@ typedef struct flin_packing_ffn {
     const flin_source_tensor *decider_bias;           /* (neurons) or NULL: zeros */
     const flin_source_tensor *norm_weight; /* (width) or NULL: ones; of the FFN's input */
     const flin_source_tensor *norm_bias;   /* (width) or NULL: zeros */
+    float norm_plus;                       /* added to the weights */
     uint32_t bundle;
     uint32_t bundle_sums;
     uint32_t bundle_rows;   /* unused without an order */

@@ -52,6 +52,14 @@ static int check_arguments(const char *checkpoint, const char *path,
         return flin_fail(error, FLASHINFER_EINVAL,
                          "sketch_bits is %u; it may be 1 to 4, or 0 for the default",
                          options->sketch_bits);
+    if (options->activation > FLIN_ACTIVATION_KINDS)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "activation %u is unknown; use a FLASHINFER_ACTIVATION_...",
+                         options->activation);
+    if (!(options->activation_threshold >= 0 && options->activation_threshold < FLIN_THRESHOLD_MAX))
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "activation_threshold is %g; it must be at least 0 and below %g",
+                         (double)options->activation_threshold, FLIN_THRESHOLD_MAX);
     if (options->no_sketch > 1)
         return flin_fail(error, FLASHINFER_EINVAL, "no_sketch is %u; it may be 0 or 1",
                          options->no_sketch);
@@ -205,7 +213,8 @@ static int pack_directory(int directory, const char *path, const char *to,
 {
     flin_packing_choices choices = choose(options);
     flin_checkpoint checkpoint;
-    int code = flin_checkpoint_load(&checkpoint, directory, error);
+    const flin_choice choice = {options->activation, options->activation_threshold};
+    int code = flin_checkpoint_load(&checkpoint, directory, &choice, error);
 
     if (code != 0) return code;
     choose_name(&checkpoint, path);

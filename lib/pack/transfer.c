@@ -159,19 +159,40 @@ static int load_vector(flin_transfer *transfer, const flin_source_tensor *source
     return 0;
 }
 
-/* Elements [first, first + count) as the model file has them: rotary pairs of a head, which lie
-   half of it apart in the checkpoint, become neighbours. The count is of whole rows, and at most
-   floats_max. */
+/* Where a head of the order "all queries, all keys, all values" is in a source that has a block
+   for each head of keys: its queries, itself, its values. */
+static uint64_t grouped_head(const flin_packing_rows *rows, uint64_t head)
+{
+    const uint64_t queries = rows->queries / rows->kv_heads, block = queries + 2;
+
+    if (head < rows->queries) return head / queries * block + head % queries;
+    head -= rows->queries;
+    return head % rows->kv_heads * block + queries + head / rows->kv_heads;
+}
+
+/* The source's row of a model file's. Rotary pairs of a head, which lie half of it apart in the
+   checkpoint, become neighbours. */
+static uint64_t source_row(const flin_packing_rows *rows, uint64_t row)
+{
+    uint64_t head = (row + rows->first) / rows->of_head,
+             place = (row + rows->first) % rows->of_head;
+
+    if (rows->grouped) head = grouped_head(rows, head);
+    if (rows->halves) place = place % 2 * (rows->of_head / 2) + place / 2;
+    return head * rows->of_head + place;
+}
+
+/* Elements [first, first + count) as the model file has them. The count is of whole rows, and at
+   most floats_max. */
 static int read_heads(flin_transfer *transfer, const flin_packing_tensor *tensor, uint64_t first,
                       uint32_t count, float limit, flashinfer_error *error)
 {
-    const uint32_t columns = tensor->columns, half = tensor->head_rows / 2;
+    const uint32_t columns = tensor->columns;
     float *to = transfer->floats;
     int code = 0;
 
     for (uint64_t row = first / columns; count > 0 && code == 0; row++, to += columns) {
-        const uint64_t head = row / tensor->head_rows, place = row % tensor->head_rows;
-        const uint64_t from = head * tensor->head_rows + place % 2 * half + place / 2;
+        const uint64_t from = source_row(&tensor->rows, row);
         code = read_floats(transfer, tensor->source, tensor->skip + from * columns, columns, limit,
                            to, error);
         count -= columns;
@@ -183,12 +204,18 @@ static int read_piece(flin_transfer *transfer, const flin_packing_tensor *tensor
                       uint32_t count, flashinfer_error *error)
 {
     const float limit = limit_of(tensor->type);
+    int code;
 
+    for (uint32_t i = 0; tensor->make != NULL && i < count; i++)
+        transfer->floats[i] = tensor->make(&transfer->packing->shape, (uint32_t)first + i);
+    if (tensor->make != NULL) return 0;
     if (tensor->source == NULL)
         return load_vector(transfer, NULL, count, tensor->fill, transfer->floats, error);
-    if (tensor->head_rows != 0) return read_heads(transfer, tensor, first, count, limit, error);
-    return read_floats(transfer, tensor->source, tensor->skip + first, count, limit,
-                       transfer->floats, error);
+    code = tensor->rows.of_head != 0 ? read_heads(transfer, tensor, first, count, limit, error)
+                                     : read_floats(transfer, tensor->source, tensor->skip + first,
+                                                   count, limit, transfer->floats, error);
+    for (uint32_t i = 0; tensor->plus > 0 && i < count; i++) transfer->floats[i] += tensor->plus;
+    return code;
 }
 
 int flin_transfer_tensor(flin_transfer *transfer, const flin_packing_tensor *tensor,
@@ -197,7 +224,7 @@ int flin_transfer_tensor(flin_transfer *transfer, const flin_packing_tensor *ten
     uint32_t most = BYTES_MIN / 4; /* whole blocks */
     int code = 0;
 
-    if (tensor->head_rows != 0) most = most / tensor->columns * tensor->columns;
+    if (tensor->rows.of_head != 0) most = most / tensor->columns * tensor->columns;
     flin_gguf_write_begin(transfer->writer, tensor->target, 1);
     for (uint64_t first = 0; first < tensor->count && code == 0;) {
         uint32_t count = at_most(tensor->count - first, most);
@@ -299,6 +326,8 @@ int flin_transfer_sketch(flin_transfer *transfer, uint32_t layer, flashinfer_err
     memset(&maker, 0, sizeof maker);
     code =
         load_vector(transfer, ffn->norm_weight, shape->width, 1.0f, transfer->norm_weight, error);
+    for (uint32_t i = 0; code == 0 && i < shape->width; i++)
+        transfer->norm_weight[i] += ffn->norm_plus;
     if (code == 0)
         code =
             load_vector(transfer, ffn->norm_bias, shape->width, 0.0f, transfer->norm_bias, error);

@@ -13,7 +13,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_BYTES = 400 * 1024
 OPTIONS = ["-Dauto_features=disabled", "-Dtokenizer=disabled", "-Dsampling=disabled", "-Dpredictor_making=disabled",
-           "-Dprobe=disabled", "-Dplain=disabled", "-Dquants=disabled",
+           "-Dprobe=disabled", "-Dplain=disabled", "-Dquants=disabled", "-Darchitectures=llama,opt",
            "-Dprograms=false", "-Dman=false", "-Dpkgconfig.relocatable=true", "-Doptimization=2", "-Ddebug=false", "-Db_ndebug=true", "-Ddefault_library=both", "--werror",
            "--prefix=/usr/local"]
 NEEDED = {"libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}

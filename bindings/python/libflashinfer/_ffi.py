@@ -109,6 +109,8 @@ class Activation(IntEnum):
     FATRELU = 3
     DRELU = 4
     SILU = 5
+    GELU = 6
+    GELU_TANH = 7
 
 
 class Part(IntEnum):
@@ -307,7 +309,8 @@ class flashinfer_probe_options(Struct):
 class flashinfer_pack_options(Struct):
     _fields_ = [*fields(c_uint32, "size dtype sketch_bits no_sketch"), ("log", flashinfer_log_callback),
                 ("log_user", c_void_p), ("progress", flashinfer_progress_callback), ("progress_user", c_void_p),
-                ("order", POINTER(flashinfer_order)), *fields(c_uint32, "dtype_resident dtype_ffn")]
+                ("order", POINTER(flashinfer_order)), *fields(c_uint32, "dtype_resident dtype_ffn activation"),
+                ("activation_threshold", c_float)]
 
 
 class flashinfer_storage_segment(Struct):

@@ -336,6 +336,8 @@ class PackOptions(TypedDict, total=False):
     dtype_ffn: Dtype
     sketch_bits: int
     no_sketch: bool
+    activation: Activation
+    activation_threshold: float
     log: LogFunction
     progress: ProgressFunction
     order: Order

@@ -6,10 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static const flin_architecture *const architectures[] = {&flin_architecture_llama,
-                                                         &flin_architecture_opt};
+/* Those that the build has: FLIN_ARCHITECTURES(ENTRY) is ENTRY(llama) ENTRY(opt) ... */
+#define ENTRY(name) &flin_architecture_##name,
+
+static const flin_architecture *const architectures[] = {FLIN_ARCHITECTURES(ENTRY)};
 
 enum { ARCHITECTURES = sizeof architectures / sizeof architectures[0] };
+
+const char *const flin_scaling_names[] = {"none", "linear", "yarn", NULL};
 
 /* Append a name to "one, two". */
 static void list(char *names, size_t capacity, const char *name)
@@ -34,15 +38,15 @@ int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer
 }
 
 int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,
-                              flashinfer_error *error)
+                              const flin_model_type **type, flashinfer_error *error)
 {
     char known[256] = "";
 
     for (size_t i = 0; i < ARCHITECTURES; i++) {
         *found = architectures[i];
-        for (const char *const *type = architectures[i]->model_types; *type != NULL; type++) {
-            if (strcmp(*type, model_type) == 0) return 0;
-            list(known, sizeof known, *type);
+        for (*type = architectures[i]->model_types; (*type)->name != NULL; (*type)++) {
+            if (strcmp((*type)->name, model_type) == 0) return 0;
+            list(known, sizeof known, (*type)->name);
         }
     }
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
@@ -85,6 +89,12 @@ uint32_t flin_side_of(const flin_shape *shape, enum flin_side extent)
         return shape->heads * shape->head_width;
     case FLIN_SIDE_KEYS:
         return shape->kv_heads * shape->head_width;
+    case FLIN_SIDE_FUSED:
+        return (shape->heads + 2 * shape->kv_heads) * shape->head_width;
+    case FLIN_SIDE_HEAD:
+        return shape->head_width;
+    case FLIN_SIDE_PAIRS:
+        return shape->rotary.rotated / 2;
     case FLIN_SIDE_ONE:
         break;
     }
@@ -172,6 +182,13 @@ static int settle_rotary(const flin_keys *keys, flin_shape *shape, flashinfer_er
 
     if (!shape->descriptor->rotates) return 0;
     rotary->pairs = shape->descriptor->pairs;
+    if (rotary->scaling == FLIN_SCALING_LINEAR && !(rotary->factor > 0))
+        rotary->scaling = FLIN_SCALING_NONE;
+    if (!FLIN_MORE_ARCHITECTURES && rotary->scaling != FLIN_SCALING_NONE)
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "this build leaves out rotary positions of type %s: build with more "
+                         "-Darchitectures",
+                         flin_scaling_names[rotary->scaling]);
     if (rotary->rotated == 0) rotary->rotated = shape->head_width;
     if (rotary->rotated % 2 == 0 && rotary->rotated <= shape->head_width) return 0;
     return flin_fail(error, keys->code, "%s%s: %u elements of a head of %u cannot turn in pairs",

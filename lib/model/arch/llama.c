@@ -1,12 +1,13 @@
 /*
- * llama.c - the Llama family (Touvron et al. 2023): RMS norms, rotary positions, keys and values
- * shared by groups of heads, gated FFN, no biases; with SiLU, or with ReLU and its relatives, whose
- * neurons mostly do not fire.
+ * llama.c - the Llama family (Touvron et al. 2023), to Llama 3.3: RMS norms, rotary positions, keys
+ * and values shared by groups of heads, gated FFN, no biases; and Mistral, whose layers may look
+ * back at a window only. With SiLU, or with ReLU and its relatives, whose neurons mostly do not
+ * fire: ReluLLaMA, ProSparse, Bamboo, TurboSparse-Mistral, SparseLM.
  *
  * Model files keep rotary pairs side by side, as every GGUF of this name does; checkpoints keep
  * them half a head apart.
  */
-#include "model/arch/arch.h"
+#include "model/arch/config.h"
 
 #define NEEDED FLIN_KEY_REQUIRED
 
@@ -24,15 +25,25 @@ static const flin_key_rule keys[] = {
              FLIN_KEY_AGAIN),
     FLIN_KEY(U32, rotary.rotated, "rope.dimension_count", NULL, 2, FLIN_HEAD_WIDTH_MAX, 0),
     FLIN_KEY(F32, rotary.base, "rope.freq_base", "rope_theta", 1, 1e12, 0, .otherwise = 10000,
-             .sources[1] = "rope_parameters.rope_theta"),
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, 0),
+             .sources[1] = FLIN_FOR_PACKING("rope_parameters.rope_theta")),
+    FLIN_KEYS_OF_SCALING,
+    FLIN_KEY(U32, window, "attention.sliding_window", "sliding_window", 1, FLIN_CONTEXT_MAX,
+             FLIN_KEY_SPARSE),
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, NEEDED),
     {.name = NULL},
 };
 
 #define SAME_TYPE FLIN_TENSOR_TYPE_AS_BEFORE
 
+static int is_slowed_down(const flin_shape *shape)
+{
+    return shape->rotary.scaling == FLIN_SCALING_LLAMA3;
+}
+
 static const flin_tensor_rule tensors[] = {
     FLIN_TENSOR(MATRIX, MODEL, token_embedding, "token_embd", "embed_tokens", VOCAB, WIDTH, 0),
+    FLIN_TENSOR(VECTOR, MODEL, rotary_slowdown, "rope_freqs", NULL, PAIRS, ONE, 0,
+                .wanted = is_slowed_down, .make = FLIN_FOR_PACKING(flin_config_slowdown)),
     FLIN_TENSOR(NORM, MODEL, output_norm, "output_norm", "norm", WIDTH, ONE, 0),
     FLIN_TENSOR(LINEAR, MODEL, output, "output", "lm_head", VOCAB, WIDTH,
                 FLIN_TENSOR_TIED | FLIN_TENSOR_TOP),
@@ -56,89 +67,47 @@ static const flin_tensor_rule tensors[] = {
     {.name = NULL},
 };
 
-static int refuse(const char *key, const char *value, flashinfer_error *error)
+/* Model files keep a head's pairs side by side, which is done for whole heads. */
+static int read_rotary(const flin_config_keys *config, flin_shape *shape, flashinfer_error *error)
 {
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "config.json: \"%s\" is %.64s, which this version cannot pack", key, value);
-}
+    int code = flin_config_rotary(config, "", 1, shape, error);
 
-/* Whatever bends rotary positions. An object without a type does nothing. */
-static int check_rotary(const flin_config_keys *config, flashinfer_error *error)
-{
-    static const char *const types[] = {"rope_scaling.rope_type", "rope_scaling.type",
-                                        "rope_parameters.rope_type"};
-    static const flin_key_rule part = {
-        .name = "partial_rotary_factor",
-        .sources = {"partial_rotary_factor", "rope_parameters.partial_rotary_factor"},
-        .kind = FLIN_KEY_F32,
-        .most = 2};
-    double share = 1;
-    int found, code;
-
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
-        const char *type = config->text(config, types[i]);
-        if (!config->is_given(&config->keys, types[i])) continue;
-        if (type == NULL || strcmp(type, "default") != 0)
-            return refuse(types[i], type != NULL ? type : "no text", error);
-    }
-    if (config->is_given(&config->keys, "rope_scaling") &&
-        !config->is_given(&config->keys, types[0]) && !config->is_given(&config->keys, types[1]))
-        return refuse("rope_scaling", "of no type", error);
-    code = config->keys.number(&config->keys, &part, &share, &found, error);
-    if (code == 0 && !(share >= 1 && share <= 1))
-        return refuse("partial_rotary_factor", "not 1", error);
-    return code;
-}
-
-/* ProSparse's key. */
-static int read_threshold(const flin_config_keys *config, flin_activation_rule *activation,
-                          flashinfer_error *error)
-{
-    static const flin_key_rule rule = {.name = "hidden_act_param",
-                                       .sources = {"hidden_act_param", NULL},
-                                       .kind = FLIN_KEY_F32,
-                                       .most = FLIN_THRESHOLD_MAX,
-                                       .flags = FLIN_KEY_REQUIRED};
-    double threshold = 0;
-    int found, code = 0;
-
-    if (activation->kind == FLIN_ACTIVATION_FATRELU)
-        code = config->keys.number(&config->keys, &rule, &threshold, &found, error);
-    activation->threshold = (float)threshold;
+    if (code == 0 && shape->rotary.rotated != shape->head_width)
+        code = flin_config_refuse("partial_rotary_factor", "not 1", error);
     return code;
 }
 
 static int read_config(const flin_config_keys *config, flin_shape *shape, flin_facts *facts,
                        flashinfer_error *error)
 {
-    static const char *const biases[] = {"attention_bias", "mlp_bias"};
-    int tied = 0, biased = 0;
+    int tied = 0;
     int code = config->flag(config, "tie_word_embeddings", 0, &tied, error);
 
-    for (size_t i = 0; i < 2 && code == 0; i++) {
-        code = config->flag(config, biases[i], 0, &biased, error);
-        if (code == 0 && biased) code = refuse(biases[i], "true", error);
-    }
-    if (code == 0) code = check_rotary(config, error);
-    if (code == 0) code = read_threshold(config, &shape->activation, error);
+    if (code == 0) code = flin_config_expect(config, "attention_bias", 0, error);
+    if (code == 0) code = flin_config_expect(config, "mlp_bias", 0, error);
+    if (code == 0) code = read_rotary(config, shape, error);
+    if (code == 0) code = flin_config_layers(config, shape, error);
+    if (code == 0) code = flin_config_threshold(config, shape, error);
     facts->tied = (uint32_t)tied;
     shape->final_norm = 1;
     return code;
 }
 
-static size_t ffn_input(const flin_shape *shape)
-{
-    (void)shape;
-    return offsetof(flin_layer, ffn_norms.before);
-}
-
-static const char *const model_types[] = {"llama", NULL};
+/* What their code computes stands in config.json but for the last two. */
+static const flin_model_type model_types[] = {
+    {.name = "llama", .looks_at_all = 1},
+    {.name = "mistral"},
+    {.name = "sparsellama", .looks_at_all = 1},
+    {.name = "bamboo", .activation = "drelu"},
+    {.name = "llama_sparse_relu", .activation = "relu", .looks_at_all = 1},
+    {.name = NULL},
+};
 static const char *const prefixes[] = {"model.", "", NULL};
 
 const flin_architecture flin_architecture_llama = {
     .name = "llama",
     .title = "Llama",
-    .model_types = model_types,
+    .model_types = FLIN_FOR_PACKING(model_types),
     .keys = keys,
     .tensors = tensors,
     .norm_kind = FLIN_NORM_RMS,
@@ -148,10 +117,9 @@ const flin_architecture flin_architecture_llama = {
     .activations = 1u << FLIN_ACTIVATION_RELU | 1u << FLIN_ACTIVATION_RELU2 |
                    1u << FLIN_ACTIVATION_FATRELU | 1u << FLIN_ACTIVATION_DRELU |
                    1u << FLIN_ACTIVATION_SILU,
-    .activation_key = "hidden_act",
-    .activation_otherwise = "silu",
-    .prefixes = prefixes,
-    .layer_stem = "layers",
-    .read_config = read_config,
-    .ffn_input = ffn_input,
+    .activation_key = FLIN_FOR_PACKING("hidden_act"),
+    .activation_otherwise = FLIN_FOR_PACKING("silu"),
+    .prefixes = FLIN_FOR_PACKING(prefixes),
+    .layer_stem = FLIN_FOR_PACKING("layers"),
+    .read_config = FLIN_FOR_PACKING(read_config),
 };

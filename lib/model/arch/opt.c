@@ -97,22 +97,22 @@ static size_t ffn_input(const flin_shape *shape)
                               : offsetof(flin_layer, attention_norms.before);
 }
 
-static const char *const model_types[] = {"opt", NULL};
+static const flin_model_type model_types[] = {{.name = "opt"}, {.name = NULL}};
 static const char *const prefixes[] = {"model.decoder.", "decoder.", NULL};
 
 const flin_architecture flin_architecture_opt = {
     .name = "opt",
     .title = "OPT",
-    .model_types = model_types,
+    .model_types = FLIN_FOR_PACKING(model_types),
     .keys = keys,
     .tensors = tensors,
     .norm_kind = FLIN_NORM_LAYER,
     .activations = 1u << FLIN_ACTIVATION_RELU,
-    .activation_key = "activation_function",
-    .activation_otherwise = "relu",
-    .prefixes = prefixes,
-    .layer_stem = "layers",
-    .read_config = read_config,
-    .ffn_input = ffn_input,
+    .activation_key = FLIN_FOR_PACKING("activation_function"),
+    .activation_otherwise = FLIN_FOR_PACKING("relu"),
+    .prefixes = FLIN_FOR_PACKING(prefixes),
+    .layer_stem = FLIN_FOR_PACKING("layers"),
+    .read_config = FLIN_FOR_PACKING(read_config),
+    .ffn_input = FLIN_FOR_PACKING(ffn_input),
     .settle_layer = settle_layer,
 };

@@ -430,6 +430,12 @@ pub const FLASHINFER_ACTIVATION_DRELU: u32 = 4;
 /// s u / (1 + exp(-s)), everywhere
 pub const FLASHINFER_ACTIVATION_SILU: u32 = 5;
 
+/// s u (1 + erf(s / sqrt 2)) / 2, everywhere
+pub const FLASHINFER_ACTIVATION_GELU: u32 = 6;
+
+/// s u (1 + tanh(t)) / 2, t = sqrt(2 / pi) (s + 0.044715 s^3), everywhere
+pub const FLASHINFER_ACTIVATION_GELU_TANH: u32 = 7;
+
 /// What is in a model file. Strings are owned by the model and live as long as it does.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -466,7 +472,7 @@ pub struct flashinfer_info {
     pub file_bytes: u64,
     /// payload bytes of all bundles
     pub ffn_bytes: u64,
-    /// "opt", "llama"; "" of a file without tensors
+    /// "opt", "qwen3", ...; "" of a file without tensors
     pub architecture: *const c_char,
     /// "" if the file has none
     pub name: *const c_char,
@@ -811,6 +817,11 @@ pub struct flashinfer_pack_options {
     pub dtype_resident: u32,
     /// of bundles, which are read from flash; 0: dtype
     pub dtype_ffn: u32,
+    /// FLASHINFER_ACTIVATION_... that the FFN computes, where the checkpoint's config.json says
+    /// another than its authors' code; 0: as there
+    pub activation: u32,
+    /// with the activation above, if that is FATRELU
+    pub activation_threshold: f32,
 }
 
 /// A predictor being made or looked at: for every layer a sketch or two low-rank factors.

@@ -136,6 +136,10 @@ numbers! {
         DRelu = FLASHINFER_ACTIVATION_DRELU,
         /// s u / (1 + exp(-s)), everywhere.
         Silu = FLASHINFER_ACTIVATION_SILU,
+        /// s u (1 + erf(s / √2)) / 2, everywhere.
+        Gelu = FLASHINFER_ACTIVATION_GELU,
+        /// s u (1 + tanh(t)) / 2 with t = √(2 / π) (s + 0.044715 s³), everywhere.
+        GeluTanh = FLASHINFER_ACTIVATION_GELU_TANH,
     }
 }
 

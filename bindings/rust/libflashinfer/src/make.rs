@@ -2,7 +2,7 @@
 
 use crate::callbacks::{call, Callbacks, Progress, Trace};
 use crate::error::{Error, Result};
-use crate::kinds::{Dtype, LogLevel};
+use crate::kinds::{Activation, Dtype, LogLevel};
 use crate::model::Model;
 use crate::numbers::{index, size_of};
 use crate::options::c_path;
@@ -24,6 +24,8 @@ pub struct PackOptions {
     dtype_ffn: Dtype,
     sketch_bits: u32,
     no_sketch: bool,
+    activation: u32,
+    activation_threshold: f32,
     callbacks: Callbacks,
 }
 
@@ -35,6 +37,8 @@ impl Default for PackOptions {
             dtype_ffn: Dtype::Default,
             sketch_bits: 0,
             no_sketch: false,
+            activation: 0,
+            activation_threshold: 0.0,
             callbacks: Callbacks::default(),
         }
     }
@@ -57,6 +61,15 @@ impl PackOptions {
         sketch_bits: u32,
         /// Write no predictor; the file runs in exact and all mode only.
         no_sketch: bool,
+    }
+
+    /// What the FFN computes, where the checkpoint's config.json says another activation than its authors' code.
+    /// The threshold counts with [`Activation::FatRelu`] only.
+    #[must_use]
+    pub fn activation(mut self, activation: Activation, threshold: f32) -> Self {
+        self.activation = activation.number();
+        self.activation_threshold = threshold;
+        self
     }
 
     /// Called with what the library has to say.
@@ -98,6 +111,8 @@ pub fn pack(
         order: order.map_or(ptr::null(), |order| order.raw.as_ptr()),
         dtype_resident: options.dtype_resident.number(),
         dtype_ffn: options.dtype_ffn.number(),
+        activation: options.activation,
+        activation_threshold: options.activation_threshold,
     };
     // SAFETY: everything lives until the call returns
     run(|error| unsafe { sys::flashinfer_pack(checkpoint.as_ptr(), path.as_ptr(), &raw, error) })

@@ -241,6 +241,8 @@ structs! {
         order,
         dtype_resident,
         dtype_ffn,
+        activation,
+        activation_threshold,
     }
     flashinfer_storage_segment {
         data,
@@ -337,6 +339,8 @@ constants! {
     FLASHINFER_ACTIVATION_FATRELU,
     FLASHINFER_ACTIVATION_DRELU,
     FLASHINFER_ACTIVATION_SILU,
+    FLASHINFER_ACTIVATION_GELU,
+    FLASHINFER_ACTIVATION_GELU_TANH,
     FLASHINFER_PART_UP,
     FLASHINFER_PART_DOWN,
     FLASHINFER_PART_GATE,

@@ -33,6 +33,7 @@ $(BUILD)/fable-14m.gguf: library
 demo: $(BUILD)/fable-14m.gguf
 	@$(BUILD)/examples/generate $(BUILD)/fable-14m.gguf --budget 50% --tokens 120 \
 	    --prompt "Once upon a time there was a little girl who" --temperature 0.8 --top-k 40 --seed 7
+	@echo; echo "The model file is $(BUILD)/fable-14m.gguf; README.md says what to try on it."
 
 check:
 	@.ci/check

@@ -6,36 +6,44 @@
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
-#include <string.h>
 
 #include "calibrate.h"
 #include "program.h"
 #include "windows.h"
 
 static const char usage[] =
+    "Makes a predictor file for a model from a text: what to read for which token.\n"
     "calibrate MODEL.gguf OUT.gguf --text FILE [--recall 0.995] [--size 10.7%|BYTES]\n"
     "          [--kinds both|sketch|lowrank] [--bits N] [--rank N] [--json]\n"
     "          [--tokens 4096] [--window-tokens 256]\n"
     "          [--budget 50%|BYTES] [--threads N] [--storage KIND]\n"
+    "  MODEL.gguf   model file, made by pack\n"
     "  OUT.gguf     predictor file to write: give it to other programs with --predictor-file\n"
-    "  --text       what thresholds and factors are fitted to; evenly spread windows of it are "
-    "used\n"
-    "  --recall     share of the neurons that fire which is to be found (on text not fitted to)\n"
-    "  --size       of the predictor in memory, in percent of the FFN's bytes, or bytes\n"
-    "  --kinds      what every layer may choose from: sketches of 1 to 4 bits, low-rank factors\n"
-    "  --bits, --rank   only sketches, factors of this size\n"
-    "  --tokens     of the text that are run; an interrupted run goes on after the last window\n"
-    "  --window-tokens  contexts of so many tokens, one after the other\n"
-    "  --budget     memory of the model while it runs over the text (default: all of it)\n"
-    "  --threads    compute threads (default: one per CPU)\n"
-    "  --storage    how the model is read: libaio, io_uring, pread or buffered\n"
-    "  --json       print the layers as JSON";
+    "  --text       what the predictor is fitted to; evenly spread windows of it are run (needed)\n"
+    "  --recall     share of the neurons that fire which is to be found, on text not fitted to "
+    "(default: 0.995)\n"
+    "  --size       of the predictor in memory, in percent of the FFN's bytes, or bytes (default: "
+    "10.7%; 100% with --bits or --rank)\n"
+    "  --kinds      what every layer may choose from: sketches of 1 to 4 bits, low-rank factors "
+    "(default: both)\n"
+    "  --bits       only sketches of so many bits a weight (default: 1 to 4, as suits the layer)\n"
+    "  --rank       only factors of this rank (default: several, as suits the layer)\n"
+    "  --tokens     of the text that are run; an interrupted run goes on after the last window "
+    "(default: 4096)\n"
+    "  --window-tokens  tokens of a window: run one after the other, then begun anew (default: "
+    "256)\n"
+    "  --budget     memory of the model while it runs over the text (default: all it can use)\n"
+    "  --threads    compute threads (default: one for 8 MiB of FFN, at most one per CPU and 16)\n"
+    "  --storage    how the file is read: libaio, io_uring, pread or buffered (default: the first "
+    "of these that works on it)\n"
+    "  --json       print the layers as JSON, not a table";
 
+#define WHOLE_BYTES (UINT64_C(1) << 40)
 #define BLAS_THREADS_WIDTH 1024u /* of the model, from which on BLAS gets more than one */
 
 typedef struct request {
     const char *model_path, *out_path, *text_path;
-    const char *size;
+    const char *size; /* of the FFN's bytes, or bytes */
     uint32_t tokens, window;
     calibrate_wish wish;
     int json;
@@ -96,16 +104,6 @@ static int collect(flashinfer_model *model, const request *asked, samples *from,
     return code;
 }
 
-static uint64_t size_of(const request *asked, const flashinfer_info *info)
-{
-    size_t length = strlen(asked->size);
-    uint64_t bytes = 0;
-
-    if (length != 0 && asked->size[length - 1] == '%')
-        return (uint64_t)(strtod(asked->size, NULL) / 100 * (double)info->ffn_bytes);
-    return program_bytes("--size", asked->size, &bytes) == 0 ? bytes : 0;
-}
-
 /* ---------------------------------------------------------------------------------------- report */
 
 static void print_candidates(const calibrate_layer *layer)
@@ -149,7 +147,9 @@ static void print_table(const calibrate_layer *layers, uint32_t count, double se
     double active = 0, named = 0;
     uint64_t bytes = 0;
 
-    (void)printf("layer  active   named  found   chosen, bytes; share named by every candidate\n");
+    (void)printf(
+        "layer  active   named  found   chosen, bytes; share named by every candidate (s3: sketch "
+        "of 3 bits, l40: factors of rank 40)\n");
     for (uint32_t i = 0; i < count; i++) {
         const calibrate_candidate *chosen = &layers[i].candidates[layers[i].chosen];
         (void)printf("%5u  %5.2f%%  %5.2f%%  %5.2f%%  %s %u, %llu;", i, 100 * layers[i].active,
@@ -192,11 +192,12 @@ static int choose_and_save(flashinfer_model *model, flashinfer_predictor *predic
                            flashinfer_error *error)
 {
     flashinfer_info info = {.size = sizeof info};
-    uint64_t bytes;
-    int code = 0;
+    uint64_t bytes = 0;
+    int code;
 
     (void)flashinfer_model_info(model, &info);
-    bytes = size_of(asked, &info);
+    code = program_share("--size", asked->size, info.ffn_bytes, &bytes);
+    if (code != 0) return code;
     if (calibrate_choose(layers, from->layers, bytes) != 0) {
         (void)fprintf(stderr, "no predictor fits %llu bytes; give a larger --size\n",
                       (unsigned long long)bytes);
@@ -245,9 +246,10 @@ static int read_request(request *asked, const request_texts *texts)
     calibrate_wish *wish = &asked->wish;
     uint32_t kind = 0;
     float share = 0.995f;
+    uint64_t bytes;
     int code;
 
-    if (asked->text_path == NULL) return program_usage("--text is missing", usage);
+    if (asked->text_path == NULL) return program_refuse("--text is missing");
     if ((code = program_float("--recall", texts->recall, 0.5f, 1, &share)) != 0 ||
         (code = program_choice("--kinds", texts->kinds, names, numbers, &kind)) != 0 ||
         (code = program_u32("--bits", texts->bits, 1, 4, &wish->bits)) != 0 ||
@@ -256,12 +258,13 @@ static int read_request(request *asked, const request_texts *texts)
         (code = program_u32("--window-tokens", texts->window, 16, 1u << 20, &asked->window)) != 0)
         return code;
     if (asked->tokens < 2 * asked->window)
-        return program_usage("--tokens must be two windows at least", usage);
+        return program_refuse("--tokens %u is less than two windows of --window-tokens %u",
+                              asked->tokens, asked->window);
     wish->sketches = kind != 2;
     wish->lowranks = kind != 1;
     wish->recall = (double)share;
     if (asked->size == NULL) asked->size = wish->bits != 0 || wish->rank != 0 ? "100%" : "10.7%";
-    return 0;
+    return program_share("--size", asked->size, WHOLE_BYTES, &bytes); /* now for its form only */
 }
 
 /* BLIS reads its number of threads from the environment, before its first call. They wait for each

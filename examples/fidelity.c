@@ -12,23 +12,28 @@
 #include "windows.h"
 
 static const char usage[] =
+    "Compares a predicted model with the exact one: which neurons are missed, and what that "
+    "weighs.\n"
     "fidelity MODEL.gguf [PREDICTOR.gguf|own ...] (--text FILE | --ids FILE)\n"
     "         [--window-tokens 512] [--limit WINDOWS] [--audit 8] [--plot FILE.svg] [--json]\n"
     "         [--budget 50%|BYTES] [--exact-budget 50%|BYTES] [--threads N] [--storage KIND]\n"
-    "  PREDICTOR      predictor files to look at, or the model file's own (default: own)\n"
-    "  --audit        every nth token all layers are also computed densely, to count what was "
-    "missed\n"
-    "  --plot         neurons named against recall, every predictor with its best thresholds on "
-    "this text\n"
-    "  --text         text to predict\n"
-    "  --ids          or its token ids: little-endian int32\n"
-    "  --window-tokens  contexts of so many tokens, one after the other\n"
-    "  --limit        stop after so many contexts\n"
-    "  --json         print figures as JSON\n"
-    "  --budget       memory of each predicted model (default: all of it)\n"
-    "  --exact-budget  memory of the exact model\n"
-    "  --threads      compute threads (default: one per CPU)\n"
-    "  --storage      how models are read: libaio, io_uring, pread or buffered";
+    "  MODEL.gguf     model file, made by pack\n"
+    "  PREDICTOR      predictor files to look at, or own: the one in the model's file (default: "
+    "own)\n"
+    "  --text         text to predict (this or --ids is needed)\n"
+    "  --ids          its token ids instead: little-endian int32 (this or --text is needed)\n"
+    "  --window-tokens  tokens of a window: predicted one by one, then begun anew (default: 512)\n"
+    "  --limit        stop after so many windows (default: at the end of the text)\n"
+    "  --audit        every Nth token all layers are also computed without predictor, to count "
+    "what was missed (default: 8)\n"
+    "  --plot         SVG picture to write: neurons named against neurons found, every predictor "
+    "with its best thresholds on this text (default: none)\n"
+    "  --json         print figures as JSON, not a table\n"
+    "  --budget       memory of each predicted model (default: all it can use)\n"
+    "  --exact-budget  memory of the exact model (default: all it can use)\n"
+    "  --threads      compute threads (default: one for 8 MiB of FFN, at most one per CPU and 16)\n"
+    "  --storage      how files are read: libaio, io_uring, pread or buffered (default: the first "
+    "of these that works on them)";
 
 #define PLOT_TOKENS 4096u /* whose inputs the curves are made from */
 
@@ -176,7 +181,8 @@ static int open_exact(fidelity *at, const request *asked, flashinfer_error *erro
     options.audit_interval = 0;
     options.ffn_input = samples_take;
     options.ffn_input_user = &at->inputs;
-    code = program_budget(asked->exact_budget, asked->model_path, &options.memory_budget);
+    code = program_budget("--exact-budget", asked->exact_budget, asked->model_path,
+                          &options.memory_budget);
     if (code != 0) return code;
     code = flashinfer_model_open(asked->model_path, &options, &at->exact.model, error);
     if (code != 0) return code;
@@ -331,7 +337,9 @@ int main(int argc, char **argv)
     code = program_parse_some(argc, argv, known, sizeof known / sizeof known[0], asked.paths, 1,
                               1 + FIDELITY_SUBJECTS, usage);
     if (code == 0 && (asked.text_path == NULL) == (asked.ids_path == NULL))
-        code = program_usage("give either --text or --ids", usage);
+        code =
+            program_refuse(asked.text_path == NULL ? "--text or --ids is missing"
+                                                   : "--text and --ids are given, one is enough");
     if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &asked.window_tokens);
     if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &asked.windows);
     if (code == 0) code = program_u32("--audit", audit, 1, 1000000, &asked.options.audit_interval);

@@ -9,15 +9,22 @@
 #include "program.h"
 
 static const char usage[] =
+    "Goes on from a prompt, with a model that may be larger than the memory it is given.\n"
     "generate MODEL.gguf --prompt TEXT [--tokens N] [--temperature T] [--top-k K] [--top-p P]\n"
     "       [--seed S] [--json]\n" PROGRAM_MODEL_USAGE "\n"
-    "  --prompt         text to go on from\n"
-    "  --tokens         how many more (default 64)\n"
-    "  --temperature    0: the likeliest token each time (default); higher: more surprising\n"
-    "  --top-k, --top-p  sample among the K likeliest, among the likeliest that make up P\n"
-    "  --seed           same seed, same text\n"
-    "  --json           print tokens and figures as JSON\n" PROGRAM_MODEL_HELP "\n"
-    "  Without --budget the model gets half of its file's size.";
+    "  MODEL.gguf       model file, made by pack\n"
+    "  --prompt         text to go on from (needed)\n"
+    "  --tokens         how many tokens more (default: 64)\n"
+    "  --temperature    0: the likeliest token each time; higher: more surprising (default: 0)\n"
+    "  --top-k          draw among the K likeliest; 0: among all (default: 0)\n"
+    "  --top-p          draw among the likeliest that make up a share P; 0: among all (default: "
+    "0)\n"
+    "  --seed           same seed, same text (default: 0)\n"
+    "  --json           print tokens and figures as JSON, not the text and a table\n"
+    "  --budget         memory of the model: a share of its file, or bytes such as 64M (default: "
+    "50%)\n"
+    "  --context        tokens a session has room for (default: what prompt and --tokens need)\n"
+    "  --kv             type of the KV cache (default: f32)\n" PROGRAM_MODEL_HELP;
 
 typedef struct run {
     flashinfer_model *model;
@@ -40,24 +47,45 @@ static int emit(run *at, int32_t token, flashinfer_error *error)
     return code;
 }
 
-/* The prompt's ids, from the metadata alone: how long it is decides the context to plan for. */
-static int tokenize(run *at, const char *path, const char *prompt, flashinfer_error *error)
+/* The prompt's ids, from the metadata alone: how long it is decides the context to plan for. *positions: the model's. */
+static int tokenize(run *at, const char *path, const char *prompt, uint32_t *positions,
+                    flashinfer_error *error)
 {
+    flashinfer_info info = {.size = sizeof info};
     flashinfer_options options;
-    size_t capacity = strlen(prompt) + 1;
     int code;
 
     flashinfer_options_init(&options, sizeof options);
     options.flags = FLASHINFER_OPEN_METADATA;
-    at->tokens = malloc((capacity + at->wanted) * sizeof *at->tokens);
-    if (at->tokens == NULL) return FLASHINFER_ENOMEM;
     code = flashinfer_model_open(path, &options, &at->model, error);
     if (code == 0)
-        code = flashinfer_tokenize(at->model, prompt, strlen(prompt), FLASHINFER_TOKENIZE_BOS,
-                                   at->tokens, capacity, &at->prompt_count, error);
+        code = program_tokenize(at->model, prompt, strlen(prompt), at->wanted, &at->tokens,
+                                &at->prompt_count, error);
+    if (code == 0) code = flashinfer_model_info(at->model, &info);
+    *positions = info.context_tokens;
     (void)flashinfer_model_close(at->model);
     at->model = NULL;
     return code;
+}
+
+/* Room for the prompt and what is to come: that much, unless the caller wants another. */
+static int choose_context(const run *at, uint32_t positions, uint32_t *context)
+{
+    const size_t needed = at->prompt_count + at->wanted;
+
+    if (needed > positions) {
+        (void)fprintf(
+            stderr,
+            "the prompt's %zu tokens and --tokens %zu are more than the %u that the model "
+            "can hold\n",
+            at->prompt_count, at->wanted, positions);
+        return 1;
+    }
+    if (*context == 0) *context = (uint32_t)needed;
+    if (*context >= needed) return 0;
+    (void)fprintf(stderr, "--context %u is less than the prompt's %zu tokens and --tokens %zu\n",
+                  *context, at->prompt_count, at->wanted);
+    return 1;
 }
 
 static int generate(run *at, int32_t eos, flashinfer_error *error)
@@ -129,13 +157,13 @@ int main(int argc, char **argv)
     flashinfer_options options;
     flashinfer_sampler_options sampling;
     flashinfer_error error;
-    uint32_t wanted = 64, seed_number = 0;
+    uint32_t wanted = 64, seed_number = 0, positions = 0;
     int code = program_parse(argc, argv, known, sizeof known / sizeof known[0], &model, 1, usage);
 
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&options, sizeof options);
     flashinfer_sampler_options_init(&sampling, sizeof sampling);
-    if (code == 0 && prompt == NULL) code = program_usage("--prompt is missing", usage);
+    if (code == 0 && prompt == NULL) code = program_refuse("--prompt is missing");
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1000000, &wanted);
     if (code == 0)
         code = program_float("--temperature", temperature, 0, 100, &sampling.temperature);
@@ -146,9 +174,9 @@ int main(int argc, char **argv)
     if (code != 0) return code;
     sampling.seed = seed_number;
     at.wanted = wanted;
-    code = tokenize(&at, model, prompt, &error);
-    if (options.context_tokens == 0) options.context_tokens = (uint32_t)(at.prompt_count + wanted);
+    code = tokenize(&at, model, prompt, &positions, &error);
+    if (code == 0) code = choose_context(&at, positions, &options.context_tokens);
     if (code == 0) code = run_model(&at, model, &options, &sampling, &error);
     free(at.tokens);
-    return program_model_options_end(&texts, program_end(code, &error));
+    return program_model_options_end(&texts, code > 0 ? code : program_end(code, &error));
 }

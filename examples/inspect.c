@@ -8,9 +8,13 @@
 
 #include "program.h"
 
-static const char usage[] = "inspect MODEL.gguf [--verify] [--json]\n"
-                            "  --verify       read the whole file and compare every checksum\n"
-                            "  --json         print it as JSON";
+static const char usage[] =
+    "Says what is in a model file, which memory budgets it can have, and whether it is whole.\n"
+    "inspect MODEL.gguf [--verify] [--json]\n"
+    "  MODEL.gguf     model file, made by pack\n"
+    "  --verify       read the whole file, compare every checksum, and print a summary and the "
+    "verdict\n"
+    "  --json         print all of it as JSON";
 
 static const char *type_name(uint32_t type)
 {
@@ -43,8 +47,7 @@ static const char *activation_name(uint32_t activation)
     return names[activation < sizeof names / sizeof names[0] ? activation : 0];
 }
 
-static void print_text(const flashinfer_model *model, const flashinfer_info *info,
-                       const flashinfer_plan *plan)
+static void print_summary(const flashinfer_info *info, const flashinfer_plan *plan)
 {
     (void)printf("%s \"%s\": %u layers of %u neurons%s, width %u, %u heads of %u (%u of keys and "
                  "values), %u tokens, context %u\n",
@@ -60,9 +63,14 @@ static void print_text(const flashinfer_model *model, const flashinfer_info *inf
                  info->ffn_sparse ? "" : ": every neuron fires");
     if (info->ffn_threshold > 0) (void)printf(" above %g", (double)info->ffn_threshold);
     (void)printf("; predictors: %s; memory budget from %.2f MB (smallest) to %.2f MB (everything "
-                 "resident)\n\n",
+                 "resident)\n",
                  info->predictors, (double)plan->minimum_bytes / 1e6,
                  (double)plan->maximum_bytes / 1e6);
+}
+
+static void print_contents(const flashinfer_model *model, const flashinfer_info *info)
+{
+    (void)printf("\n");
     for (uint32_t i = 0; i < info->metadata_count; i++) {
         const char *key;
         char value[160];
@@ -155,8 +163,9 @@ int main(int argc, char **argv)
     if (code == 0) code = flashinfer_plan_file(path, &options, &plan, &error);
     if (code == 0 && verify) code = flashinfer_model_verify(model, &error);
     if (code == 0 && json) print_json(model, &info, &plan, verify);
-    if (code == 0 && !json) print_text(model, &info, &plan);
-    if (code == 0 && verify && !json) (void)printf("\nevery checksum of the file is right\n");
+    if (code == 0 && !json) print_summary(&info, &plan);
+    if (code == 0 && !json && !verify) print_contents(model, &info);
+    if (code == 0 && !json && verify) (void)printf("every checksum of the file is right\n");
     (void)flashinfer_model_close(model);
     return program_end(code, &error);
 }

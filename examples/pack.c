@@ -12,17 +12,20 @@
 #include "trace.h"
 
 static const char usage[] =
+    "Makes a model file of a Hugging Face checkpoint.\n"
     "pack CHECKPOINT OUT.gguf [--dtype TYPE] [--dtype-resident TYPE] [--dtype-ffn TYPE]\n"
     "     [--sketch-bits 1..4] [--no-sketch] [--order TRACE] [--json]\n"
     "  CHECKPOINT     directory with config.json, model.safetensors (or shards), tokenizer.json\n"
     "  OUT.gguf       model file to write\n"
-    "  --dtype        how matrices are stored: f16 (default), f32, bf16, q8_0 or q4_0\n"
-    "  --dtype-resident   those that stay in memory: token embeddings, attention, head\n"
-    "  --dtype-ffn    those that are read from flash, neuron by neuron\n"
-    "  --sketch-bits  bits a weight has in the sketch predictor (default 3)\n"
-    "  --no-sketch    write no predictor: the file runs in exact and all mode only\n"
-    "  --order        bundles that the recorded tokens wanted together lie together\n"
-    "                 (TRACE: written by generate --trace or perplexity --trace)\n"
+    "  --dtype        how matrices are stored: f16, f32, bf16, q8_0 or q4_0 (default: f16)\n"
+    "  --dtype-resident   those that stay in memory: embeddings, attention, head (default: "
+    "--dtype)\n"
+    "  --dtype-ffn    those that are read from flash, neuron by neuron (default: --dtype)\n"
+    "  --sketch-bits  bits a weight has in the sketch, which names the neurons to read (default: "
+    "3)\n"
+    "  --no-sketch    write no sketch: the file runs with the predictors exact and all only\n"
+    "  --order        trace of generate --trace or perplexity --trace: neurons that its tokens\n"
+    "                 wanted together lie together (default: none, the checkpoint's order)\n"
     "  --json         print path, bytes and seconds as JSON";
 
 static int show_progress(const flashinfer_progress *progress, void *user)
@@ -58,7 +61,9 @@ static int report(const char *path, double seconds, int json)
 static void show_warning(int level, const char *text, void *user)
 {
     (void)user;
-    if (level <= FLASHINFER_LOG_WARNING) (void)fprintf(stderr, "%s\n", text);
+    if (level > FLASHINFER_LOG_WARNING) return;
+    program_say(stderr, text);
+    (void)fputc('\n', stderr);
 }
 
 /* Everything the trace has, into a new order. */

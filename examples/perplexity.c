@@ -3,8 +3,10 @@
  *
  * The lesson: logits after every step, rewinding a session for the next window, the audit's counters.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "program.h"
 #include "windows.h"
@@ -12,16 +14,22 @@
 #define AUDIT_INTERVAL 7u /* tokens; with one layer a time, coprime to most layer counts */
 
 static const char usage[] =
+    "Says how well a model predicts a text, and how much of what fires its predictor finds.\n"
     "perplexity MODEL.gguf (--text FILE | --ids FILE [--window-tokens 512]) [--audit N]\n"
     "       [--limit WINDOWS] [--json]\n" PROGRAM_MODEL_USAGE "\n"
-    "  --text           text to predict\n"
-    "  --ids            or its token ids: little-endian int32\n"
-    "  --window-tokens  contexts of so many tokens, one after the other (default 512)\n"
-    "  --audit          every Nth token is also computed densely, to count what was missed\n"
-    "  --limit          stop after so many contexts\n"
-    "  --json           print figures as JSON\n" PROGRAM_MODEL_HELP "\n"
-    "  Without --budget all of the model is in memory; without --kv the cache is f32 where the\n"
-    "  budget allows.";
+    "  MODEL.gguf       model file, made by pack\n"
+    "  --text           text to predict (this or --ids is needed)\n"
+    "  --ids            its token ids instead: little-endian int32 (this or --text is needed)\n"
+    "  --window-tokens  tokens of a window: predicted one by one, then begun anew (default: 512)\n"
+    "  --audit          every Nth token is also computed without predictor, to count what was "
+    "missed; 0: none (default: 7)\n"
+    "  --limit          stop after so many windows (default: at the end of the text)\n"
+    "  --json           print figures as JSON\n"
+    "  --budget         memory of the model: a share of its file, or bytes such as 64M (default: "
+    "all it can use)\n"
+    "  --context        tokens a session has room for (default: --window-tokens)\n"
+    "  --kv             type of the KV cache (default: f32; f16 where the budget is too small for "
+    "that)\n" PROGRAM_MODEL_HELP;
 
 typedef struct request {
     const char *text_path, *ids_path; /* one of the two */
@@ -80,6 +88,13 @@ static void report(flashinfer_model *model, const score *total, const request *a
                      100 * (double)stats.active / (double)stats.neurons, asked->kv);
 }
 
+/* For who watches. */
+static void show_progress(size_t done, size_t windows, uint32_t most)
+{
+    if (!isatty(STDERR_FILENO)) return;
+    (void)fprintf(stderr, "\rwindow %zu of %zu", done + 1, windows < most ? windows : most);
+}
+
 static int run(flashinfer_model *model, const request *asked, flashinfer_error *error)
 {
     flashinfer_session *session = NULL;
@@ -89,9 +104,12 @@ static int run(flashinfer_model *model, const request *asked, flashinfer_error *
     int code = windows_ids(model, asked->text_path, asked->ids_path, &ids, &count, error);
 
     if (code == 0) code = flashinfer_session_create(model, &session, error);
-    for (size_t at = 0; at + 1 < count && code == 0 && at / window < asked->windows; at += window)
+    for (size_t at = 0; at + 1 < count && code == 0 && at / window < asked->windows; at += window) {
+        show_progress(at / window, count / window + 1, asked->windows);
         code = score_window(session, ids + at, count - at < window ? count - at : window, &total,
                             error);
+    }
+    if (isatty(STDERR_FILENO)) (void)fputs("\r\033[K", stderr);
     if (code == 0 && total.tokens == 0) {
         (void)fprintf(stderr, "fewer than two tokens to score\n");
         code = 1;
@@ -117,6 +135,15 @@ static int choose_kv(const char *path, flashinfer_options *options, flashinfer_e
     return code;
 }
 
+static int check_context(const char *text, uint32_t window_tokens)
+{
+    uint32_t context = window_tokens;
+    int code = program_u32("--context", text, 1, 1u << 22, &context);
+
+    if (code != 0 || context >= window_tokens) return code;
+    return program_refuse("--context %u is less than --window-tokens %u", context, window_tokens);
+}
+
 int main(int argc, char **argv)
 {
     const char *path = NULL, *window = NULL, *audit = NULL, *limit = NULL;
@@ -137,10 +164,13 @@ int main(int argc, char **argv)
     options.audit_interval = AUDIT_INTERVAL;
     code = program_parse(argc, argv, known, sizeof known / sizeof known[0], &path, 1, usage);
     if (code == 0 && (asked.text_path == NULL) == (asked.ids_path == NULL))
-        code = program_usage("give either --text or --ids", usage);
+        code =
+            program_refuse(asked.text_path == NULL ? "--text or --ids is missing"
+                                                   : "--text and --ids are given, one is enough");
     if (code == 0) code = program_u32("--window-tokens", window, 2, 1u << 22, &asked.window_tokens);
     if (code == 0) code = program_u32("--audit", audit, 0, 1000000, &options.audit_interval);
     if (code == 0) code = program_u32("--limit", limit, 1, UINT32_MAX, &asked.windows);
+    if (code == 0) code = check_context(texts.context, asked.window_tokens);
     if (code == 0) code = program_model_options_read(&texts, path, &options);
     if (code != 0) return code;
     if (options.context_tokens == 0) options.context_tokens = asked.window_tokens;

@@ -8,16 +8,17 @@
 #include "program.h"
 
 static const char usage[] =
+    "Measures what this machine gives a model: its flash, its memory and its kernels.\n"
     "probe DIRECTORY|FILE [--json] [--save FILE] [--seconds S] [--size BYTES] [--threads N]\n"
     "       [--storage libaio|io_uring|pread|buffered]\n"
     "  DIRECTORY      where a file of random bytes is written, read and gone again\n"
     "  FILE           or a file to read, such as a model\n"
-    "  --json         print the figures as JSON\n"
-    "  --save         write them to a file for the --probe of other programs\n"
-    "  --seconds      to take for everything (default 5)\n"
-    "  --size         of the file written, bytes such as 64M (default 256M)\n"
-    "  --threads      of the memory and kernel rates (default: one per CPU)\n"
-    "  --storage      measure this kind alone";
+    "  --json         print the figures as JSON, not a table\n"
+    "  --save         write them to a file for --probe of other programs (default: none)\n"
+    "  --seconds      to take for everything (default: 5)\n"
+    "  --size         of the file written, bytes such as 64M (default: 256M)\n"
+    "  --threads      of the memory and kernel rates (default: one per CPU, at most 16)\n"
+    "  --storage      measure this kind alone (default: every kind there is)";
 
 static const char *const kind_names[FLASHINFER_PROBE_KINDS] = {NULL, "libaio", "pread", "buffered",
                                                                "io_uring"};
@@ -165,5 +166,5 @@ int main(int argc, char **argv)
     }
     if (code == 0 && json) print_json(&result);
     if (code == 0 && !json) print_table(&result);
-    return code == 0 ? 0 : program_fail(&error);
+    return program_end(code, &error);
 }

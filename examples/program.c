@@ -1,5 +1,5 @@
 /*
- * program.c - command lines and printing for the example programs.
+ * program.c - options, reports and files that the example programs have in common.
  */
 #define _GNU_SOURCE
 #include "program.h"
@@ -12,165 +12,27 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Installed programs are called flashinfer-generate and so on. */
-static void print_usage(FILE *file, const char *usage)
-{
-    size_t name = strcspn(usage, " ");
-
-#ifdef __GLIBC__
-    (void)fprintf(file, "usage: %s%s\n", program_invocation_short_name, usage + name);
-#else
-    (void)fprintf(file, "usage: %.*s%s\n", (int)name, usage, usage + name);
-#endif
-}
-
-int program_usage(const char *problem, const char *usage)
-{
-    (void)fprintf(stderr, "%s\n", problem);
-    print_usage(stderr, usage);
-    return 2;
-}
-
-int program_parse_some(int argc, char **argv, const program_option *options, size_t option_count,
-                       const char **arguments, size_t least, size_t most, const char *usage)
-{
-    size_t given = 0;
-
-    (void)signal(SIGXFSZ, SIG_IGN); /* a file that may grow no further is an error of its writing */
-    for (int i = 1; i < argc; i++) {
-        size_t at = 0;
-        if (strcmp(argv[i], "--help") == 0) {
-            print_usage(stdout, usage);
-            exit(0);
-        }
-        while (at < option_count && strcmp(argv[i], options[at].name) != 0) at++;
-        if (at < option_count && options[at].flag != NULL) {
-            *options[at].flag = 1;
-        } else if (at < option_count && i + 1 < argc) {
-            *options[at].value = argv[++i];
-        } else if (at < option_count) {
-            (void)fprintf(stderr, "%s: ", argv[i]);
-            return program_usage("a value is missing", usage);
-        } else if (strncmp(argv[i], "--", 2) != 0 && given < most) {
-            arguments[given++] = argv[i];
-        } else {
-            (void)fprintf(stderr, "%s: ", argv[i]);
-            return program_usage("unexpected argument", usage);
-        }
-    }
-    return given >= least ? 0 : program_usage("too few arguments", usage);
-}
-
-int program_parse(int argc, char **argv, const program_option *options, size_t option_count,
-                  const char **arguments, size_t positionals, const char *usage)
-{
-    return program_parse_some(argc, argv, options, option_count, arguments, positionals,
-                              positionals, usage);
-}
-
-int program_u32(const char *name, const char *text, uint32_t least, uint32_t most, uint32_t *value)
-{
-    unsigned long long number;
-    char *end;
-
-    if (text == NULL) return 0;
-    errno = 0;
-    number = strtoull(text, &end, 10);
-    if (errno == 0 && end != text && *end == '\0' && text[0] != '-' && number >= least &&
-        number <= most) {
-        *value = (uint32_t)number;
-        return 0;
-    }
-    (void)fprintf(stderr, "%s takes a whole number from %u to %u, not \"%s\"\n", name, least, most,
-                  text);
-    return 2;
-}
-
-int program_float(const char *name, const char *text, float least, float most, float *value)
-{
-    float number;
-    char *end;
-
-    if (text == NULL) return 0;
-    number = strtof(text, &end);
-    if (end != text && *end == '\0' && number >= least && number <= most) {
-        *value = number;
-        return 0;
-    }
-    (void)fprintf(stderr, "%s takes a number from %g to %g, not \"%s\"\n", name, (double)least,
-                  (double)most, text);
-    return 2;
-}
-
-int program_choice(const char *name, const char *text, const char *const *names,
-                   const uint32_t *numbers, uint32_t *value)
-{
-    if (text == NULL) return 0;
-    for (size_t i = 0; names[i] != NULL; i++) {
-        if (strcmp(text, names[i]) != 0) continue;
-        *value = numbers[i];
-        return 0;
-    }
-    (void)fprintf(stderr, "%s cannot be \"%s\"; it is one of", name, text);
-    for (size_t i = 0; names[i] != NULL; i++) (void)fprintf(stderr, " %s", names[i]);
-    (void)fprintf(stderr, "\n");
-    return 2;
-}
-
-static int budget_share(const char *model_path, double percent, uint64_t *bytes)
+/* What a share is of. Returns 0, or 1 after one line on stderr. */
+static int model_bytes(const char *model_path, uint64_t *bytes)
 {
     flashinfer_error error;
-    flashinfer_plan plan;
-    int code;
+    flashinfer_plan plan = {.size = sizeof plan};
 
     flashinfer_error_init(&error, sizeof error);
-    memset(&plan, 0, sizeof plan);
-    plan.size = sizeof plan;
-    code = flashinfer_plan_file(model_path, NULL, &plan, &error);
-    if (code != 0) return program_fail(&error);
-    *bytes = (uint64_t)((double)plan.file_bytes * percent / 100);
+    if (flashinfer_plan_file(model_path, NULL, &plan, &error) != 0) return program_fail(&error);
+    *bytes = plan.file_bytes;
     return 0;
 }
 
-/* Bytes with an optional K, M or G. Returns 0, or 2 without a word. */
-static int read_bytes(double number, const char *unit, uint64_t *bytes)
+int program_budget(const char *name, const char *text, const char *model_path, uint64_t *bytes)
 {
-    static const char units[] = "KMG";
-    const char *at = *unit != '\0' && unit[1] == '\0' ? strchr(units, *unit) : NULL;
+    uint64_t file_bytes = 0;
+    int code;
 
-    if (at == NULL && *unit != '\0') return 2;
-    for (; at != NULL && at >= units; at--) number *= 1024;
-    if (!(number >= 1 && number < 1e18)) return 2;
-    *bytes = (uint64_t)number;
-    return 0;
-}
-
-int program_bytes(const char *name, const char *text, uint64_t *bytes)
-{
-    char *end;
-    double number;
-
-    if (text == NULL) return 0;
-    number = strtod(text, &end);
-    if (end != text && read_bytes(number, end, bytes) == 0) return 0;
-    (void)fprintf(stderr, "%s takes bytes such as 20000000 or 64M, not \"%s\"\n", name, text);
-    return 2;
-}
-
-int program_budget(const char *text, const char *model_path, uint64_t *bytes)
-{
-    char *end;
-    double number;
-
-    if (text == NULL) return 0;
-    number = strtod(text, &end);
-    if (end != text && strcmp(end, "%") == 0 && number > 0 && number <= 10000)
-        return budget_share(model_path, number, bytes);
-    if (end != text && read_bytes(number, end, bytes) == 0) return 0;
-    (void)fprintf(
-        stderr,
-        "--budget takes a share such as 50%% or bytes such as 20000000 or 64M, not \"%s\"\n", text);
-    return 2;
+    if (text != NULL && strchr(text, '%') != NULL &&
+        (code = model_bytes(model_path, &file_bytes)) != 0)
+        return code;
+    return program_share(name, text, file_bytes, bytes);
 }
 
 int program_storage(const char *text, uint32_t *storage)
@@ -279,7 +141,7 @@ int program_model_options_read(program_model_options *texts, const char *model_p
             0 ||
         (code = load_probe(texts, options)) != 0)
         return code;
-    code = program_budget(texts->budget, model_path, &options->memory_budget);
+    code = program_budget("--budget", texts->budget, model_path, &options->memory_budget);
     return code != 0 ? code : open_trace(texts, model_path, options);
 }
 
@@ -317,11 +179,14 @@ void program_signals_release(void)
 
 int program_fail(const flashinfer_error *error)
 {
-    if (error->code == 0)
+    if (error->code == 0) {
         (void)fprintf(stderr,
                       "out of memory\n"); /* the program's own; the library names its failures */
-    else
-        (void)fprintf(stderr, "%s: %s\n", flashinfer_error_name(error->code), error->text);
+        return 1;
+    }
+    (void)fprintf(stderr, "%s: ", flashinfer_error_name(error->code));
+    program_say(stderr, error->text);
+    (void)fputc('\n', stderr);
     return 1;
 }
 
@@ -434,6 +299,22 @@ void program_json_string(FILE *file, const char *text, size_t bytes)
         at += length != 0 ? length : 1;
     }
     (void)fputc('"', file);
+}
+
+int program_tokenize(const flashinfer_model *model, const char *text, size_t bytes, size_t more,
+                     int32_t **ids, size_t *count, flashinfer_error *error)
+{
+    const uint32_t flags = FLASHINFER_TOKENIZE_BOS;
+    int code = flashinfer_tokenize(model, text, bytes, flags, NULL, 0, count, error);
+
+    *ids = NULL;
+    if (code != 0 && code != FLASHINFER_EBUFFER) return code;
+    *ids = malloc((*count + more + 1) * sizeof **ids);
+    if (*ids == NULL) {
+        flashinfer_error_init(error, sizeof *error); /* what it says is of the first call */
+        return FLASHINFER_ENOMEM;
+    }
+    return flashinfer_tokenize(model, text, bytes, flags, *ids, *count, count, error);
 }
 
 uint64_t program_peak_rss_bytes(void)

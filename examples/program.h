@@ -1,6 +1,6 @@
 /*
- * program.h - what the example programs share besides the library: command lines, budgets as text, JSON strings.
- * A lesson in the API needs none of it.
+ * program.h - what the example programs share besides the library: command lines (arguments.h), errors in a program's words
+ * (words.c), budgets as text, JSON strings. A lesson in the API needs none of it.
  */
 #ifndef EXAMPLES_PROGRAM_H
 #define EXAMPLES_PROGRAM_H
@@ -8,43 +8,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "arguments.h"
 #include "flashinfer.h"
 
-/* One option: a value or, where flag is set, a switch. */
-typedef struct program_option {
-    const char *name;   /* "--budget" */
-    const char **value; /* receives the text after it */
-    int *flag;          /* or is set to 1 */
-} program_option;
-
-/* Fill options and up to `positionals` arguments. Returns 0, or 2 after one line and the usage on stderr. */
-int program_parse(int argc, char **argv, const program_option *options, size_t option_count,
-                  const char **arguments, size_t positionals, const char *usage);
-
-/* The same for at least `least` and at most `most` arguments. */
-int program_parse_some(int argc, char **argv, const program_option *options, size_t option_count,
-                       const char **arguments, size_t least, size_t most, const char *usage);
-
-/* One line and the usage on stderr; returns 2. A usage begins with the program's name as it lies here; what is printed
-   has the name it runs by. */
-int program_usage(const char *problem, const char *usage);
-
-/* Whole number or decimal with a range; NULL text leaves *value alone. Returns 0, or 2 after one line on stderr. */
-int program_u32(const char *name, const char *text, uint32_t least, uint32_t most, uint32_t *value);
-int program_float(const char *name, const char *text, float least, float most, float *value);
-
-/* Position of text among names (NULL-terminated), written to *value; NULL text leaves it alone. 0 or 2 as above. */
-int program_choice(const char *name, const char *text, const char *const *names,
-                   const uint32_t *numbers, uint32_t *value);
-
-/* Bytes with an optional K, M or G; NULL text leaves *bytes alone. 0 or 2 as above. */
-int program_bytes(const char *name, const char *text, uint64_t *bytes);
-
-/* FLASHINFER_STORAGE_... by name. 0 or 2 as above. */
+/* FLASHINFER_STORAGE_... by name; NULL text leaves it alone. 0, or 2 after a line. */
 int program_storage(const char *text, uint32_t *storage);
 
-/* "50%" of the model file, or bytes with an optional K, M or G. 0, 1 (no such file) or 2. */
-int program_budget(const char *text, const char *model_path, uint64_t *bytes);
+/* "50%" of the model file, or bytes with an optional K, M, G or T: flashinfer_budget_parse(). 0, 1 (no such file) or 2. */
+int program_budget(const char *name, const char *text, const char *model_path, uint64_t *bytes);
 
 /*
  * A trace file: what every layer of every step asked for; tests/bench/cache_replay reads it. Little-endian:
@@ -74,20 +45,21 @@ typedef struct program_model_options {
     "       [--policy window|frequency|balanced] [--window K] [--threads N] [--probe FILE]\n"      \
     "       [--storage libaio|io_uring|pread|buffered] [--trace FILE]"
 
-/* And what each does. */
+/* And what each does, but for --budget, --context and --kv, whose defaults are the program's. */
 #define PROGRAM_MODEL_HELP                                                                         \
-    "  --budget         memory of the model: a share of its file, or bytes such as 64M\n"          \
-    "  --predictor      which neurons are computed (default: the file's predictor; exact: as the " \
-    "dense model)\n"                                                                               \
-    "  --context        positions a session has room for\n"                                        \
-    "  --predictor-file  predictor made by calibrate, in place of the model file's own\n"          \
-    "  --kv             element type of the KV cache\n"                                            \
+    "  --predictor      which neurons are computed; exact: as the dense model (default: the one "  \
+    "in the file, else exact)\n"                                                                   \
+    "  --predictor-file  predictor that calibrate made of this model (default: the one in the "    \
+    "model's file)\n"                                                                              \
     "  --policy         which neurons leave the cache first (default: balanced)\n"                 \
-    "  --window         neurons unused for so many tokens leave the cache\n"                       \
-    "  --threads        compute threads (default: one per CPU)\n"                                  \
-    "  --probe          what probe --save measured here\n"                                         \
+    "  --window         neurons unused for so many tokens leave the cache, under --policy window " \
+    "(default: 0, as many as there is room for)\n"                                                 \
+    "  --threads        compute threads (default: one for 8 MiB of FFN, at most one per CPU and "  \
+    "16)\n"                                                                                        \
+    "  --probe          file by probe --save, of how this machine reads best (default: none)\n"    \
     "  --storage        how the file is read (default: the first of these that works on it)\n"     \
-    "  --trace          write there what every layer of every token asked for"
+    "  --trace          file to write with what every layer of every token asked for (default: "   \
+    "none)"
 
 /* Rows of a program's option table for them. */
 #define PROGRAM_MODEL_OPTIONS(texts)                                                               \
@@ -117,6 +89,9 @@ void program_signals_catch(void);
 int program_signal_came(void); /* 1: stop now */
 void program_signals_release(void);
 
+/* A text of the library's in the program's words: options and programs instead of fields and functions. */
+void program_say(FILE *file, const char *text);
+
 /* One line on stderr; returns 1. */
 int program_fail(const flashinfer_error *error);
 
@@ -139,6 +114,10 @@ void program_json_string(FILE *file, const char *text, size_t bytes);
 
 uint64_t program_peak_rss_bytes(void);
 double program_seconds(void);
+
+/* The ids of a text, from bos on, with room for `more` behind them; free() them. Returns a code of the library's. */
+int program_tokenize(const flashinfer_model *model, const char *text, size_t bytes, size_t more,
+                     int32_t **ids, size_t *count, flashinfer_error *error);
 
 /* Processors this process may run on. */
 uint32_t program_cpus(void);

@@ -25,10 +25,7 @@ int windows_ids(const flashinfer_model *model, const char *text_path, const char
         (void)fprintf(stderr, "%s: %zu bytes are not a whole number of int32 ids\n", path, bytes);
         return 1;
     }
-    *ids = malloc((bytes + 1) * sizeof **ids);
-    code = *ids == NULL ? FLASHINFER_ENOMEM
-                        : flashinfer_tokenize(model, data, bytes, FLASHINFER_TOKENIZE_BOS, *ids,
-                                              bytes + 1, count, error);
+    code = program_tokenize(model, data, bytes, 0, ids, count, error);
     free(data);
     return code;
 }

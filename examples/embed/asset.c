@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../arguments.h"
 #include "story.h"
 
 /* A whole decimal number, or -1. */
@@ -21,26 +22,37 @@ static int number(const char *text, uint64_t *value)
     return text[0] >= '0' && text[0] <= '9' && *end == '\0' ? 0 : -1;
 }
 
+static const char usage[] =
+    "Tells a story by a model that lies inside a larger file.\n"
+    "asset CONTAINER OFFSET LENGTH [direct]\n"
+    "  CONTAINER   the larger file\n"
+    "  OFFSET      byte of it at which the model begins\n"
+    "  LENGTH      bytes of the model\n"
+    "  direct      refuse reads through the page cache (default: take what works)";
+
 int main(int argc, char **argv)
 {
+    const char *given[4] = {NULL};
     flashinfer_options options;
     flashinfer_model *model = NULL;
     flashinfer_error error;
     uint64_t offset, length;
     int fd, code;
 
-    if (argc < 4 || argc > 5 || number(argv[2], &offset) != 0 || number(argv[3], &length) != 0 ||
-        (argc == 5 && strcmp(argv[4], "direct") != 0)) {
-        (void)fprintf(stderr, "usage: asset CONTAINER OFFSET LENGTH [direct]\n");
-        return 2;
-    }
+    if (program_parse_some(argc, argv, NULL, 0, given, 3, 4, usage) != 0) return 2;
+    if (number(given[1], &offset) != 0)
+        return program_refuse("OFFSET is a whole number, not \"%s\"", given[1]);
+    if (number(given[2], &length) != 0)
+        return program_refuse("LENGTH is a whole number, not \"%s\"", given[2]);
+    if (given[3] != NULL && strcmp(given[3], "direct") != 0)
+        return program_refuse("\"%s\" stands where only \"direct\" may", given[3]);
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&options, sizeof options);
     /* asked for by name, direct reads that are not possible are an error; by default the next best is taken */
-    if (argc == 5) options.storage = FLASHINFER_STORAGE_PREAD;
-    fd = open(argv[1], O_RDONLY | O_CLOEXEC); /* on Android: AAsset_openFileDescriptor64() */
+    if (given[3] != NULL) options.storage = FLASHINFER_STORAGE_PREAD;
+    fd = open(given[0], O_RDONLY | O_CLOEXEC); /* on Android: AAsset_openFileDescriptor64() */
     if (fd < 0) {
-        (void)fprintf(stderr, "cannot read %s\n", argv[1]);
+        (void)fprintf(stderr, "cannot read %s\n", given[0]);
         return 1;
     }
     code = flashinfer_model_open_fd(fd, offset, length, &options, &model, &error);

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../arguments.h"
 #include "story.h"
 
 #define STALL                                                                                      \
@@ -95,22 +96,32 @@ static int watch_source(watch *at, const char *source)
     return 1;
 }
 
+static const char usage[] =
+    "Tells a story, and gives memory back while others are short of it.\n"
+    "pressure MODEL.gguf SOURCE|- [SECONDS]\n"
+    "  MODEL.gguf   model file\n"
+    "  SOURCE       a pressure file of Linux, such as /proc/pressure/memory; -: every byte on "
+    "standard input is a call for memory\n"
+    "  SECONDS      tell it again and again for so long (default: 0, once)";
+
 int main(int argc, char **argv)
 {
+    const char *given[3] = {NULL};
+    uint32_t seconds = 0;
     watch at = {0};
     flashinfer_error error;
     pthread_t thread;
     int pipe_fds[2], code;
-    time_t until = time(NULL) + (argc == 4 ? atoi(argv[3]) : 0);
+    time_t until;
 
-    if (argc != 3 && argc != 4) {
-        (void)fprintf(stderr, "usage: pressure MODEL.gguf SOURCE|- [SECONDS]\n");
+    if (program_parse_some(argc, argv, NULL, 0, given, 2, 3, usage) != 0 ||
+        program_u32("SECONDS", given[2], 0, 1000000, &seconds) != 0)
         return 2;
-    }
+    until = time(NULL) + seconds;
     flashinfer_error_init(&error, sizeof error);
-    if (watch_source(&at, argv[2]) != 0 || pipe(pipe_fds) != 0) return 1;
+    if (watch_source(&at, given[1]) != 0 || pipe(pipe_fds) != 0) return 1;
     at.stop = pipe_fds[0];
-    code = flashinfer_model_open(argv[1], NULL, &at.model, &error);
+    code = flashinfer_model_open(given[0], NULL, &at.model, &error);
     if (code == 0 && pthread_create(&thread, NULL, watch_main, &at) != 0)
         code = FLASHINFER_ETHREAD;
     else if (code == 0) {

@@ -14,6 +14,10 @@
 
 #include <flashinfer.h>
 
+extern "C" {
+#include "../arguments.h"
+}
+
 namespace
 {
 
@@ -59,7 +63,8 @@ Handle make(Function function, Arguments... arguments)
 
 std::vector<int32_t> tokenize(const flashinfer_model *model, std::string_view text)
 {
-    std::vector<int32_t> ids(text.size() + 1); /* never more than bytes and one for the beginning */
+    /* never more: a byte may become one, a space three, and a beginning and a space may come first */
+    std::vector<int32_t> ids(3 * text.size() + 4);
     std::size_t count = 0;
 
     call(flashinfer_tokenize, model, text.data(), text.size(), uint32_t{FLASHINFER_TOKENIZE_BOS},
@@ -111,12 +116,19 @@ void tell(const char *path, std::uint64_t budget)
 
 int main(int argc, char **argv)
 {
-    if (argc != 3) {
-        std::fputs("usage: raii MODEL.gguf BUDGET_BYTES\n", stderr);
-        return 2;
-    }
+    static const char usage[] = "Tells a story from C++.\n"
+                                "raii MODEL.gguf BUDGET_BYTES\n"
+                                "  MODEL.gguf     model file\n"
+                                "  BUDGET_BYTES   memory of the model; 0: all it can use";
+    const char *given[2];
+    char *end;
+
+    if (program_parse(argc, argv, nullptr, 0, given, 2, usage) != 0) return 2;
+    const std::uint64_t budget = std::strtoull(given[1], &end, 10);
+    if (end == given[1] || *end != '\0' || given[1][0] == '-')
+        return program_refuse("BUDGET_BYTES is a whole number, not \"%s\"", given[1]);
     try {
-        tell(argv[1], std::strtoull(argv[2], nullptr, 10));
+        tell(given[0], budget);
     } catch (const std::exception &problem) {
         std::fprintf(stderr, "%s\n", problem.what());
         return 1;

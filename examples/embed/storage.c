@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../arguments.h"
 #include "flashinfer_backend.h"
 #include "story.h"
 
@@ -66,11 +67,12 @@ static void close_parts(void *user)
     model->count = 0;
 }
 
-static int open_parts(parts *model, char **paths, int count)
+/* paths: NULL after the last, unless there are PARTS_MAX */
+static int open_parts(parts *model, const char *const *paths)
 {
     uint64_t end = 0;
 
-    for (int i = 0; i < count && i < PARTS_MAX; i++) {
+    for (int i = 0; i < PARTS_MAX && paths[i] != NULL; i++) {
         struct stat info;
         int fd = open(paths[i], O_RDONLY | O_CLOEXEC);
         if (fd < 0 || fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -84,18 +86,20 @@ static int open_parts(parts *model, char **paths, int count)
     return 0;
 }
 
+static const char usage[] = "Tells a story by a model that was cut into parts.\n"
+                            "storage PART...\n"
+                            "  PART   the parts in their order";
+
 int main(int argc, char **argv)
 {
+    const char *given[PARTS_MAX] = {NULL};
     parts mine = {0};
     flashinfer_storage_ops ops;
     flashinfer_model *model = NULL;
     flashinfer_error error;
     int code;
 
-    if (argc < 2 || argc > PARTS_MAX + 1) {
-        (void)fprintf(stderr, "usage: storage PART...\n");
-        return 2;
-    }
+    if (program_parse_some(argc, argv, NULL, 0, given, 1, PARTS_MAX, usage) != 0) return 2;
     flashinfer_error_init(&error, sizeof error);
     memset(&ops, 0, sizeof ops);
     ops.size = sizeof ops;
@@ -103,7 +107,7 @@ int main(int argc, char **argv)
     ops.caps = caps;
     ops.read = read_parts;
     ops.close = close_parts;
-    if (open_parts(&mine, argv + 1, argc - 1) != 0) {
+    if (open_parts(&mine, given) != 0) {
         close_parts(&mine);
         return 1;
     }

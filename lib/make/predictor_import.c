@@ -13,6 +13,7 @@
 
 #include "make/predictor_make.h"
 #include "model/gguf.h"
+#include "model/stranger.h"
 #include "pack/gguf_write.h"
 #include "util/half.h"
 
@@ -73,8 +74,12 @@ static int open_source(source *from, flashinfer_error *error)
     flin_storage_config config = {FLASHINFER_STORAGE_BUFFERED, 0, 1, 0, 0};
     int code = flin_storage_open_path(&from->storage, from->path, &config, error);
 
-    if (code == 0) code = flin_gguf_open_foreign(&from->gguf, &from->storage, error);
-    if (code == 0) code = refuse_own(from, error);
+    if (code != 0) return code;
+    code = flin_gguf_open_foreign(&from->gguf, &from->storage, error);
+    if (code != 0)
+        return flin_stranger_explain(&from->storage, from->path, FLIN_WANTED_POWERINFER, code,
+                                     error);
+    code = refuse_own(from, error);
     if (code == 0) code = read_threshold(from, error);
     if (code != 0) return code;
     from->piece = malloc((size_t)PIECE_NUMBERS * sizeof(float));

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "model/arch/arch.h"
+#include "model/plain.h"
 #include "util/hash.h"
 
 #define FIRST_READ_BYTES (64u * 1024u)
@@ -237,10 +238,11 @@ static void check_version(cursor *at, uint32_t version)
 {
     if (version == FLIN_GGUF_VERSION) return;
     if (!at->foreign)
-        at->code =
-            flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
-                         "GGUF version %u; this library reads version %u: pack the model again",
-                         version, FLIN_GGUF_VERSION);
+        at->code = flin_fail_at(
+            at->error, FLASHINFER_EFORMAT, -1, -1, 4,
+            "GGUF version %u; this library reads version %u, little-endian: convert or "
+            "pack the model again",
+            version, FLIN_GGUF_VERSION);
     else if (version != FLIN_GGUF_VERSION_FOREIGN)
         at->code =
             flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
@@ -498,16 +500,26 @@ static int read_sums(flin_gguf *gguf, flin_storage *storage, int verify, flashin
     return 0;
 }
 
-/* A file of others says what it is before anything is said of its tensors. */
-static int check_ours(const flin_gguf *gguf, flashinfer_error *error)
+static int is_ours(const flin_gguf *gguf)
 {
-    flin_string architecture = {"", 0};
+    return flin_gguf_find_tensor(gguf, FLIN_SUMS_TENSOR) != NULL ||
+           flin_gguf_find(gguf, "flashinfer.version") != NULL;
+}
 
-    if (flin_gguf_find_tensor(gguf, FLIN_SUMS_TENSOR) != NULL ||
-        flin_gguf_find(gguf, "flashinfer.version") != NULL)
-        return 0;
+/* A file of others says what it is before anything is said of its tensors. */
+static int check_plain(const flin_gguf *gguf, flashinfer_error *error)
+{
+    const flin_architecture *found;
+    flin_string architecture = {"", 0};
+    int code;
+
     (void)flin_gguf_string(gguf, "general.architecture", &architecture, NULL);
-    return flin_arch_refuse_plain(architecture, error);
+    if (architecture.bytes == 0)
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "a GGUF file without general.architecture: it does not say which model it "
+                         "holds; convert it again");
+    code = flin_arch_find(architecture, &found, error);
+    return code != 0 ? code : flin_plain_refuse(error);
 }
 
 static int check_types(const flin_gguf *gguf, flashinfer_error *error)
@@ -539,10 +551,15 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if (at.code != 0) return at.code;
     if ((code = index_names(gguf, 0, error)) != 0) return code;
     if ((code = index_names(gguf, 1, error)) != 0) return code;
-    if (!gguf->foreign && (code = check_ours(gguf, error)) != 0) return code;
-    if (!gguf->foreign && (code = check_types(gguf, error)) != 0) return code;
-    if (gguf->tensor_count == 0)
+    if (gguf->tensor_count == 0) {
+        if (!gguf->foreign && flin_gguf_find(gguf, "tokenizer.ggml.tokens") != NULL) return 0;
         return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
+    }
+    if (!gguf->foreign && !is_ours(gguf)) {
+        if ((code = check_plain(gguf, error)) != 0) return code;
+        gguf->foreign = 1;
+    }
+    if (!gguf->foreign && (code = check_types(gguf, error)) != 0) return code;
     if ((code = place_tensors(gguf, storage->caps.length_bytes, error)) != 0) return code;
     return gguf->foreign ? 0 : read_sums(gguf, storage, verify, error);
 }

@@ -103,11 +103,14 @@ typedef struct flin_gguf {
     uint64_t name_bytes;
     uint32_t value_index_mask;
     uint32_t tensor_index_mask;
-    uint32_t foreign; /* opened by flin_gguf_open_foreign() */
+    uint32_t foreign; /* not in flash layout */
     uint32_t reserved;
 } flin_gguf;
 
-/* Read and check header and tables; with verify != 0 also the header's checksum. */
+/* Read and check header and tables; with verify != 0 also the header's checksum. A file that is not
+   in flash layout has none, is of an architecture known here, and otherwise as from
+   flin_gguf_open_foreign(). A file that has a vocabulary but no tensors is opened too: tensor_count
+   is 0. */
 int flin_gguf_open(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error);
 
 /* The same for a file that is not in flash layout: GGUF v2 or v3, PowerInfer's magic too. It has

@@ -9,6 +9,7 @@
 
 #include "model/arch/arch.h"
 #include "model/names.h"
+#include "model/plain.h"
 
 #define VERSION_PLAIN 1u
 #define VERSION_ORDERED 2u /* bundles may lie in another order than their neurons */
@@ -179,21 +180,23 @@ static int refuse_predictor_file(const flin_gguf *gguf, flashinfer_error *error)
     (void)flin_gguf_string(gguf, "general.name", &name, NULL);
     return flin_fail(error, FLASHINFER_EFORMAT,
                      "a predictor file, made for the model \"%.*s\", and no model: open the file "
-                     "of that model and give this one with it, as options.predictor_path "
-                     "(--predictor-file)",
+                     "of that model and give this one with it, as options.predictor_path",
                      (int)(name.bytes < 128 ? name.bytes : 128), name.data);
 }
 
+/* Of a file in flash layout; a plain one has none. */
 static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     uint64_t version;
 
     if (flin_gguf_find(gguf, "flashinfer.predictor.version") != NULL)
         return refuse_predictor_file(gguf, error);
+    if (gguf->foreign) return 0;
     if (flin_gguf_find(gguf, "flashinfer.version") == NULL)
         return flin_fail(error, FLASHINFER_EFORMAT,
-                         "a GGUF file, but not in flash layout (no flashinfer.version): "
-                         "make one from the checkpoint with flashinfer_pack()");
+                         "a GGUF file with checksums, but not in flash layout (no "
+                         "flashinfer.version): make one from the checkpoint with "
+                         "flashinfer_pack()");
     if (flin_gguf_u64(gguf, "flashinfer.version", &version, error) != 0) return FLASHINFER_EFORMAT;
     if (version != VERSION_PLAIN && version != VERSION_ORDERED)
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
@@ -281,7 +284,8 @@ static int read_activation(const flin_gguf *gguf, flin_shape *shape, flashinfer_
     return code;
 }
 
-int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
+int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, flin_shape *shape,
+                    flashinfer_error *error)
 {
     gguf_keys from = {{FLASHINFER_EFORMAT, "", read_number, full_name}, gguf, NULL};
     flin_string name;
@@ -296,6 +300,11 @@ int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *
     code = flin_arch_read_keys(&from.keys, shape, error);
     if (code != 0) return code;
     shape->final_norm = has_final_norm(gguf, shape->descriptor);
+    if (gguf->foreign) return flin_plain_settle(gguf, shape, wanted, error);
     code = read_activation(gguf, shape, error);
+    if (code == 0 && wanted != NULL)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "options.ffn_activation is set, but the model is in flash layout and says "
+                         "its activation: leave it 0");
     return code != 0 ? code : read_bundle(gguf, shape, error);
 }

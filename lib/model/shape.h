@@ -71,9 +71,16 @@ typedef struct flin_shape {
     float norm_epsilon;
     flin_rotary rotary; /* rotated 0: positions are no business of attention */
     flin_activation_rule activation;
-    uint32_t gated; /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
-    flin_bundle bundle;
+    uint32_t gated;     /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
+    flin_bundle bundle; /* of no parts in a plain file */
 } flin_shape;
+
+/* A GGUF file as others make it: no bundles, no checksums, every matrix on its own. FLIN_PLAIN is 0
+   in builds made without those. */
+static inline int flin_shape_is_plain(const flin_shape *shape)
+{
+    return FLIN_PLAIN && shape->bundle.part_count == 0;
+}
 
 /* The part whose sum decides whether a neuron fires; predictors know a copy of it. */
 static inline uint32_t flin_shape_decider(const flin_shape *shape)
@@ -81,9 +88,10 @@ static inline uint32_t flin_shape_decider(const flin_shape *shape)
     return shape->gated ? FLIN_PART_GATE : FLIN_PART_UP;
 }
 
-/* Find the architecture, read its shape and the bundle layout; every number is checked for
-   sense. */
-int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error);
+/* Find the architecture, read its shape and the bundle layout; every number is checked for sense.
+   wanted: the activation that the host says the model has; NULL: what the file says. */
+int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, flin_shape *shape,
+                    flashinfer_error *error);
 
 /* A metadata number of at most 32 bits within [least, most]. */
 int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, uint32_t most,

@@ -55,7 +55,7 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
 
     for (; rule->name != NULL && in->code == 0; rule++) {
         void *slot = (uint8_t *)base + rule->field;
-        flin_matrix matrix = {NULL, 0, 0, before};
+        flin_matrix matrix = {.type = before};
         if (rule->scope != scope || (rule->wanted != NULL && !rule->wanted(in->shape))) continue;
         switch (rule->kind) {
         case FLIN_KIND_NORM:
@@ -71,9 +71,12 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
         case FLIN_KIND_PART:
             if ((rule->flags & FLIN_TENSOR_BIAS) != 0)
                 *(const float **)slot = place_bias(in, rule, layer);
+            if (flin_shape_is_plain(in->shape))
+                ((flin_layer *)base)->ffn.parts[rule->role] = place_matrix(in, rule, layer);
             break;
         }
-        if ((rule->flags & FLIN_TENSOR_TYPE_AS_BEFORE) != 0 && matrix.type != before)
+        if ((rule->flags & FLIN_TENSOR_TYPE_AS_BEFORE) != 0 && matrix.type != before &&
+            !flin_shape_is_plain(in->shape))
             flin_placing_refuse(
                 in, FLASHINFER_EUNSUPPORTED,
                 "blk.%d.%s and blk.%d.%s have different types; pack the model again", (int)layer,
@@ -130,19 +133,19 @@ int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_ggu
                         flashinfer_error *error)
 {
     flin_placing in = {weights, arena, gguf, gguf, shape, predictors, error, 0};
-    flin_layer unplaced;
+    flin_layer *layers = weights->layers;
 
     memset(weights, 0, sizeof *weights);
+    weights->layers = layers;
     weights->loads_max = gguf->tensor_count;
     if (predictors->gguf != gguf) weights->loads_max += predictors->gguf->tensor_count;
     weights->loads = FLIN_TAKE(arena, flin_load, weights->loads_max);
-    weights->layers = FLIN_TAKE(arena, flin_layer, shape->layers);
     place_scope(&in, FLIN_SCOPE_MODEL, -1, weights);
     for (uint32_t i = 0; i < shape->layers && in.code == 0; i++) {
-        flin_layer *layer = weights->layers != NULL ? &weights->layers[i] : &unplaced;
+        flin_layer *layer = &layers[i];
         memset(layer, 0, sizeof *layer);
         place_scope(&in, FLIN_SCOPE_LAYER, (int32_t)i, layer);
-        place_bundles(&in, &layer->ffn.bundles, (int32_t)i);
+        if (!flin_shape_is_plain(shape)) place_bundles(&in, &layer->ffn.bundles, (int32_t)i);
         describe(shape, layer);
         if (predictors->kind != 0 && in.code == 0)
             flin_placing_predictor(&in, &layer->predictor, i);

@@ -128,11 +128,27 @@ static int find_architecture(const cJSON *json, flin_shape *shape, flashinfer_er
     if (!cJSON_IsObject(json))
         return flin_fail(error, FLASHINFER_ECHECKPOINT, FILE_NAME " is not a JSON object");
     if (type == NULL || !flin_json_is_plain(type))
-        return flin_fail(error, FLASHINFER_ECHECKPOINT, FILE_NAME " has no \"model_type\"");
+        return flin_fail(error, FLASHINFER_ECHECKPOINT,
+                         FILE_NAME " has no \"model_type\", so it is not one that transformers "
+                                   "wrote: save the model with save_pretrained() first");
     if (flin_arch_find_checkpoint(type, &shape->descriptor, error) != 0)
         return FLASHINFER_EUNSUPPORTED;
     shape->architecture = shape->descriptor->name;
     return 0;
+}
+
+/* Weights as integers of another method's: their tensors have names of its own. */
+static int refuse_quantised(const cJSON *json, flashinfer_error *error)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, "quantization_config");
+    const char *method = flin_json_text(item, "quant_method");
+
+    if (item == NULL || cJSON_IsNull(item)) return 0;
+    if (method == NULL || !flin_json_is_plain(method)) method = "?";
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "the checkpoint is quantised (quant_method \"%.32s\"), which cannot be "
+                     "packed: take the one that it was made from and choose types when packing",
+                     method);
 }
 
 /* Only a key that is there but no text is "?". */
@@ -176,6 +192,7 @@ static int read_all(flin_checkpoint *checkpoint, const cJSON *json, flashinfer_e
     flin_shape *shape = &checkpoint->shape;
     int code = find_architecture(json, shape, error);
 
+    if (code == 0) code = refuse_quantised(json, error);
     if (code == 0) code = read_activation(json, shape, error);
     if (code == 0) code = flin_arch_read_keys(&from.config.keys, shape, error);
     if (code == 0)

@@ -20,6 +20,7 @@
 #include "model/gguf.h"
 #include "model/shape.h"
 #include "pack/checkpoint.h"
+#include "pack/directory.h"
 #include "pack/map.h"
 #include "pack/order.h"
 #include "pack/safetensors.h"
@@ -55,19 +56,6 @@ static int check_arguments(const char *checkpoint, const char *path,
         return flin_fail(error, FLASHINFER_EINVAL, "no_sketch is %u; it may be 0 or 1",
                          options->no_sketch);
     return 0;
-}
-
-static int open_directory(const char *checkpoint, int *directory, flashinfer_error *error)
-{
-    *directory = open(checkpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*directory >= 0) return 0;
-    if (errno == ENOENT || errno == ENOTDIR)
-        return flin_fail_errno(
-            error, FLASHINFER_ECHECKPOINT, errno,
-            "%s is no checkpoint directory (config.json, model.safetensors, tokenizer.json)",
-            checkpoint);
-    return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot open the checkpoint %s",
-                           checkpoint);
 }
 
 /* The checkpoint's own name for the model, else its directory's. */
@@ -242,7 +230,7 @@ int flin_pack(const char *checkpoint, const char *path, const flashinfer_pack_op
     int directory;
     int code = check_arguments(checkpoint, path, options, error);
 
-    if (code == 0) code = open_directory(checkpoint, &directory, error);
+    if (code == 0) code = flin_directory_open(checkpoint, &directory, error);
     if (code != 0) return code;
     memset(&set, 0, sizeof set);
     memset(&packing, 0, sizeof packing);

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pack/directory.h"
 #include "pack/json.h"
 #include "util/half.h"
 
@@ -412,10 +413,7 @@ static int open_set(flin_safetensors *set, int directory, flashinfer_error *erro
         code = add_file(set, directory, SINGLE_NAME, NULL, 0, error);
     } else {
         code = flin_json_load(directory, INDEX_NAME, 0, &set->index, error);
-        if (code == 0 && set->index == NULL)
-            return flin_fail(error, FLASHINFER_ECHECKPOINT,
-                             "the checkpoint has neither " SINGLE_NAME " nor " INDEX_NAME
-                             "; convert other weight files with transformers' save_pretrained()");
+        if (code == 0 && set->index == NULL) return flin_directory_refuse_weights(directory, error);
         if (code == 0) code = open_shards(set, directory, error);
     }
     if (code != 0) return code;

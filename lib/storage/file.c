@@ -51,8 +51,8 @@ static int check_source(file_source *source, uint64_t offset, uint64_t length,
         return flin_fail_errno(error, FLASHINFER_EIO, errno, "cannot look at %s", source->label);
     if (S_ISDIR(source->info.st_mode))
         return flin_fail_errno(error, FLASHINFER_EIO, EISDIR,
-                               "%s is not a model file; a checkpoint is packed first, with "
-                               "flashinfer_pack()",
+                               "%s is a directory, not a model file; a checkpoint is packed first, "
+                               "with flashinfer_pack()",
                                source->label);
     if (S_ISREG(source->info.st_mode))
         bytes = (uint64_t)source->info.st_size;
@@ -64,7 +64,8 @@ static int check_source(file_source *source, uint64_t offset, uint64_t length,
         return flin_fail_errno(error, FLASHINFER_EIO, status,
                                "%s is neither a regular file nor a block device", source->label);
     if (bytes == 0)
-        return flin_fail(error, FLASHINFER_EFORMAT, "truncated: %s is empty", source->label);
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "%s is an empty file, truncated: fetch it again", source->label);
     if (offset >= bytes || length > bytes - offset)
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "truncated: %s has %" PRIu64 " bytes, the model was to be %" PRIu64

@@ -7,10 +7,9 @@
 #include <string.h>
 
 static const char usage[] =
+    "Runs a model over a fixed Zipf sequence, without the page cache's help, and prints what every "
+    "technique of the paper, and ours, take off a token's bytes and time.\n"
     "ablation --model FILE [--budget 50%|BYTES] [--tokens N] [--json] [options] [FILE...]\n"
-    "  runs a model in flash layout over a fixed Zipf sequence, without the page cache's help, "
-    "and\n"
-    "  prints what every technique of the paper, and ours, take off a token's bytes and time\n"
     "  --tokens N      measured (default 48); --skip N before them fill the cache (default 48)\n"
     "  --dense N       measured of naive and hybrid (default 3)\n"
     "  --sweep KIND    instead: budget, window, policy, depth or storage varied, everything else "
@@ -129,7 +128,7 @@ static int run(ablation *of, const char *sweep, const char *plot_path, int json)
     if (code == 0 && sweep == NULL && json) print_json(of);
     if (code == 0 && sweep == NULL && !json) print_table(of);
     ablation_release(of);
-    if (code == 2) return program_usage("unknown --sweep", usage);
+    if (code == 2) return program_refuse("unknown --sweep");
     if (code != 0) return program_end(code, &error);
     if (plot_path != NULL && sweep == NULL && plot(of, plot_path) != 0) return 1;
     return program_end(0, &error);
@@ -156,18 +155,18 @@ int main(int argc, char **argv)
     of.options.kv_type = FLASHINFER_KV_F16;
     code = program_parse_some(argc, argv, known, sizeof known / sizeof *known, files, 0,
                               ABLATION_FILES_MAX, usage);
-    if (code == 0 && of.path == NULL) code = program_usage("--model is missing", usage);
+    if (code == 0 && of.path == NULL) code = program_refuse("--model is missing");
     if (code == 0 && sweep != NULL && (plot_path != NULL || dense != NULL))
-        code = program_usage("a --sweep has neither --plot nor --dense", usage);
+        code = program_refuse("a --sweep has neither --plot nor --dense");
     if (code == 0 && files[0] != NULL && (sweep == NULL || strcmp(sweep, "file") != 0))
-        code = program_usage("other FILEs are for --sweep file", usage);
+        code = program_refuse("other FILEs are for --sweep file");
     if (code == 0 && of.in_turns && sweep == NULL)
-        code = program_usage("--in-turns is for a --sweep", usage);
+        code = program_refuse("--in-turns is for a --sweep");
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1u << 20, &of.tokens);
     if (code == 0) code = program_u32("--skip", skip, 1, 1u << 20, &of.skip);
     if (code == 0) code = program_u32("--dense", dense, 1, 1000, &of.dense_tokens);
     if (code == 0) code = program_u32("--threads", threads, 1, 64, &of.options.threads);
     if (code == 0) code = program_choice("--kv", kv, kvs, kv_numbers, &of.options.kv_type);
-    if (code == 0) code = program_budget(budget, of.path, &of.budget_bytes);
+    if (code == 0) code = program_budget("--budget", budget, of.path, &of.budget_bytes);
     return code != 0 ? code : run(&of, sweep, plot_path, json);
 }

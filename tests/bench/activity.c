@@ -10,9 +10,9 @@
 #include "zipf.h"
 
 static const char usage[] =
+    "Runs tokens drawn by Zipf's law, always the same, and prints shares of the FFN, means over "
+    "tokens: in the set, cached (in it now or in the window before), newly loaded.\n"
     "activity MODEL.gguf [options]\n"
-    "  runs tokens drawn by Zipf's law, always the same, and prints shares of the FFN, means over\n"
-    "  tokens: in the set, cached (in it now or in the window before), newly loaded\n"
     "  --tokens N   how many (default 256)\n"
     "  --skip N     at the start that do not count (default 32)\n"
     "  --window K   tokens before the current one whose neurons stay cached (default 4)\n"

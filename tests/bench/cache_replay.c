@@ -9,8 +9,8 @@
 #include "replay_io.h"
 
 static const char usage[] =
+    "Replays what generate --trace or perplexity --trace recorded, under every cache policy.\n"
     "cache_replay TRACE... [options]\n"
-    "  replays what generate --trace or perplexity --trace recorded\n"
     "  --budget B    slots that this memory budget gives the model (default 50%)\n"
     "  --context N   positions of the KV cache within that budget (default: the model's)\n"
     "  --slots N     so many slots over all layers instead\n"
@@ -61,7 +61,7 @@ static int find_slots(const request *asked, const recorded_trace *trace, uint32_
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&options, sizeof options);
     options.context_tokens = asked->context;
-    code = program_budget(asked->budget, path, &options.memory_budget);
+    code = program_budget("--budget", asked->budget, path, &options.memory_budget);
     if (code != 0) return code;
     if (flashinfer_plan_file(path, &options, &plan, &error) != 0) return program_fail(&error);
     if (plan.budget_bytes >= plan.minimum_bytes && plan.slots != 0) {

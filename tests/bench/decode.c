@@ -17,6 +17,7 @@
 #include "zipf.h"
 
 static const char usage[] =
+    "Holds a token of a model that is wholly in memory against the memory's rate.\n"
     "decode --model MODEL.gguf [--threads N] [--tokens 32] [--skip 64] [--predictor KIND]\n"
     "  [--kv f32|f16|q8_0] [--kernels ref|avx2|avx512|neon] [--budget B] [--json]\n"
     "  --skip     tokens before those that are measured, as a prompt, which fills the cache\n"
@@ -248,7 +249,7 @@ int main(int argc, char **argv)
 
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&asked.options, sizeof asked.options);
-    if (code == 0 && asked.model == NULL) code = program_usage("--model is missing", usage);
+    if (code == 0 && asked.model == NULL) code = program_refuse("--model is missing");
     if (code == 0) code = program_u32("--tokens", tokens, 1, 1u << 20, &asked.tokens);
     if (code == 0) code = program_u32("--skip", skip, 0, 1u << 20, &asked.skip);
     if (code == 0) code = program_u32("--threads", threads, 1, 64, &asked.options.threads);
@@ -258,7 +259,7 @@ int main(int argc, char **argv)
     if (code == 0)
         code = program_choice("--kernels", kernels, tables, table_numbers, &asked.options.kernels);
     if (code == 0 && budget != NULL)
-        code = program_budget(budget, asked.model, &asked.options.memory_budget);
+        code = program_budget("--budget", budget, asked.model, &asked.options.memory_budget);
     if (code != 0) return code;
     asked.options.context_tokens = asked.skip + asked.tokens;
     asked.options.flags = FLASHINFER_OPEN_NO_TOKENIZER;

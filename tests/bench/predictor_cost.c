@@ -13,6 +13,7 @@
 #include "zipf.h"
 
 static const char usage[] =
+    "Measures what predictors of every kind and size cost a token, at one budget in one run.\n"
     "predictor_cost --model MODEL.gguf [options]\n"
     "  MODEL.gguf     written by synth\n"
     "  --kinds LIST   of s1 s2 s3 s4 (sketches) and lr (low-rank), with commas (default all)\n"
@@ -275,7 +276,7 @@ int main(int argc, char **argv)
 
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&asked.options, sizeof asked.options);
-    if (code == 0 && asked.model == NULL) code = program_usage("--model is missing", usage);
+    if (code == 0 && asked.model == NULL) code = program_refuse("--model is missing");
     if (code == 0) code = program_u32("--tokens", tokens, 1, 100000, &asked.tokens);
     if (code == 0) code = program_u32("--skip", skip, 0, 100000, &asked.skip);
     if (code == 0) code = program_u32("--seed", seed, 0, UINT32_MAX, &asked.seed);

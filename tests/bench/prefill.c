@@ -18,11 +18,11 @@
 #endif
 
 static const char usage[] =
+    "Prints seconds to the first token of a prompt and the larger of both limits.\n"
     "prefill --model MODEL.gguf [--tokens 512] [--budget 50%] [--threads N] [--predictor KIND]\n"
     "  [--rounds N]  prompts, each in a model opened anew (default 1)\n"
     "  [--cancel N]  then N more of the first's length, each cancelled at another moment: how long "
-    "until it ends\n"
-    "  prints seconds to the first token and the larger of both limits";
+    "until it ends";
 
 #define PIECE_BYTES (256u << 10)
 #define PIECES 64u
@@ -182,10 +182,7 @@ static int cancel_once(const request *asked, flashinfer_session *session, const 
     ended_ns = flin_now_ns();
     (void)pthread_join(thread, NULL);
     *seconds = 0;
-    if (code == 0) /* this prompt was faster: the cancelling meets the next call */
-        code = flashinfer_step(session, tokens[0], error);
-    else
-        *seconds = (double)(ended_ns - at.cancelled_ns) / 1e9;
+    if (code != 0) *seconds = (double)(ended_ns - at.cancelled_ns) / 1e9;
     return code == FLASHINFER_ECANCELED ? 0 : code;
 }
 
@@ -287,14 +284,15 @@ int main(int argc, char **argv)
 
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&asked.options, sizeof asked.options);
-    if (code == 0 && asked.model == NULL) code = program_usage("--model is missing", usage);
+    if (code == 0 && asked.model == NULL) code = program_refuse("--model is missing");
     if (code == 0) code = program_u32("--tokens", tokens, 8, 1u << 20, &asked.tokens);
     if (code == 0) code = program_u32("--rounds", rounds, 1, 1000, &count);
     if (code == 0) code = program_u32("--cancel", cancels, 1, 1000, &asked.cancels);
     if (code == 0) code = program_u32("--threads", threads, 1, 64, &asked.options.threads);
     if (code == 0)
         code = program_choice("--predictor", kind, kinds, numbers, &asked.options.predictor);
-    if (code == 0) code = program_budget(budget, asked.model, &asked.options.memory_budget);
+    if (code == 0)
+        code = program_budget("--budget", budget, asked.model, &asked.options.memory_budget);
     if (code != 0) return code;
     if (asked.options.threads == 0) asked.options.threads = flin_pool_default_count();
     asked.options.context_tokens = asked.tokens + 1;

@@ -9,11 +9,12 @@
 #include "storage/batch.h"
 #include "util/clock.h"
 
-static const char usage[] = "reads FILE [--storage libaio|io_uring|pread|buffered] [--size BYTES] "
-                            "[--depth N] [--lanes N] [--seconds S]\n"
-                            "  random reads of SIZE (default 32K), DEPTH in flight (default 64), "
-                            "LANES threads of pread (default 4);\n"
-                            "  prints bytes per second and reads per second as JSON";
+static const char usage[] =
+    "Reads a file at random and prints bytes and reads per second as JSON.\n"
+    "reads FILE [--storage libaio|io_uring|pread|buffered] [--size BYTES] "
+    "[--depth N] [--lanes N] [--seconds S]\n"
+    "  random reads of SIZE (default 32K), DEPTH in flight (default 64), "
+    "LANES threads of pread (default 4)";
 
 #define FETCHES_MIN 256u
 
@@ -130,7 +131,7 @@ int main(int argc, char **argv)
     if (code == 0) code = program_u32("--lanes", lanes, 1, 256, &config.lanes);
     if (code == 0) code = program_float("--seconds", seconds, 0.01f, 600, &time);
     if (code == 0 && (bytes == 0 || bytes > 16u << 20))
-        code = program_usage("--size must lie between 1 and 16M", usage);
+        code = program_refuse("--size must lie between 1 and 16M");
     if (code != 0) return code;
     at.size = (uint32_t)bytes;
     at.count = 4 * config.depth > FETCHES_MIN ? 4 * config.depth : FETCHES_MIN;

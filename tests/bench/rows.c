@@ -13,6 +13,7 @@
 #include "zipf.h"
 
 static const char usage[] =
+    "Measures what a pass over several sessions takes beside one over a single session.\n"
     "rows --model MODEL.gguf [--threads N] [--rounds 12] [--skip 32] [--predictor "
     "exact|sketch|all] [--budget B]\n"
     "  --skip     tokens of every session before those that are measured\n"
@@ -136,14 +137,14 @@ int main(int argc, char **argv)
 
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&asked.options, sizeof asked.options);
-    if (code == 0 && asked.model == NULL) code = program_usage("--model is missing", usage);
+    if (code == 0 && asked.model == NULL) code = program_refuse("--model is missing");
     if (code == 0) code = program_u32("--rounds", rounds, 1, 1u << 16, &asked.rounds);
     if (code == 0) code = program_u32("--skip", skip, 0, 1u << 16, &asked.skip);
     if (code == 0) code = program_u32("--threads", threads, 1, 64, &asked.options.threads);
     if (code == 0)
         code = program_choice("--predictor", kind, kinds, numbers, &asked.options.predictor);
     if (code == 0 && budget != NULL)
-        code = program_budget(budget, asked.model, &asked.options.memory_budget);
+        code = program_budget("--budget", budget, asked.model, &asked.options.memory_budget);
     if (code != 0) return code;
     for (uint32_t size = 0; size < SIZES; size++) {
         out.pass_s[size] = calloc(asked.rounds, sizeof(double));

@@ -12,9 +12,9 @@
 #include "util/pool.h"
 
 static const char usage[] =
+    "Writes a SYNTHETIC model: random weights whose FFN fires as the paper says of OPT-6.7B (3% "
+    "active; 10% named are 24% cached and 2.4% loaded with a window of 4).\n"
     "synth --shape NAME | --layers L --d D --heads H --ffn F --vocab V [options] OUT.gguf\n"
-    "  writes a SYNTHETIC model in flash layout: random weights whose FFN fires as the paper says\n"
-    "  of OPT-6.7B (3% active; 10% named are 24% cached and 2.4% loaded with a window of 4)\n"
     "  --shape        opt-125m, opt-1.3b, opt-6.7b, or falcon-7b: Falcon's dimensions in OPT "
     "blocks\n"
     "                 (learned positions, biases, plain ReLU FFN, full attention), not Falcon\n"
@@ -68,7 +68,7 @@ static int read_shape(const texts *given, synth_shape *shape)
     if (given->shape == NULL &&
         (given->layers == NULL || given->width == NULL || given->heads == NULL ||
          given->neurons == NULL || given->vocab == NULL))
-        return program_usage("give --shape, or all of --layers --d --heads --ffn --vocab", usage);
+        return program_refuse("give --shape, or all of --layers --d --heads --ffn --vocab");
     code = program_u32("--layers", given->layers, 1, 1024, &shape->layers);
     if (code == 0) code = program_u32("--d", given->width, 32, 65536, &shape->width);
     if (code == 0) code = program_u32("--heads", given->heads, 1, 4096, &shape->heads);
@@ -76,7 +76,7 @@ static int read_shape(const texts *given, synth_shape *shape)
     if (code == 0) code = program_u32("--vocab", given->vocab, 256, 1u << 22, &shape->vocab);
     if (code == 0) code = program_u32("--context", given->context, 1, 1u << 22, &shape->context);
     if (code == 0 && shape->width % shape->heads != 0)
-        code = program_usage("--heads must divide --d", usage);
+        code = program_refuse("--heads must divide --d");
     return code;
 }
 
@@ -168,7 +168,7 @@ int main(int argc, char **argv)
     if (code != 0) return code;
     if (given.shape != NULL) {
         known = find_shape(given.shape);
-        if (known == NULL) return program_usage("unknown --shape", usage);
+        if (known == NULL) return program_refuse("unknown --shape");
         options.shape = known->shape;
     }
     code = read_shape(&given, &options.shape);

@@ -38,10 +38,14 @@ SUBSTITUTIONS = [
     (r"--skip 256 --tokens 200\b", "--skip 4 --tokens 8"),
     # the build under test keeps its prefix; what is installed lies below $DESTDIR, where pkg-config is told to look
     (r"^make install( PREFIX=/usr/local)?$", "meson install -C build --no-rebuild --quiet"),
-    (r"^cc app\.c .*", r"\g<0> && LD_LIBRARY_PATH=$DESTDIR/usr/local/lib/$MULTIARCH ./a.out"),
+    (r"^cc app\.c \$\(pkg-config .*", r"\g<0> && LD_LIBRARY_PATH=$DESTDIR/usr/local/lib/$MULTIARCH ./a.out"),
     (r"(lib)/x86_64-linux-gnu\b", r"\1/${MULTIARCH}"),
     (r"^export PKG_CONFIG_PATH=.*", r"\g<0> && pkg-config --exists flashinfer"),
 ]
+
+# A document whose commands run as they are printed: of the substitutions only those that keep installing in here.
+VERBATIM = "README.md"
+INSTALLING = ("make install", "cc app.c $(pkg-config")
 
 # Commands that are not run: a regular expression at the beginning of the command, and why. Each must be met.
 EXCEPTIONS = {
@@ -214,7 +218,7 @@ class Runner:
         with open(self.state, "w", encoding="ascii"):
             pass
 
-    def shell(self, command):
+    def shell(self, command, verbatim):
         """None if it ran, "" if it is an exception, else what went wrong."""
         for pattern in EXCEPTIONS:
             if re.match(pattern, command):
@@ -222,8 +226,11 @@ class Runner:
                 return ""
         if command.split()[0] in OPTIONAL and not shutil.which(command.split()[0]):
             return ""
+        printed = command
         for pattern, replacement in SUBSTITUTIONS:
             command = re.sub(pattern, replacement, command)
+        if verbatim and command != printed and not printed.startswith(INSTALLING):
+            return f"does not run as it is printed, but as {command}"
         script = f"source {self.state}\n{command}\ncode=$?\nexport -p >{self.state}\nexit $code\n"
         return self.check(["bash", "-c", script])
 
@@ -268,7 +275,7 @@ def main():
                 if piece.kind is None:
                     problem = "neither a command nor C nor a picture that PICTURES knows"
                 elif piece.kind == "shell":
-                    problem = runner.shell(piece.text)
+                    problem = runner.shell(piece.text, document == VERBATIM)
                 elif piece.kind == "python":
                     problem = runner.check([sys.executable, "-c", piece.text])
                 else:

@@ -378,6 +378,9 @@ static void other_files_are_refused(void **state)
     assert_refused(saved_path, FLASHINFER_EFORMAT, "options.predictor_path");
     assert_refused(model_path, FLASHINFER_EFORMAT, "options.predictor_path");
     assert_refused("/nowhere/at all", FLASHINFER_EIO, "/nowhere");
+    write_file(path, "\2\0\0\0\0\0\0\0{}", 10);
+    assert_refused(path, FLASHINFER_EFORMAT,
+                   "is a safetensors file, not a GGUF file of PowerInfer: give one");
     refused(&(recipe){.magic = "GGML"}, FLASHINFER_EFORMAT, "not a GGUF file");
     refused(&(recipe){.version = 1}, FLASHINFER_EFORMAT, "version 1");
     refused(&(recipe){.version = 4}, FLASHINFER_EFORMAT, "version 4");

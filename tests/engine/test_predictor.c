@@ -293,7 +293,7 @@ static void wrong_files_are_refused(void **state)
     assert_refused(predictor_path, FLASHINFER_EFORMAT, "");
     free(data);
     assert_refused("/nowhere/at all", FLASHINFER_EIO, "/nowhere");
-    assert_refused(model_path, FLASHINFER_EFORMAT, "no predictor file");
+    assert_refused(model_path, FLASHINFER_EFORMAT, "not a predictor file");
 
     (void)snprintf(other_path, sizeof other_path, "%s.f32", predictor_path);
     flashinfer_pack_options_init(&options, sizeof options);
@@ -329,7 +329,7 @@ static void predictor_is_no_model(void **state)
     assert_int_equal(flashinfer_model_open(predictor_path, NULL, &model, &error),
                      FLASHINFER_EFORMAT);
     if (strstr(error.text, name) == NULL) fail_msg("%s does not say %s", error.text, name);
-    assert_non_null(strstr(error.text, "--predictor-file"));
+    assert_non_null(strstr(error.text, "options.predictor_path"));
 }
 
 /* A sketch of other dimensions is to be made again, not the model to be packed again. */

@@ -44,6 +44,17 @@ class Case(unittest.TestCase):
         return os.path.join(cls.folder.name, name)
 
 
+class Texts(Case):
+    def test_a_text_may_have_more_tokens_than_bytes(self):
+        for prompt in ("x", "\u0394", " ", ""):
+            ids = good("generate", MODEL, "--prompt", prompt, "--tokens", 2)["token_ids"]
+            self.assertGreaterEqual(len(ids), 3, prompt)
+        self.assertGreater(len(good("generate", MODEL, "--prompt", "\u0394", "--tokens", 1)["token_ids"]), 4)
+        with open(self.path("short"), "w", encoding="utf8") as file:
+            file.write("\u0394")
+        self.assertGreaterEqual(good("perplexity", MODEL, "--text", self.path("short"))["tokens"], 3)
+
+
 class Files(Case):
     def test_inspect_says_what_decides(self):
         told = good("inspect", MODEL, "--verify")

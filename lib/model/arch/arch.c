@@ -33,24 +33,6 @@ int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer
                      (int)(name.bytes < 64 ? name.bytes : 64), name.data, known);
 }
 
-int flin_arch_refuse_plain(flin_string name, flashinfer_error *error)
-{
-    const flin_architecture *found;
-    char known[256] = "";
-
-    if (name.bytes == 0)
-        return flin_fail(error, FLASHINFER_EFORMAT,
-                         "a GGUF file without general.architecture, not in flash layout: make a "
-                         "model file from a Hugging Face checkpoint with flashinfer_pack()");
-    if (flin_arch_find(name, &found, error) != 0) return FLASHINFER_EUNSUPPORTED;
-    for (size_t i = 0; i < ARCHITECTURES; i++) list(known, sizeof known, architectures[i]->name);
-    return flin_fail(error, FLASHINFER_EFORMAT,
-                     "a GGUF file of architecture \"%s\", not in flash layout: pack the model from "
-                     "its Hugging Face checkpoint with flashinfer_pack() (architectures that run: "
-                     "%s)",
-                     found->name, known);
-}
-
 int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,
                               flashinfer_error *error)
 {
@@ -64,8 +46,9 @@ int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **
         }
     }
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "model_type \"%.64s\" cannot be packed; this version packs %s", model_type,
-                     known);
+                     "the checkpoint is of model_type \"%.64s\", which cannot be packed; this "
+                     "version packs %s",
+                     model_type, known);
 }
 
 int flin_arch_read_activation(const flin_architecture *architecture, const char *key,

@@ -176,10 +176,6 @@ extern const flin_architecture flin_architecture_opt;
 /* By its name in general.architecture; an unknown one is FLASHINFER_EUNSUPPORTED. */
 int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer_error *error);
 
-/* Why a GGUF file without anything of flash layout cannot be run, by its general.architecture (of 0
-   bytes: it has none). Never 0. */
-int flin_arch_refuse_plain(flin_string name, flashinfer_error *error);
-
 /* By model_type of config.json. */
 int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,
                               flashinfer_error *error);

@@ -16,28 +16,16 @@ static const char usage[] =
     "verdict\n"
     "  --json         print all of it as JSON";
 
+/* As ggml numbers them. */
 static const char *type_name(uint32_t type)
 {
-    switch (type) {
-    case 0:
-        return "F32";
-    case 1:
-        return "F16";
-    case 2:
-        return "Q4_0";
-    case 8:
-        return "Q8_0";
-    case 24:
-        return "I8";
-    case 26:
-        return "I32";
-    case 27:
-        return "I64";
-    case 30:
-        return "BF16";
-    default:
-        return "?";
-    }
+    static const char *const names[] = {
+        [0] = "F32",   [1] = "F16",   [2] = "Q4_0",    [3] = "Q4_1",    [6] = "Q5_0",
+        [7] = "Q5_1",  [8] = "Q8_0",  [10] = "Q2_K",   [11] = "Q3_K",   [12] = "Q4_K",
+        [13] = "Q5_K", [14] = "Q6_K", [20] = "IQ4_NL", [23] = "IQ4_XS", [24] = "I8",
+        [26] = "I32",  [27] = "I64",  [30] = "BF16",   [39] = "MXFP4"};
+
+    return type < sizeof names / sizeof *names && names[type] != NULL ? names[type] : "?";
 }
 
 static const char *activation_name(uint32_t activation)

@@ -126,6 +126,20 @@ static int read_roles(const flin_gguf_value *names, flin_shape *shape, flashinfe
     return 0;
 }
 
+/* Of those that are packed. */
+static int read_part_type(uint64_t gguf_type, uint32_t cols, flin_part *part,
+                          flashinfer_error *error)
+{
+    static const char what[] = "flashinfer.ffn.part_types";
+    int code = flin_type_from_gguf(gguf_type, what, 0, &part->type, error);
+
+    if (code == 0 && part->type >= FLIN_TYPES_PACKED)
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "%s has GGUF type %u (%s), which bundles cannot have", what,
+                         flin_type_to_gguf(part->type), flin_type_name(part->type));
+    return code != 0 ? code : flin_type_from_gguf(gguf_type, what, cols, &part->type, error);
+}
+
 static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     const uint32_t count = shape->gated ? 3 : 2;
@@ -145,8 +159,7 @@ static int read_bundle(const flin_gguf *gguf, flin_shape *shape, flashinfer_erro
         flin_part *part = &bundle->parts[i];
         uint64_t offset = flin_gguf_element_u64(offsets, i),
                  bytes = flin_gguf_element_u64(sizes, i);
-        code = flin_type_from_gguf(flin_gguf_element_u64(part_types, i),
-                                   "flashinfer.ffn.part_types", shape->width, &part->type, error);
+        code = read_part_type(flin_gguf_element_u64(part_types, i), shape->width, part, error);
         if (code == 0 && (offset > (1u << 30) || bytes > (1u << 30)))
             code = flin_fail(error, FLASHINFER_EFORMAT,
                              "flashinfer.ffn.part_offsets or part_bytes is out of range");

@@ -19,6 +19,7 @@
 
 #include "flashinfer.h"
 #include "kernels_tasks.h"
+#include "model/shape.h"
 #include "util/clock.h"
 
 #define SLICES_MAX 4096u
@@ -40,8 +41,10 @@ typedef struct figures {
     double median;
 } figures;
 
-static const char *const type_names[FLIN_TYPES_KNOWN] = {"f32",  "f16",  "bf16",
-                                                             "q8_0", "q4_0", "apart"};
+static const char *type_name(enum flin_type type)
+{
+    return type == FLIN_Q4_0_APART ? "apart" : flin_type_name(type);
+}
 
 /* --------------------------------------------------------------------------------------- timing */
 
@@ -223,15 +226,17 @@ static int run_products(const bench *b, const settings *set)
 
     if (!set->json) printf("\nproducts of 4096 columns with many tokens, 1 thread, GFLOP/s\n");
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
-        double gflops[FLIN_TYPES_PACKED];
+        double gflops[FLIN_TYPES_KNOWN];
 
         if (measure_products(b, tokens[i], gflops) != 0) return -1;
-        for (uint32_t type = 0; type < FLIN_TYPES_PACKED; type++)
-            if (set->json)
+        for (uint32_t type = 0; type < FLIN_TYPES_KNOWN; type++)
+            if (b->kernels->to_float[type] == NULL)
+                continue;
+            else if (set->json)
                 printf("%s\n {\"tokens\": %u, \"type\": \"%s\", \"gflops\": %.1f}",
-                       i + type == 0 ? "" : ",", tokens[i], type_names[type], gflops[type]);
+                       i + type == 0 ? "" : ",", tokens[i], type_name(type), gflops[type]);
             else
-                printf("%4u tokens  %-4s %8.1f\n", tokens[i], type_names[type], gflops[type]);
+                printf("%4u tokens  %-6s %8.1f\n", tokens[i], type_name(type), gflops[type]);
     }
     return 0;
 }
@@ -251,15 +256,15 @@ static int run_inputs(bench *b, const settings *set, int *first)
 
             if (b->kernels->matvecs[type] == NULL) continue;
             if (set->only != NULL && strstr("matvecs", set->only) == NULL &&
-                strstr(type_names[type], set->only) == NULL)
+                strstr(type_name(type), set->only) == NULL)
                 continue;
             if (measure_inputs(b, type, shapes[s][1], set->rounds, found) != 0) return -1;
-            if (!set->json) printf("%-5s %5ux%-5u", type_names[type], shapes[s][0], shapes[s][1]);
+            if (!set->json) printf("%-6s %5ux%-5u", type_name(type), shapes[s][0], shapes[s][1]);
             for (uint32_t i = 0; i < INPUT_COUNTS; i++, *first = 0)
                 if (set->json)
                     printf("%s\n {\"inputs\": %u, \"type\": \"%s\", \"rows\": %u, \"cols\": %u, "
                            "\"threads\": %u, \"gb_per_s\": %.2f, \"times\": %.3f}",
-                           *first ? "" : ",", found[i].inputs, type_names[type], shapes[s][0],
+                           *first ? "" : ",", found[i].inputs, type_name(type), shapes[s][0],
                            shapes[s][1], b->pool.count, found[i].gb_per_s, found[i].times);
                 else
                     printf("   %u: %6.2f %5.2fx", found[i].inputs, found[i].gb_per_s,
@@ -279,7 +284,7 @@ static void print_head(const bench *b, const settings *set)
                b->kernels->name, (unsigned long long)b->buffer_bytes, set->huge ? "true" : "false");
     else
         printf("kernels %s, buffer %llu MiB%s, 90th percentile of %llu slices of %llu MiB\n"
-               "%-12s %-5s %13s %7s %9s %11s %9s %14s %11s\n",
+               "%-12s %-6s %13s %7s %9s %11s %9s %14s %11s\n",
                b->kernels->name, (unsigned long long)(b->buffer_bytes / MIB),
                set->huge ? " in huge pages" : "",
                (unsigned long long)(b->buffer_bytes / SLICE_BYTES * set->rounds),
@@ -300,17 +305,23 @@ static void print_row(const bench *b, const settings *set, const measure *what, 
         printf("%s\n {\"kernel\": \"%s\", \"type\": \"%s\", \"rows\": %u, \"cols\": %u, "
                "\"threads\": %u, \"gb_per_s\": %.2f, \"dram_gb_per_s\": %.2f, "
                "\"percent\": %.1f, \"median_percent\": %.1f, \"same_rows_percent\": %.1f}",
-               first ? "" : ",", what->name, type_names[what->type], what->rows, what->cols,
+               first ? "" : ",", what->name, type_name(what->type), what->rows, what->cols,
                b->pool.count, found.kernel.best, found.memory.best, percent, median_percent,
                same_percent);
     else
-        printf("%-12s %-5s %13s %7u %9.2f %11.2f %8.1f%% %13.1f%% %10.1f%%\n", what->name,
-               type_names[what->type], shape, b->pool.count, found.kernel.best, found.memory.best,
+        printf("%-12s %-6s %13s %7u %9.2f %11.2f %8.1f%% %13.1f%% %10.1f%%\n", what->name,
+               type_name(what->type), shape, b->pool.count, found.kernel.best, found.memory.best,
                percent, median_percent, same_percent);
     fflush(stdout);
 }
 
 /* ------------------------------------------------------------------------------------ all of it */
+
+#define MATVECS(type)                                                                              \
+    {"matvec", run_matvec, type, 4096, 16384, 0, 0},                                               \
+    {                                                                                              \
+        "matvec", run_matvec, type, 16384, 4096, 0, 0                                              \
+    }
 
 static const measure measures[] = {
     {"matvec", run_matvec, FLIN_F16, 4096, 16384, 0, 0},
@@ -332,6 +343,17 @@ static const measure measures[] = {
     {"matvec", run_matvec, FLIN_Q4_0_APART, 16384, 4096, 0, 0},
     {"matvec", run_matvec, FLIN_Q4_0_APART, 16384, 2560, 0, 0},
     {"matvec", run_matvec, FLIN_Q4_0_APART, 16384, 768, 0, 0},
+    MATVECS(FLIN_Q4_1),
+    MATVECS(FLIN_Q5_0),
+    MATVECS(FLIN_Q5_1),
+    MATVECS(FLIN_Q2_K),
+    MATVECS(FLIN_Q3_K),
+    MATVECS(FLIN_Q4_K),
+    MATVECS(FLIN_Q5_K),
+    MATVECS(FLIN_Q6_K),
+    MATVECS(FLIN_IQ4_NL),
+    MATVECS(FLIN_IQ4_XS),
+    MATVECS(FLIN_MXFP4),
     {"dot_rows", run_dot_rows, FLIN_F16, 0, 4096, 0, 1},
     {"dot_rows", run_dot_rows, FLIN_F32, 0, 4096, 0, 1},
     {"dot_rows", run_dot_rows, FLIN_BF16, 0, 4096, 0, 1},
@@ -362,9 +384,9 @@ static const measure measures[] = {
 
 static int wanted(const bench *b, const settings *set, const measure *what)
 {
-    if (what->type == FLIN_Q4_0_APART && b->kernels->apart_to_float == NULL) return 0;
+    if (what->type >= FLIN_TYPES_KNOWN || b->kernels->matvec[what->type] == NULL) return 0;
     return set->only == NULL || strstr(what->name, set->only) != NULL ||
-           strstr(type_names[what->type], set->only) != NULL;
+           strstr(type_name(what->type), set->only) != NULL;
 }
 
 static int run_all(bench *b, const settings *set)

@@ -94,6 +94,44 @@ static void storage(const char *path)
     }
 }
 
+/* A copy of the model whose last layer says that its output projection has a type that this build leaves out. */
+static int write_other_type(const char *path, const char *to)
+{
+    static char header[1 << 20];
+    static const char name[] = "blk.3.attn_output.weight";
+    FILE *from = fopen(path, "rb"), *copy = fopen(to, "wb");
+    size_t bytes = 0;
+    int found = 0;
+
+    while (from != NULL && copy != NULL && (bytes = fread(header, 1, sizeof header, from)) != 0) {
+        for (size_t i = 0; !found && i + 64 < bytes; i++) {
+            if (memcmp(header + i, name, sizeof name - 1) != 0) continue;
+            header[i + sizeof name - 1 + 4 + 16] = 12; /* behind two dimensions: Q4_K */
+            found = 1;
+        }
+        if (fwrite(header, 1, bytes, copy) != bytes) found = 0;
+    }
+    if (from != NULL) (void)fclose(from);
+    return copy != NULL && fclose(copy) == 0 && found;
+}
+
+static void types(const char *path)
+{
+    flashinfer_model *model;
+    flashinfer_error error;
+    char copy[4096];
+
+    flashinfer_error_init(&error, sizeof error);
+    (void)snprintf(copy, sizeof copy, "%s.q4_k", path);
+    if (!write_other_type(path, copy)) {
+        (void)printf("%s could not be written\n", copy);
+        failures++;
+    }
+    REFUSED("blk.3.attn_output.weight has GGUF type 12 (q4_k)", flashinfer_model_open, copy, NULL, &model);
+    REFUSED("-Dquants=enabled", flashinfer_model_open, copy, NULL, &model);
+    (void)remove(copy);
+}
+
 int main(int argc, char **argv)
 {
     flashinfer_model *model;
@@ -109,6 +147,7 @@ int main(int argc, char **argv)
     making(model);
     probe(argv[1]);
     storage(argv[1]);
+    types(argv[1]);
     (void)flashinfer_model_close(model);
     return failures != 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "kernels/inputs.h"
+#include "model/shape.h"
 #include "random_blocks.h"
 
 #define ROWS_MAX 24u
@@ -76,6 +77,58 @@ static void assert_same_bits(const float *a, const float *b, uint32_t count, enu
         if (flin_bits_from_float(a[i]) != flin_bits_from_float(b[i]))
             fail_msg("%s of type %d: element %u is %.9g here and %.9g there", what, (int)type, i, (double)a[i],
                      (double)b[i]);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------ files */
+
+/* Numbers, names and blocks as ggml has them. */
+static void files_have_them(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t number, elements, bytes;
+    } known[TYPES] = {{"q4_1", 3, 32, 20},    {"q5_0", 6, 32, 22},    {"q5_1", 7, 32, 24},   {"q2_k", 10, 256, 84},
+                      {"q3_k", 11, 256, 110}, {"q4_k", 12, 256, 144}, {"q5_k", 13, 256, 176}, {"q6_k", 14, 256, 210},
+                      {"iq4_nl", 20, 32, 18}, {"iq4_xs", 23, 256, 136}, {"mxfp4", 39, 32, 17}};
+
+    (void)state;
+    for (size_t i = 0; i < TYPES; i++) {
+        enum flin_type type = FLIN_F32;
+        uint64_t bytes, elements;
+        flashinfer_error error;
+
+        assert_true(flin_gguf_type_size(known[i].number, &bytes, &elements));
+        assert_int_equal(bytes, known[i].bytes);
+        assert_int_equal(elements, known[i].elements);
+        assert_int_equal(flin_type_from_gguf(known[i].number, "matrix", 512, &type, NULL), 0);
+        assert_int_equal(type, types[i]);
+        assert_string_equal(flin_type_name(type), known[i].name);
+        assert_int_equal(flin_type_bytes(type, 512), 512 / known[i].elements * known[i].bytes);
+        flashinfer_error_init(&error, sizeof error);
+        assert_int_equal(flin_type_from_gguf(known[i].number, "matrix", 528, &type, &error), FLASHINFER_EFORMAT);
+        assert_non_null(strstr(error.text, known[i].elements == 32 ? "no whole blocks of 32" : "no whole blocks of 256"));
+    }
+}
+
+static void others_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t number;
+    } other[] = {{"q8_1", 9},   {"q8_k", 15},  {"iq2_xxs", 16}, {"iq2_xs", 17}, {"iq3_xxs", 18}, {"iq1_s", 19}, {"iq3_s", 21},
+                 {"iq2_s", 22}, {"iq1_m", 29}, {"tq1_0", 34},   {"tq2_0", 35},  {"nvfp4", 40},   {"q1_0", 41},  {"unknown", 42}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        enum flin_type type;
+        flashinfer_error error;
+
+        flashinfer_error_init(&error, sizeof error);
+        assert_int_equal(flin_type_from_gguf(other[i].number, "blk.0.attn_q.weight", 512, &type, &error),
+                         FLASHINFER_EUNSUPPORTED);
+        assert_non_null(strstr(error.text, other[i].name));
+        assert_non_null(strstr(error.text, "blk.0.attn_q.weight"));
     }
 }
 
@@ -346,6 +399,8 @@ int main(void)
 #define OF_TABLE(test, table) cmocka_unit_test_prestate(test, &wanted[table])
 #define OF_EACH(test) OF_TABLE(test, 0), OF_TABLE(test, 1), OF_TABLE(test, 2), OF_TABLE(test, 3)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files_have_them),
+        cmocka_unit_test(others_are_refused_by_name),
         OF_EACH(every_table_has_them),
         OF_EACH(floats_are_ggmls),
         OF_EACH(floats_are_the_references),

@@ -552,7 +552,7 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if ((code = index_names(gguf, 0, error)) != 0) return code;
     if ((code = index_names(gguf, 1, error)) != 0) return code;
     if (gguf->tensor_count == 0) {
-        if (!gguf->foreign && flin_gguf_find(gguf, "tokenizer.ggml.tokens") != NULL) return 0;
+        if (FLIN_PLAIN && !gguf->foreign && flin_gguf_find(gguf, FLIN_TOKENS_KEY) != NULL) return 0;
         return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
     }
     if (!gguf->foreign && !is_ours(gguf)) {

@@ -68,6 +68,8 @@ int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements);
 #define FLIN_SUMS_TENSOR                                                                           \
     "flashinfer.xxh3" /* I64 [1 + tensor_count]: header, then every tensor in file order */
 
+#define FLIN_TOKENS_KEY "tokenizer.ggml.tokens" /* of files that have a vocabulary */
+
 typedef struct flin_gguf_value {
     flin_string key;     /* zero-terminated */
     const uint8_t *data; /* the value; of an array, its first element */

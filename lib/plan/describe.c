@@ -75,7 +75,7 @@ static int read_name(flashinfer_model *model, flashinfer_error *error)
 int flin_describe(flashinfer_model *model, flashinfer_error *error)
 {
     model->parameter_count = flin_weights_parameters(&model->gguf, &model->shape);
-    if (model->shape.layers != 0) name_kinds(model);
+    if (!FLIN_PLAIN || model->shape.layers != 0) name_kinds(model);
     return read_name(model, error);
 }
 
@@ -105,7 +105,7 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->architecture = shape->architecture;
     info->name = model->name;
     info->predictors = model->kinds;
-    if (shape->descriptor == NULL) return; /* a vocabulary alone */
+    if (FLIN_PLAIN && shape->descriptor == NULL) return; /* a vocabulary alone */
     info->ordered = shape->bundle.ordered;
     info->dtype_resident = flin_weights_resident_type(&model->gguf, shape, &resident)
                                ? flin_type_to_dtype(resident)

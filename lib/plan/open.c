@@ -73,7 +73,7 @@ static void close_predictors(flashinfer_model *model)
 static int open_vocabulary(flashinfer_model *model, const flashinfer_options *options,
                            flashinfer_error *error)
 {
-    uint64_t count = flin_gguf_find(&model->gguf, "tokenizer.ggml.tokens")->count;
+    uint64_t count = flin_gguf_find(&model->gguf, FLIN_TOKENS_KEY)->count;
 
     if ((options->flags & FLASHINFER_OPEN_METADATA) == 0)
         return flin_fail(error, FLASHINFER_EFORMAT,
@@ -95,7 +95,7 @@ static int open_metadata(flashinfer_model *model, const flashinfer_options *opti
     int code = flin_gguf_open(&model->gguf, &model->storage, verify, error);
 
     if (code != 0) return code;
-    if (model->gguf.tensor_count == 0) return open_vocabulary(model, options, error);
+    if (FLIN_PLAIN && model->gguf.tensor_count == 0) return open_vocabulary(model, options, error);
     if (options->ffn_activation != 0) {
         code =
             flin_plain_activation(options->ffn_activation, options->ffn_threshold, &wanted, error);
@@ -230,7 +230,7 @@ int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *opti
 {
     int code = open_metadata(model, options, error);
 
-    if (code == 0 && model->gguf.tensor_count == 0)
+    if (FLIN_PLAIN && code == 0 && model->gguf.tensor_count == 0)
         code = flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
     if (code == 0) code = flin_layout_tables(model, error);
     if (code == 0) code = flin_budget_measure(model, error);

@@ -22,7 +22,7 @@ sys.path[:0] = [f"{SOURCE}/tests/tools"]
 import splitters  # noqa: E402
 
 FLAGS = ["-std=c11", "-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-         f"-I{SOURCE}/include", f"-I{SOURCE}/lib", f"-I{SOURCE}/tests/unit"]
+         "-DFLIN_PLAIN=1", f"-I{SOURCE}/include", f"-I{SOURCE}/lib", f"-I{SOURCE}/tests/unit"]
 FILES = [path for path in glob.glob(f"{SOURCE}/lib/text/*.c") + glob.glob(f"{SOURCE}/lib/pack/tokenizer_*.c")
          if os.path.basename(path) not in ("absent.c", "sampler.c")]
 FILES += [f"{SOURCE}/lib/{name}.c" for name in (

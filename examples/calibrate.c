@@ -6,7 +6,6 @@
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
-#include <string.h>
 
 #include "calibrate.h"
 #include "program.h"
@@ -98,12 +97,13 @@ static int collect(flashinfer_model *model, const request *asked, samples *from,
 
 static uint64_t size_of(const request *asked, const flashinfer_info *info)
 {
-    size_t length = strlen(asked->size);
     uint64_t bytes = 0;
 
-    if (length != 0 && asked->size[length - 1] == '%')
-        return (uint64_t)(strtod(asked->size, NULL) / 100 * (double)info->ffn_bytes);
-    return program_bytes("--size", asked->size, &bytes) == 0 ? bytes : 0;
+    if (flashinfer_budget_parse(asked->size, info->ffn_bytes, &bytes, NULL) != 0)
+        (void)fprintf(stderr,
+                      "--size takes a share such as 10%% or bytes such as 64M, not \"%s\"\n",
+                      asked->size);
+    return bytes;
 }
 
 /* ---------------------------------------------------------------------------------------- report */

@@ -117,59 +117,37 @@ int program_choice(const char *name, const char *text, const char *const *names,
     return 2;
 }
 
-static int budget_share(const char *model_path, double percent, uint64_t *bytes)
+/* What a share is of. Returns 0, or 1 after one line on stderr. */
+static int model_bytes(const char *model_path, uint64_t *bytes)
 {
     flashinfer_error error;
-    flashinfer_plan plan;
-    int code;
+    flashinfer_plan plan = {.size = sizeof plan};
 
     flashinfer_error_init(&error, sizeof error);
-    memset(&plan, 0, sizeof plan);
-    plan.size = sizeof plan;
-    code = flashinfer_plan_file(model_path, NULL, &plan, &error);
-    if (code != 0) return program_fail(&error);
-    *bytes = (uint64_t)((double)plan.file_bytes * percent / 100);
-    return 0;
-}
-
-/* Bytes with an optional K, M or G. Returns 0, or 2 without a word. */
-static int read_bytes(double number, const char *unit, uint64_t *bytes)
-{
-    static const char units[] = "KMG";
-    const char *at = *unit != '\0' && unit[1] == '\0' ? strchr(units, *unit) : NULL;
-
-    if (at == NULL && *unit != '\0') return 2;
-    for (; at != NULL && at >= units; at--) number *= 1024;
-    if (!(number >= 1 && number < 1e18)) return 2;
-    *bytes = (uint64_t)number;
+    if (flashinfer_plan_file(model_path, NULL, &plan, &error) != 0) return program_fail(&error);
+    *bytes = plan.file_bytes;
     return 0;
 }
 
 int program_bytes(const char *name, const char *text, uint64_t *bytes)
 {
-    char *end;
-    double number;
-
-    if (text == NULL) return 0;
-    number = strtod(text, &end);
-    if (end != text && read_bytes(number, end, bytes) == 0) return 0;
+    if (text == NULL || flashinfer_budget_parse(text, 0, bytes, NULL) == 0) return 0;
     (void)fprintf(stderr, "%s takes bytes such as 20000000 or 64M, not \"%s\"\n", name, text);
     return 2;
 }
 
 int program_budget(const char *text, const char *model_path, uint64_t *bytes)
 {
-    char *end;
-    double number;
+    flashinfer_error error;
+    uint64_t file_bytes = 0;
+    int code;
 
     if (text == NULL) return 0;
-    number = strtod(text, &end);
-    if (end != text && strcmp(end, "%") == 0 && number > 0 && number <= 10000)
-        return budget_share(model_path, number, bytes);
-    if (end != text && read_bytes(number, end, bytes) == 0) return 0;
-    (void)fprintf(
-        stderr,
-        "--budget takes a share such as 50%% or bytes such as 20000000 or 64M, not \"%s\"\n", text);
+    flashinfer_error_init(&error, sizeof error);
+    if (strchr(text, '%') != NULL && (code = model_bytes(model_path, &file_bytes)) != 0)
+        return code;
+    if (flashinfer_budget_parse(text, file_bytes, bytes, &error) == 0) return 0;
+    (void)fprintf(stderr, "--budget: %s\n", error.text);
     return 2;
 }
 

@@ -37,13 +37,13 @@ int program_float(const char *name, const char *text, float least, float most, f
 int program_choice(const char *name, const char *text, const char *const *names,
                    const uint32_t *numbers, uint32_t *value);
 
-/* Bytes with an optional K, M or G; NULL text leaves *bytes alone. 0 or 2 as above. */
+/* Bytes with an optional K, M, G or T; NULL text leaves *bytes alone. 0 or 2 as above. */
 int program_bytes(const char *name, const char *text, uint64_t *bytes);
 
 /* FLASHINFER_STORAGE_... by name. 0 or 2 as above. */
 int program_storage(const char *text, uint32_t *storage);
 
-/* "50%" of the model file, or bytes with an optional K, M or G. 0, 1 (no such file) or 2. */
+/* "50%" of the model file, or bytes as above: flashinfer_budget_parse(). 0, 1 (no such file) or 2. */
 int program_budget(const char *text, const char *model_path, uint64_t *bytes);
 
 /*

@@ -9,9 +9,12 @@
  * Conventions
  *   Returns   0 or a negative FLASHINFER_E... code. With a code, *error (may be NULL) says what,
  *             where, what to do.
- *   Structs   begin with `size`; call the _init function first, then set fields. Zero is always the
- *             default. A struct from a newer header is accepted as long as its unknown tail is
- *             zero.
+ *   Structs   begin with `size`. Options and error records have an _init function: call it first,
+ *             then set fields. Structs that a call fills (info, plan, stats, a probe's result) have
+ *             none: set size to sizeof the struct and the rest to zero. Those that callbacks get
+ *             are complete. Zero is always the default. A struct from a newer header is accepted as
+ *             long as its unknown tail is zero. Elements of lists (logit biases, log probabilities)
+ *             have no size, and never grow.
  *   Threads   Different models are independent. Calls on one model and its sessions may come from
  *             any thread and are serialised inside; only the functions that say so may run beside
  *             another call. A callback may ask for stats, plan, position, logits and state bytes of
@@ -25,6 +28,9 @@
  *             again. A call whose callback forked must not be gone on with in the child.
  *   Memory    Handles own what they return unless said otherwise. Nothing is written to stdout or
  *             stderr, no signal handler is installed, and the process is never ended.
+ *   Sizes     A call that tells how much it wrote into the caller's buffer tells what it needs
+ *             where the buffer is too small, with FLASHINFER_EBUFFER. So NULL and capacity 0 ask
+ *             for the size. After any other failure the size is 0.
  *   Units     are the last word of a name: _bytes, _tokens, _ns, _ms.
  */
 #ifndef FLASHINFER_H
@@ -43,9 +49,10 @@ extern "C" {
 #define FLASHINFER_API __attribute__((visibility("default")))
 #endif
 
-#define FLASHINFER_VERSION_MAJOR 0
-#define FLASHINFER_VERSION_MINOR 1
-#define FLASHINFER_VERSION_PATCH 0
+/* Of this header; the library's own is flashinfer_version(). */
+#define FLASHINFER_VERSION_MAJOR 0 /* first number of the version */
+#define FLASHINFER_VERSION_MINOR 1 /* second */
+#define FLASHINFER_VERSION_PATCH 0 /* third */
 
 /* --------------------------------------------------------------------------------------- errors */
 
@@ -67,22 +74,23 @@ extern "C" {
     X(EBUFFER, -13, "the caller's buffer is too small")                                            \
     X(ESTATE, -14, "the saved state does not belong to this model or is damaged")                  \
     X(ETHREAD, -15, "the system gave no thread")                                                   \
-    X(EBUSY, -16, "the handle is still in use")
+    X(EBUSY, -16, "the handle is still in use")                                                    \
+    X(ESESSIONS, -17, "all sessions that the model was opened for exist")
 
 enum {
 #define FLASHINFER_ERROR_ENUM(name, number, text) FLASHINFER_##name = (number),
     FLASHINFER_ERRORS(FLASHINFER_ERROR_ENUM)
 #undef FLASHINFER_ERROR_ENUM
-        FLASHINFER_ERROR_COUNT_ = 17 /* entries above */
+        FLASHINFER_ERROR_COUNT_ = 18 /* entries above */
 };
 
-#define FLASHINFER_ERROR_TEXT_BYTES 512
+#define FLASHINFER_ERROR_TEXT_BYTES 512 /* of an error's text, its zero included */
 
-/* Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per
-   thread. */
+/* What went wrong, where and what to do. Filled by a failing call; untouched by a call that
+   succeeds. Owned by the caller, one per thread. */
 typedef struct flashinfer_error {
     uint32_t size;
-    int32_t code;                           /* FLASHINFER_E... */
+    int32_t code;                           /* FLASHINFER_E..., as the call returned it */
     int32_t sys_errno;                      /* errno of the failing system call, 0 if none */
     int32_t layer;                          /* layer the failure belongs to, -1 if none */
     int64_t neuron;                         /* FFN neuron it belongs to, -1 if none */
@@ -132,7 +140,7 @@ typedef struct flashinfer_sampler flashinfer_sampler;
 
 struct flashinfer_storage_ops; /* flashinfer_backend.h */
 
-/* What a device and a machine were measured to give; see "probe" below. */
+/* See "probe" below. */
 typedef struct flashinfer_probe_result flashinfer_probe_result;
 
 /* -------------------------------------------------------------------------------------- options */
@@ -149,6 +157,7 @@ enum {
     FLASHINFER_PREDICTOR_MIXED = 5    /* sketch in some layers, lowrank in others */
 };
 
+/* How the model file is read. */
 enum {
     /* the first of libaio, io_uring, pread, buffered that works on this file */
     FLASHINFER_STORAGE_DEFAULT = 0,
@@ -166,12 +175,14 @@ enum {
     FLASHINFER_CACHE_BALANCED = 3 /* recent and lasting use; slots go where they save most reads */
 };
 
+/* What is compared with its checksum, and when. */
 enum {
     FLASHINFER_VERIFY_DEFAULT = 0, /* header and resident tensors at open, bundles when read */
     FLASHINFER_VERIFY_NONE = 1,    /* no checksum is looked at */
     FLASHINFER_VERIFY_OPEN = 2     /* as the default, and the whole file once at open */
 };
 
+/* Which instructions of the CPU do the arithmetic. Each has its own last bits. */
 enum {
     FLASHINFER_KERNELS_DEFAULT = 0, /* the best this CPU has */
     FLASHINFER_KERNELS_REF = 1,     /* plain C */
@@ -180,20 +191,29 @@ enum {
     FLASHINFER_KERNELS_NEON = 4     /* every aarch64 CPU; with dotprod where there is */
 };
 
+/* How keys and values of a session are kept. */
 enum {
     FLASHINFER_KV_DEFAULT = 0, /* float32 */
-    FLASHINFER_KV_F32 = 1,
-    FLASHINFER_KV_F16 = 2, /* half the memory; logits differ in about the third digit */
+    FLASHINFER_KV_F32 = 1,     /* the same */
+    FLASHINFER_KV_F16 = 2,     /* half the memory; logits differ in about the third digit */
     /* GGUF's blocks of 32: a quarter of the memory; heads must be a multiple of 32 wide */
     FLASHINFER_KV_Q8_0 = 3
 };
 
+/* How a model is opened; several are joined with |. */
 enum {
-    FLASHINFER_OPEN_METADATA = 1u << 0,    /* header and tokenizer only: no sessions, no budget */
+    /* header and tokenizer only: no sessions, no budget. Also opens a GGUF file that has a
+       vocabulary and no tensors */
+    FLASHINFER_OPEN_METADATA = 1u << 0,
     FLASHINFER_OPEN_NO_TOKENIZER = 1u << 1 /* take an unknown tokenizer: no text calls */
 };
 
-enum { FLASHINFER_LOG_ERROR = 0, FLASHINFER_LOG_WARNING = 1, FLASHINFER_LOG_INFO = 2 };
+/* How much a line of the log matters. */
+enum {
+    FLASHINFER_LOG_ERROR = 0,   /* not used so far: calls return failures */
+    FLASHINFER_LOG_WARNING = 1, /* it works, but otherwise than asked for, or slower */
+    FLASHINFER_LOG_INFO = 2     /* what was chosen and found */
+};
 
 /* What a long call is doing. Valid during the callback only. */
 typedef struct flashinfer_progress {
@@ -204,10 +224,13 @@ typedef struct flashinfer_progress {
     uint64_t total;    /* same unit as done */
 } flashinfer_progress;
 
-/* Called from the thread that made the call. text is valid during the callback only. */
+/* Takes a line of the log. Called from the thread that made the call.
+   @level: FLASHINFER_LOG_...
+   @text: one line of UTF-8 without an end of line; valid during the callback only */
 typedef void (*flashinfer_log_callback)(int level, const char *text, void *user);
 
-/* Return 0 to go on, anything else to cancel the call with FLASHINFER_ECANCELED. */
+/* Follows a long call, and may end it. Called from the thread that made the call. Return 0 to go
+   on, anything else to cancel the call with FLASHINFER_ECANCELED. */
 typedef int (*flashinfer_progress_callback)(const flashinfer_progress *progress, void *user);
 
 /* What a layer asks for in one step: the neurons the predictor named, before the cache is looked
@@ -226,8 +249,8 @@ typedef struct flashinfer_trace {
     const uint32_t *ids; /* (count) ascending */
 } flashinfer_trace;
 
-/* Called from the thread that steps, for every layer of every step. It may ask the model for its
-   stats and plan only. */
+/* Sees what every layer asks for. Called from the thread that steps, for every layer of every step.
+   It may ask the model for its stats and plan only. */
 typedef void (*flashinfer_trace_callback)(const flashinfer_trace *trace, void *user);
 
 /* What goes into a layer's FFN in one step: the input its predictor sees. Valid during the
@@ -241,8 +264,8 @@ typedef struct flashinfer_ffn_input {
     const float *x; /* (width) */
 } flashinfer_ffn_input;
 
-/* Called from the thread that steps, for every layer of every step, before its FFN. It may ask
-   the model for its stats and plan only. */
+/* Sees the input of every FFN. Called from the thread that steps, for every layer of every step,
+   before its FFN. It may ask the model for its stats and plan only. */
 typedef void (*flashinfer_ffn_input_callback)(const flashinfer_ffn_input *input, void *user);
 
 /* What a predictor missed in a layer of one step, found by computing all neurons beside those it
@@ -261,49 +284,61 @@ typedef struct flashinfer_audit {
     double missed_norm; /* of what the missed ones add up to */
 } flashinfer_audit;
 
-/* Called from the thread that steps, after the layer's FFN. It may ask the model for its stats
-   and plan only. */
+/* Sees what a predictor missed. Called from the thread that steps, after the layer's FFN. It may
+   ask the model for its stats and plan only. */
 typedef void (*flashinfer_audit_callback)(const flashinfer_audit *audit, void *user);
 
+/* How a model is opened and run. Copied when it is opened: only what log, progress, trace,
+   ffn_input, audit and their user pointers lead to must stay valid until the model is closed. */
 typedef struct flashinfer_options {
     uint32_t size;
     uint32_t flags;         /* FLASHINFER_OPEN_... */
     uint64_t memory_budget; /* ceiling in bytes, sessions included; 0: everything resident */
-    /* compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
+    /* compute threads, caller's included, at most 64; 0: one per CPU, at most 16 and one for 8 MiB
+       of FFN.
        Of more than the CPUs that the opening thread may run on, and its control group pays for,
        as many as those are started, and a warning is logged */
     uint32_t threads;
-    uint32_t context_tokens; /* KV positions per session; 0: all the model has */
-    uint32_t session_count;  /* sessions that may exist at once; 0: 1 */
-    uint32_t kv_type;        /* FLASHINFER_KV_... */
-    uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
+    uint32_t
+        context_tokens; /* KV positions per session, at most the model's; 0: those, up to 8192 */
+    uint32_t session_count; /* sessions that may exist at once, at most 1024; 0: 1 */
+    uint32_t kv_type;       /* FLASHINFER_KV_... */
+    uint32_t predictor;     /* FLASHINFER_PREDICTOR_... */
     /* k of the paper's sliding window: neurons unused for so many tokens leave; 0: as slots last */
     uint32_t window_tokens;
-    uint32_t storage;        /* FLASHINFER_STORAGE_... */
-    uint32_t verify;         /* FLASHINFER_VERIFY_... */
-    uint32_t kernels;        /* FLASHINFER_KERNELS_... */
-    uint32_t io_depth;       /* reads in flight (libaio, io_uring); 0: the probe's, else 64 */
-    uint32_t io_lanes;       /* reading threads (pread, buffered); 0: the probe's, else 4 */
+    uint32_t storage; /* FLASHINFER_STORAGE_... */
+    uint32_t verify;  /* FLASHINFER_VERIFY_... */
+    uint32_t kernels; /* FLASHINFER_KERNELS_... */
+    /* reads in flight (libaio, io_uring), at most 4096; 0: the probe's, else 64 */
+    uint32_t io_depth;
+    /* reading threads (pread, buffered), at most 256; 0: the probe's, else 4 */
+    uint32_t io_lanes;
     uint32_t io_timeout_ms;  /* longest wait for one read; 0: 30000 */
     uint32_t audit_interval; /* every nth token some layers are also computed densely; 0: never */
-    /* reads at most this far apart become one, gap included; 1: none; 0: the probe's, else 4096 */
+    /* reads at most this far apart become one, gap included; at most 65536; 1: none; 0: the
+       probe's, else 4096 */
     uint32_t io_gap_bytes;
     flashinfer_log_callback log;
     void *log_user;
     flashinfer_progress_callback progress;
     void *progress_user;
-    const flashinfer_probe_result *probe; /* NULL: not measured; looked at during the call only */
-    uint32_t cache_policy;                /* FLASHINFER_CACHE_... */
-    uint32_t audit_layers;                /* how many, in turn; 0: 1 */
-    flashinfer_trace_callback trace;      /* not called in mode all */
+    /* what the device was measured to give; NULL: not measured. Looked at during the call only */
+    const flashinfer_probe_result *probe;
+    uint32_t cache_policy;           /* FLASHINFER_CACHE_... */
+    uint32_t audit_layers;           /* of such a token, in turn; at most all; 0: 1 */
+    flashinfer_trace_callback trace; /* called with what is asked for, but in mode all */
     void *trace_user;
     /* predictor file made for this model, see flashinfer_predictor_save(); NULL: the model
        file's own. Looked at during the call only */
     const char *predictor_path;
-    flashinfer_ffn_input_callback ffn_input; /* for calibrating predictors */
+    flashinfer_ffn_input_callback ffn_input; /* called with every FFN's input */
     void *ffn_input_user;
-    flashinfer_audit_callback audit; /* for every audited layer; looking changes no output */
+    flashinfer_audit_callback audit; /* called for audited layers; changes no output */
     void *audit_user;
+    /* FLASHINFER_ACTIVATION_... of the FFN, for GGUF files not in flash layout that do not say
+       theirs, or say it wrong; 0: the file's */
+    uint32_t ffn_activation;
+    float ffn_threshold; /* of FLASHINFER_ACTIVATION_FATRELU */
 } flashinfer_options;
 
 /**
@@ -378,25 +413,25 @@ enum {
 typedef struct flashinfer_info {
     uint32_t size;
     uint32_t layer_count;
-    uint32_t embedding_length; /* d: width of the residual stream */
-    uint32_t ffn_length;       /* FFN neurons per layer */
-    uint32_t head_count;
-    uint32_t vocab_count;
-    uint32_t context_tokens; /* longest context of the model */
-    uint32_t tensor_count;
-    uint32_t metadata_count;
+    uint32_t embedding_length;    /* d: width of the residual stream */
+    uint32_t ffn_length;          /* FFN neurons per layer */
+    uint32_t head_count;          /* heads of queries */
+    uint32_t vocab_count;         /* token ids are below it; logits are as many */
+    uint32_t context_tokens;      /* longest context of the model */
+    uint32_t tensor_count;        /* for flashinfer_model_tensor() */
+    uint32_t metadata_count;      /* for flashinfer_model_metadata() */
     uint32_t bundle_bytes;        /* payload bytes of one FFN neuron */
     uint32_t bundle_stride_bytes; /* distance between two bundles in the file */
     int32_t bos_token;            /* -1: none */
     int32_t eos_token;            /* -1: none */
     uint32_t add_bos;             /* 1: texts of this model begin with bos_token */
-    uint64_t parameter_count;
-    uint64_t file_bytes;
-    uint64_t ffn_bytes;       /* payload bytes of all bundles */
-    const char *architecture; /* "opt", "llama", "qwen3", ... */
-    const char *name;         /* "" if the file has none */
-    const char *predictors;   /* kinds this file can be run with, such as "exact,sketch,all" */
-    uint32_t ordered;         /* 1: packed with an order, see flashinfer_order_create() */
+    uint64_t parameter_count;     /* elements of all weights */
+    uint64_t file_bytes;          /* length of the model file */
+    uint64_t ffn_bytes;           /* payload bytes of all bundles */
+    const char *architecture;     /* "opt", "llama", "qwen3"; "" of a file without tensors */
+    const char *name;             /* "" if the file has none */
+    const char *predictors;       /* kinds this file can be run with, such as "exact,sketch,all" */
+    uint32_t ordered;             /* 1: packed with an order, see flashinfer_order_create() */
     uint32_t reserved;
     uint32_t dtype_resident; /* FLASHINFER_DTYPE_... of token embeddings, attention and head */
     uint32_t dtype_ffn;      /* FLASHINFER_DTYPE_... of bundles */
@@ -415,17 +450,18 @@ typedef struct flashinfer_info {
  */
 FLASHINFER_API int flashinfer_model_info(const flashinfer_model *model, flashinfer_info *info);
 
+/* A tensor of a model file. */
 typedef struct flashinfer_tensor_info {
     uint32_t size;
     /* GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16 */
     uint32_t type;
-    uint32_t dimension_count;
+    uint32_t dimension_count; /* 1 to 4 of dimensions */
     uint32_t reserved;
     uint64_t dimensions[4]; /* fastest first, as in GGUF */
     uint64_t offset;        /* bytes from the start of the model */
-    uint64_t bytes;
-    uint64_t xxh3;    /* XXH3-64 of its bytes; of its checksum tensor for a bundle tensor */
-    const char *name; /* owned by the model */
+    uint64_t bytes;         /* its length in the file */
+    uint64_t xxh3;          /* XXH3-64 of its bytes; of its checksum tensor for a bundle tensor */
+    const char *name;       /* owned by the model */
 } flashinfer_tensor_info;
 
 /**
@@ -492,9 +528,9 @@ FLASHINFER_API int flashinfer_model_ffn_bias(flashinfer_model *model, uint32_t l
 /* How a budget is divided. planned_bytes is the sum of the parts and never above the budget. */
 typedef struct flashinfer_plan {
     uint32_t size;
-    uint32_t predictor;    /* the kind in force */
-    uint64_t budget_bytes; /* as asked for; maximum_bytes if 0 was asked for */
-    uint64_t planned_bytes;
+    uint32_t predictor;       /* FLASHINFER_PREDICTOR_...: the kind in force */
+    uint64_t budget_bytes;    /* as asked for; maximum_bytes if 0 was asked for */
+    uint64_t planned_bytes;   /* what is held under it at most */
     uint64_t minimum_bytes;   /* smallest budget that works with these options */
     uint64_t maximum_bytes;   /* budget above which more memory changes nothing */
     uint64_t metadata_bytes;  /* header, tensor table, tokenizer */
@@ -505,14 +541,15 @@ typedef struct flashinfer_plan {
     uint64_t scratch_bytes;   /* activations, logits */
     uint64_t io_bytes;        /* staging and stream buffers, request tables */
     uint64_t thread_bytes;    /* stacks of the compute threads in use but the caller's */
-    uint64_t file_bytes;
+    uint64_t file_bytes;      /* length of the model file, for comparison: no part of the sum */
     uint32_t slots_per_layer; /* bundles cached, mean over layers */
-    uint32_t slot_bytes;
-    uint32_t resident_rows; /* exact mode: deciding rows of a layer kept in memory */
-    uint32_t cache_policy;  /* the one in force */
-    uint32_t slots;         /* bundles cached, over all layers */
+    uint32_t slot_bytes;      /* memory of one cached bundle */
+    uint32_t resident_rows;   /* exact mode: deciding rows of a layer kept in memory */
+    uint32_t cache_policy;    /* FLASHINFER_CACHE_...: the one in force */
+    uint32_t slots;           /* bundles cached, over all layers */
     uint32_t reserved;
     uint64_t page_table_bytes; /* the system's, of all that is mapped: 1/512 with pages of 4 KiB */
+    uint64_t streamed_bytes;   /* plain files: read for every token, because memory lacks them */
 } flashinfer_plan;
 
 /**
@@ -532,12 +569,27 @@ FLASHINFER_API int flashinfer_plan_file(const char *path, const flashinfer_optio
 FLASHINFER_API int flashinfer_model_plan(flashinfer_model *model, flashinfer_plan *plan);
 
 /**
+ * flashinfer_budget_parse - bytes of a budget as people write it
+ * @text: a share of the model file such as "50%" or "12.5%", bytes such as "123456", or a number of
+ *        K, M, G or T such as "1.5G" (1024 bytes and its powers)
+ * @file_bytes: what a share is of: plan.file_bytes or info.file_bytes; 0 refuses shares
+ * @budget_bytes: receives the bytes, for options.memory_budget
+ *
+ * Exact to the byte whatever the number of digits, rounded down once. Anything else is
+ * FLASHINFER_EINVAL: spaces, signs, exponents, other units, parts of a byte, what comes to no byte,
+ * and what a uint64_t cannot hold. Shares above 100% are as good as others.
+ */
+FLASHINFER_API int flashinfer_budget_parse(const char *text, uint64_t file_bytes,
+                                           uint64_t *budget_bytes, flashinfer_error *error);
+
+/**
  * flashinfer_model_set_budget - change the budget of a live model
  * @budget_bytes: new ceiling; 0: whatever makes everything resident
  *
  * Shrinks or grows the neuron cache between two steps; the output does not change. When this
- * returns, no more than the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget
- * staying in force, below the minimum.
+ * returns, no more than the new budget is held. It waits for the call that runs on the model: so
+ * that a long flashinfer_eval() does not keep it waiting, cancel that first and run the rest after.
+ * Refused with FLASHINFER_EBUDGET, the old budget staying in force, below the minimum.
  */
 FLASHINFER_API int flashinfer_model_set_budget(flashinfer_model *model, uint64_t budget_bytes,
                                                flashinfer_error *error);
@@ -594,7 +646,7 @@ FLASHINFER_API int flashinfer_model_reset_stats(flashinfer_model *model);
  * flashinfer_session_create - begin a sequence
  * @session: receives the handle, at position 0; NULL on failure
  *
- * Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+ * Takes one of the options.session_count places planned at open; FLASHINFER_ESESSIONS when none is
  * free.
  */
 FLASHINFER_API int flashinfer_session_create(flashinfer_model *model, flashinfer_session **session,
@@ -663,10 +715,17 @@ FLASHINFER_API int flashinfer_session_rewind(flashinfer_session *session, uint32
                                              flashinfer_error *error);
 
 /**
- * flashinfer_session_cancel - stop the session's running call, or its next one if none runs
+ * flashinfer_session_cancel - stop the session's running call
  *
- * May be called from any thread and from a signal handler. The stopped call returns
- * FLASHINFER_ECANCELED.
+ * Counts for a flashinfer_step() or flashinfer_eval() that has begun and not returned, also one
+ * that waits for another call on the model. It returns FLASHINFER_ECANCELED, or, where it was all
+ * but done, as if nothing had come. A cancel that finds no call does nothing, and none stops a call
+ * that is made after it. So one too many or too late is harmless.
+ *
+ * May be called from any thread, from a callback and from a signal handler; it waits for nothing.
+ * A stop button for a loop of calls sets a flag of the host's, then cancels; the loop looks at the
+ * flag before every call. A press between look and call is missed by that call: cancel again until
+ * the loop has ended.
  */
 FLASHINFER_API void flashinfer_session_cancel(flashinfer_session *session);
 
@@ -677,9 +736,9 @@ FLASHINFER_API size_t flashinfer_state_bytes(flashinfer_session *session);
 
 /**
  * flashinfer_state_save - copy position, logits and KV cache out
- * @buffer: receives the state; the caller may write it to a file
- * @capacity: bytes of @buffer; FLASHINFER_EBUFFER if too few
- * @written: receives the bytes used
+ * @buffer: receives the state; the caller may write it to a file. May be NULL if @capacity is 0
+ * @capacity: bytes of @buffer
+ * @written: receives how many bytes the state has; FLASHINFER_EBUFFER if more than @capacity
  */
 FLASHINFER_API int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
                                          size_t *written, flashinfer_error *error);
@@ -694,6 +753,7 @@ FLASHINFER_API int flashinfer_state_load(flashinfer_session *session, const void
 
 /* ----------------------------------------------------------------------------------------- text */
 
+/* How text becomes tokens; several are joined with |. */
 enum {
     FLASHINFER_TOKENIZE_BOS = 1u << 0,    /* begin with the model's bos token if it wants one */
     FLASHINFER_TOKENIZE_SPECIAL = 1u << 1 /* texts such as </s> become their control token */
@@ -748,10 +808,41 @@ FLASHINFER_API int flashinfer_decoder_create(const flashinfer_model *model,
  *
  * A stream may go on with a text, so that its first space is kept. Where the model's bos token
  * comes first, a text begins: a space that the tokenizer puts before every text is left out.
+ *
+ * Nothing is given that is, or may be, part of a stop string: flashinfer_decoder_set_stops().
  */
 FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token,
                                            const char **text, size_t *text_bytes,
                                            flashinfer_error *error);
+
+/**
+ * flashinfer_decoder_set_stops - end the text where one of some texts comes
+ * @texts: (count) UTF-8 texts, copied, in place of those set before; may be NULL if @count is 0
+ * @text_bytes: (count) their lengths; NULL: each ends with a zero byte
+ * @count: how many; 0: no text stops any more
+ *
+ * From now on flashinfer_decoder_push() shows no part of a stop string, wherever tokens begin and
+ * end: what may be the beginning of one is held back until later tokens tell, or the stream ends.
+ * Once one is complete, what stands before it is given, flashinfer_decoder_stopped() tells, and
+ * further tokens give no text until the stream ends (token -1), after which another can begin. Of
+ * several the first to be complete counts, of those that end together the longest.
+ *
+ * Strings are compared with the text that is given: after tokens whose text may hold one and should
+ * not stop, such as a prompt's, is the time to set them. Text that is held back stays so, for the
+ * new strings. A string that is NULL, empty or not UTF-8 is FLASHINFER_EINVAL; nothing is changed
+ * then, nor by FLASHINFER_ENOMEM.
+ */
+FLASHINFER_API int flashinfer_decoder_set_stops(flashinfer_decoder *decoder,
+                                                const char *const *texts, const size_t *text_bytes,
+                                                size_t count, flashinfer_error *error);
+
+/**
+ * flashinfer_decoder_stopped - which stop string has ended the text
+ *
+ * Returns its index, from 0, or -1 if none has. Stands until a token follows the end of the stream,
+ * or others are set.
+ */
+FLASHINFER_API int32_t flashinfer_decoder_stopped(const flashinfer_decoder *decoder);
 
 /**
  * flashinfer_decoder_destroy - end a stream
@@ -759,17 +850,27 @@ FLASHINFER_API int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t 
  */
 FLASHINFER_API void flashinfer_decoder_destroy(flashinfer_decoder *decoder);
 
+/* What is added to a token's logit, before anything else is done with it. */
+typedef struct flashinfer_logit_bias {
+    int32_t token; /* its id */
+    float bias;    /* finite; or -INFINITY: the token is never chosen */
+} flashinfer_logit_bias;
+
+/* How a token is chosen from logits. Copied when the sampler is made. */
 typedef struct flashinfer_sampler_options {
     uint32_t size;
     uint32_t top_k;    /* keep the k most likely; 0: all */
     uint64_t seed;     /* same seed, same logits: same tokens on every machine */
-    float temperature; /* 0: greedy, the lowest id among equals */
-    float top_p;       /* nucleus; 0 or 1: off */
-    float min_p;       /* drop what is less likely than min_p times the likeliest; 0: off */
-    /* divides positive and multiplies negative logits of recent tokens; 0 or 1: off */
+    float temperature; /* at least 0; 0: greedy, the lowest id among equals */
+    /* keep the likeliest that together have this probability, 0 to 1; 0 or 1: all */
+    float top_p;
+    float min_p; /* drop what is less likely than min_p times the likeliest, 0 to 1; 0: nothing */
+    /* divides positive and multiplies negative logits of recent tokens; at least 0; 0 or 1: off */
     float repetition_penalty;
-    uint32_t repetition_tokens; /* how many recent tokens count; 0: 64 */
-    uint32_t reserved;
+    uint32_t repetition_tokens; /* how many recent tokens count, at most 2^24; 0: 64 */
+    uint32_t logit_bias_count;  /* of the list below */
+    /* (logit_bias_count) in any order, at most one a token; looked at by create only */
+    const flashinfer_logit_bias *logit_biases;
 } flashinfer_sampler_options;
 
 /**
@@ -785,7 +886,8 @@ FLASHINFER_API void flashinfer_sampler_options_init(flashinfer_sampler_options *
  * @sampler: receives the handle; NULL on failure
  *
  * Independent of any model; one sampler must not be used by two threads at once. Order of
- * operations: repetition penalty, top-k, temperature, top-p, min-p.
+ * operations: logit biases, repetition penalty, top-k, temperature, top-p, min-p. All memory is
+ * taken here.
  */
 FLASHINFER_API int flashinfer_sampler_create(const flashinfer_sampler_options *options,
                                              size_t vocab_count, flashinfer_sampler **sampler,
@@ -809,10 +911,73 @@ FLASHINFER_API int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_
                                              flashinfer_error *error);
 
 /**
+ * flashinfer_sampler_copy - a second sampler that goes on as this one would
+ * @copy: receives the handle; NULL on failure
+ *
+ * The same options, the same next random numbers, the same recent tokens. From now on they are
+ * independent.
+ */
+FLASHINFER_API int flashinfer_sampler_copy(const flashinfer_sampler *sampler,
+                                           flashinfer_sampler **copy, flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_state_save - copy out what the next tokens depend on beside logits and options
+ * @buffer: receives the state; the caller may write it to a file, beside that of
+ *          flashinfer_state_save(). May be NULL if @capacity is 0
+ * @capacity: bytes of @buffer
+ * @written: receives how many bytes the state has; FLASHINFER_EBUFFER if more than @capacity
+ *
+ * That is: random numbers and recent tokens, some tens of bytes and 4 for each token. Options are
+ * not in it.
+ */
+FLASHINFER_API int flashinfer_sampler_state_save(const flashinfer_sampler *sampler, void *buffer,
+                                                 size_t capacity, size_t *written,
+                                                 flashinfer_error *error);
+
+/**
+ * flashinfer_sampler_state_load - go on as the sampler would that a state was saved from
+ * @buffer: a state saved from a sampler made for the same vocab_count, which remembers as many
+ *          recent tokens (without a penalty: none); anything else is FLASHINFER_ESTATE
+ * @bytes: as many as flashinfer_sampler_state_save() wrote
+ *
+ * Make the sampler with the options of the other one first: then the same logits give the same
+ * tokens. A failure changes nothing.
+ */
+FLASHINFER_API int flashinfer_sampler_state_load(flashinfer_sampler *sampler, const void *buffer,
+                                                 size_t bytes, flashinfer_error *error);
+
+/**
  * flashinfer_sampler_destroy - release a sampler
  * @sampler: may be NULL
  */
 FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
+
+/* A token and the natural logarithm of its probability; -INFINITY: it has none. */
+typedef struct flashinfer_logprob {
+    int32_t token; /* its id */
+    float logprob; /* natural logarithm; -INFINITY: it has no probability */
+} flashinfer_logprob;
+
+/**
+ * flashinfer_logprobs - log probabilities of tokens, from raw logits
+ * @logits: (count) floats, such as those of flashinfer_logits(); NaN counts as -infinity
+ * @count: how many
+ * @asked: (asked_count) with the tokens set, such as the one that was chosen; their logprobs are
+ *         filled in. May be NULL if @asked_count is 0
+ * @asked_count: how many
+ * @top: receives (top_count): the likeliest tokens, the likeliest first, lower ids first among
+ *       equals. May be NULL if @top_count is 0
+ * @top_count: at most @count
+ *
+ * Of the model's own distribution: what a sampler does to logits (biases, penalty, temperature and
+ * what it drops) does not count. Sums are made in double precision, in order of ids. Logits of
+ * +infinity share all probability. A token that has no logit is FLASHINFER_ETOKEN, logits of which
+ * no token can be chosen are FLASHINFER_EINVAL; nothing is written then. Takes no memory and may
+ * run in any thread.
+ */
+FLASHINFER_API int flashinfer_logprobs(const float *logits, size_t count, flashinfer_logprob *asked,
+                                       size_t asked_count, flashinfer_logprob *top,
+                                       size_t top_count, flashinfer_error *error);
 
 /* ---------------------------------------------------------------------------------------- probe */
 
@@ -820,20 +985,21 @@ FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
 #define FLASHINFER_PROBE_DEPTHS 4 /* with 1, 4, 16 and 64 in flight */
 #define FLASHINFER_PROBE_KINDS 8  /* one for each FLASHINFER_STORAGE_..., and room for more */
 
-/* Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of
-   time, of a file long enough, or of the kind of storage. The recommendations are values for the
-   options of their names. */
+/* What a device and a machine were measured to give. Rates are bytes per second, at random places
+   past the page cache. 0: not measured, for lack of time, of a file long enough, or of the kind of
+   storage. The recommendations are values for the options of their names. */
 struct flashinfer_probe_result {
     uint32_t size;
-    uint32_t storage;   /* FLASHINFER_STORAGE_... that read fastest: read_bytes_per_s is of it */
-    uint32_t alignment; /* bytes its reads must be multiples of */
-    uint32_t threads;   /* of the memory and kernel rates */
-    uint32_t kernels;   /* FLASHINFER_KERNELS_... of the kernel rate */
-    uint32_t io_depth;  /* recommended */
-    uint32_t io_lanes;
-    uint32_t io_gap_bytes;
-    uint32_t read_bytes[FLASHINFER_PROBE_SIZES]; /* the sizes and depths below */
-    uint32_t depths[FLASHINFER_PROBE_DEPTHS];
+    uint32_t storage;      /* FLASHINFER_STORAGE_... that read fastest: read_bytes_per_s is of it */
+    uint32_t alignment;    /* bytes its reads must be multiples of */
+    uint32_t threads;      /* of the memory and kernel rates */
+    uint32_t kernels;      /* FLASHINFER_KERNELS_... of the kernel rate */
+    uint32_t io_depth;     /* recommended */
+    uint32_t io_lanes;     /* recommended */
+    uint32_t io_gap_bytes; /* recommended */
+    uint32_t read_bytes[FLASHINFER_PROBE_SIZES]; /* the sizes of the table below */
+    uint32_t depths[FLASHINFER_PROBE_DEPTHS];    /* and its reads in flight */
+    /* the table: [i][k] is read_bytes[i] with depths[k] in flight */
     uint64_t read_bytes_per_s[FLASHINFER_PROBE_SIZES][FLASHINFER_PROBE_DEPTHS];
     /* every kind of storage there is, reads of 32 KiB; for pread the depth is the number of
        lanes */
@@ -846,12 +1012,13 @@ struct flashinfer_probe_result {
     uint64_t elapsed_ns;         /* what it all took */
 };
 
+/* How long and with what is measured. Looked at during the call only. */
 typedef struct flashinfer_probe_options {
     uint32_t size;
     uint32_t time_ms; /* for everything; 0: 5000 */
-    uint32_t threads; /* of memory and kernel rates; 0: as flashinfer_options */
+    uint32_t threads; /* of memory and kernel rates, at most 64; 0: one per CPU, at most 16 */
     uint32_t storage; /* FLASHINFER_STORAGE_...; 0: every kind there is, the table of the fastest */
-    uint64_t file_bytes; /* of the file written into a directory; 0: 256 MiB */
+    uint64_t file_bytes; /* of the file written into a directory, 1 MiB at least; 0: 256 MiB */
     flashinfer_progress_callback progress;
     void *progress_user;
 } flashinfer_probe_options;
@@ -896,19 +1063,21 @@ FLASHINFER_API int flashinfer_probe_load(const char *path, flashinfer_probe_resu
 
 /* ----------------------------------------------------------------------------------------- pack */
 
+/* Types of a model file's matrices. Q8_0 and Q4_0 are GGUF's blocks of 32 elements with a scale,
+   as llama.cpp writes them; widths must be multiples of 32. */
 enum {
     FLASHINFER_DTYPE_DEFAULT = 0, /* f16 */
-    FLASHINFER_DTYPE_F32 = 1,
-    FLASHINFER_DTYPE_F16 = 2,
-    FLASHINFER_DTYPE_BF16 = 3,
-    /* GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be
-       multiples of 32 */
-    FLASHINFER_DTYPE_Q8_0 = 4, /* 8.5 bits an element */
-    FLASHINFER_DTYPE_Q4_0 = 5  /* 4.5 */
+    FLASHINFER_DTYPE_F32 = 1,     /* IEEE single, 32 bits */
+    FLASHINFER_DTYPE_F16 = 2,     /* IEEE half, 16 bits */
+    FLASHINFER_DTYPE_BF16 = 3,    /* the upper half of a single: its range, 8 bits of precision */
+    FLASHINFER_DTYPE_Q8_0 = 4,    /* 8.5 bits an element */
+    FLASHINFER_DTYPE_Q4_0 = 5     /* 4.5 */
 };
 
+/* Which bundles the same tokens want, for packing them side by side. */
 typedef struct flashinfer_order flashinfer_order;
 
+/* How a checkpoint is packed. Looked at during the call only. */
 typedef struct flashinfer_pack_options {
     uint32_t size;
     uint32_t dtype; /* FLASHINFER_DTYPE_... of all matrices, unless the two below say otherwise */

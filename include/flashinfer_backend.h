@@ -16,8 +16,8 @@ extern "C" {
 
 /* One piece of memory a read fills. */
 typedef struct flashinfer_storage_segment {
-    void *data;
-    size_t bytes;
+    void *data;   /* the library's: valid until the read has completed */
+    size_t bytes; /* of data */
 } flashinfer_storage_segment;
 
 /* One contiguous read of the model, scattered over its segments in order. offset, every
@@ -28,32 +28,35 @@ typedef struct flashinfer_storage_read {
     uint64_t offset;                            /* bytes from the start of the model */
     uint64_t tag;                               /* returned in the completion */
     const flashinfer_storage_segment *segments; /* (segment_count) */
-    uint32_t segment_count;
+    uint32_t segment_count;                     /* at most caps.segments_max */
     uint32_t reserved;
 } flashinfer_storage_read;
 
+/* How a read ended. */
 typedef struct flashinfer_storage_completion {
-    uint64_t tag;
+    uint64_t tag;   /* as it was in the read */
     int64_t result; /* bytes read, or a negative errno value */
 } flashinfer_storage_completion;
 
+/* What a backend can do. */
 typedef struct flashinfer_storage_caps {
-    uint32_t size;
+    uint32_t size;         /* set by the library; leave it as it is */
     uint32_t alignment;    /* bytes, a power of two up to 4096; 1: any */
-    uint32_t depth;        /* reads that may be in flight; at least 1 */
-    uint32_t segments_max; /* segments a read may have; at least 1 */
+    uint32_t depth;        /* reads that may be in flight; at least 1, with submit */
+    uint32_t segments_max; /* segments a read may have; at least 1, with submit */
     uint64_t length_bytes; /* of the model */
 } flashinfer_storage_caps;
 
 /*
- * Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the
- * library then calls it from options.io_lanes threads of its own, several at once, with 256 KiB of
- * stack and all signals blocked).
+ * A backend's functions and the host's pointer. Set size to sizeof(flashinfer_storage_ops) and what
+ * is not there to NULL. Either submit and wait (asynchronous), or read alone (synchronous, any
+ * offset and length; the library then calls it from options.io_lanes threads of its own, several at
+ * once, with 256 KiB of stack and all signals blocked).
  */
 typedef struct flashinfer_storage_ops {
-    uint32_t size;
+    uint32_t size; /* sizeof(flashinfer_storage_ops) */
     uint32_t reserved;
-    void *user; /* first argument of every call */
+    void *user; /* first argument of every call; never looked at */
 
     /* Fill *caps. Returns 0 or a negative errno value. */
     int (*caps)(void *user, flashinfer_storage_caps *caps);
@@ -76,7 +79,7 @@ typedef struct flashinfer_storage_ops {
 
     /* Called once when the model is closed. All reads have completed, unless one never came back
        within twice options.io_timeout_ms: when this returns it must never land any more, its
-       memory is gone. Not called in a child of fork(), which closes what its parent opened: what
+       memory is gone. Not called in a child of fork, which closes what its parent opened: what
        the host holds there is the host's to give back. May be NULL. */
     void (*close)(void *user);
 } flashinfer_storage_ops;

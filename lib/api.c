@@ -8,7 +8,6 @@
 #include "api.h"
 #include "probe/probe.h"
 #include "text/decoder.h"
-#include "text/sampler.h"
 #include "util/structs.h"
 
 /* errors --------------------------------------------------------------------------------------- */
@@ -380,18 +379,24 @@ void flashinfer_session_destroy(flashinfer_session *session)
 
 int flashinfer_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
 {
+    uint64_t call;
+
     NEED(session);
+    call = flin_session_call(session);
     ENTER(session->model);
-    return unlock(session->model, flin_step(session, token, error));
+    return unlock(session->model, flin_step(session, call, token, error));
 }
 
 int flashinfer_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
                     flashinfer_error *error)
 {
+    uint64_t call;
+
     NEED(session);
     if (count != 0) NEED(tokens);
+    call = flin_session_call(session);
     ENTER(session->model);
-    return unlock(session->model, flin_eval(session, tokens, count, error));
+    return unlock(session->model, flin_eval(session, call, tokens, count, error));
 }
 
 const float *flashinfer_logits(const flashinfer_session *session, size_t *count)
@@ -415,7 +420,7 @@ int flashinfer_session_rewind(flashinfer_session *session, uint32_t position,
 
 void flashinfer_session_cancel(flashinfer_session *session)
 {
-    if (session != NULL) atomic_store(&session->cancelled, 1);
+    if (session != NULL) flin_session_cancel(session);
 }
 
 size_t flashinfer_state_bytes(flashinfer_session *session)
@@ -433,9 +438,10 @@ size_t flashinfer_state_bytes(flashinfer_session *session)
 int flashinfer_state_save(flashinfer_session *session, void *buffer, size_t capacity,
                           size_t *written, flashinfer_error *error)
 {
-    NEED(session);
-    NEED(buffer);
     NEED(written);
+    *written = 0;
+    NEED(session);
+    if (capacity != 0) NEED(buffer);
     ENTER(session->model);
     return unlock(session->model, flin_state_save(session, buffer, capacity, written, error));
 }
@@ -464,8 +470,9 @@ int flashinfer_tokenize(const flashinfer_model *model, const char *text, size_t 
     const uint32_t known = FLASHINFER_TOKENIZE_BOS | FLASHINFER_TOKENIZE_SPECIAL;
     int code;
 
-    NEED(model);
     NEED(count);
+    *count = 0;
+    NEED(model);
     if (text_bytes != 0) NEED(text);
     if (capacity != 0) NEED(tokens);
     if ((flags & ~known) != 0)
@@ -480,8 +487,9 @@ int flashinfer_detokenize(const flashinfer_model *model, const int32_t *tokens, 
 {
     int code;
 
-    NEED(model);
     NEED(text_bytes);
+    *text_bytes = 0;
+    NEED(model);
     if (count != 0) NEED(tokens);
     if (capacity != 0) NEED(text);
     if ((code = need_tokenizer(model, error)) != 0) return code;
@@ -512,45 +520,6 @@ int flashinfer_decoder_push(flashinfer_decoder *decoder, int32_t token, const ch
 void flashinfer_decoder_destroy(flashinfer_decoder *decoder)
 {
     if (decoder != NULL) flin_decoder_destroy(decoder);
-}
-
-void flashinfer_sampler_options_init(flashinfer_sampler_options *options, size_t size)
-{
-    init(options, size);
-}
-
-int flashinfer_sampler_create(const flashinfer_sampler_options *options, size_t vocab_count,
-                              flashinfer_sampler **sampler, flashinfer_error *error)
-{
-    flashinfer_sampler_options own;
-    int code = 0;
-
-    NEED(sampler);
-    *sampler = NULL;
-    flashinfer_sampler_options_init(&own, sizeof own);
-    if (options != NULL)
-        code = flin_struct_accept(options, &own, sizeof own, "flashinfer_sampler_options", error);
-    return code != 0 ? code : flin_sampler_create(&own, vocab_count, sampler, error);
-}
-
-int flashinfer_sampler_sample(flashinfer_sampler *sampler, const float *logits, size_t count,
-                              int32_t *token, flashinfer_error *error)
-{
-    NEED(sampler);
-    NEED(logits);
-    NEED(token);
-    return flin_sampler_sample(sampler, logits, count, token, error);
-}
-
-int flashinfer_sampler_accept(flashinfer_sampler *sampler, int32_t token, flashinfer_error *error)
-{
-    NEED(sampler);
-    return flin_sampler_accept(sampler, token, error);
-}
-
-void flashinfer_sampler_destroy(flashinfer_sampler *sampler)
-{
-    if (sampler != NULL) flin_sampler_destroy(sampler);
 }
 
 /* probe ---------------------------------------------------------------------------------------- */

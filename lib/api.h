@@ -2,7 +2,8 @@
  * api.h - what the public functions have in common: refusing NULL, the model's lock, size-first
  * structs.
  *
- *   api.c       models, sessions, text, probe
+ *   api.c       models, sessions, tokens to text and back, probe
+ *   api_text.c  what needs no model: samplers, stop strings, log probabilities, budgets as text
  *   api_make.c  what is made beside running: packed models, orders, predictors
  */
 #ifndef FLIN_API_H

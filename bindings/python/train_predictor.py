@@ -59,7 +59,7 @@ class Model(libflashinfer.Model):
     """A model that runs exactly and hands its FFN inputs to a function of (layer, input)."""
 
     def __init__(self, path: str, context: int, threads: int, budget: int) -> None:
-        super().__init__(path, predictor=libflashinfer.Predictors.EXACT, context_tokens=context, threads=threads,
+        super().__init__(path, predictor=libflashinfer.PredictorKind.EXACT, context_tokens=context, threads=threads,
                          memory_budget=budget, ffn_input=lambda given: self.take(given.layer, given.x))
         self.window = self.session()
 
@@ -292,7 +292,7 @@ def fit_layer(model: Model, samples: Samples, layer: int, rank: int, args: argpa
 
 def fit(model: Model, samples: Samples, args: argparse.Namespace) -> None:
     info, ranks, lines = model.info, ranks_of(model.info, args), []
-    with libflashinfer.Predictor(model) as predictor:
+    with libflashinfer.PredictorMaker(model) as predictor:
         progress = Progress("training", args.epochs * sum(work_of(info, rank) for rank in ranks))
         for layer, rank in enumerate(ranks):
             factors, line = fit_layer(model, samples, layer, rank, args, progress)

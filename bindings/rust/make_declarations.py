@@ -45,10 +45,11 @@ def rust_name(name):
 
 
 def rust_type(base, const, stars):
-    """base with the const of what the first star points to; inner pointers are mutable."""
+    """base with the const of what the first star points to, and stars such as "*" or "*const *", each with its own."""
     text = TYPES.get(base, base)
-    for level in range(stars):
-        text = ("*const " if const and level == 0 else "*mut ") + text
+    for star in re.findall(r"\*(?:const )?", stars):
+        text = ("*const " if const else "*mut ") + text
+        const = star != "*"
     return text
 
 
@@ -58,10 +59,10 @@ def declarator(text):
     pointer = re.fullmatch(r"(\w+) \(\*(\w+)\)\((.*)\)", text)
     if pointer:
         return pointer[2], function_pointer(pointer[1], pointer[3])
-    match = re.fullmatch(r"(const )?(?:struct )?(\w+) (\**)(\w+)((?:\[\w+\])*)", text)
+    match = re.fullmatch(r"(const )?(?:struct )?(\w+) ((?:\*(?:const )?)*)(\w+)((?:\[\w+\])*)", text)
     if not match:
         fail(text)
-    kind = rust_type(match[2], bool(match[1]), len(match[3]))
+    kind = rust_type(match[2], bool(match[1]), match[3])
     for bound in reversed(re.findall(r"\[(\w+)\]", match[5])):
         kind = f"[{kind}; {bound if bound.isdigit() else bound + ' as usize'}]"
     return match[4], kind

@@ -1,119 +1,24 @@
 #!/usr/bin/env python3
-"""Man pages from the comments in include/flashinfer.h and the usage texts in examples/: what is not said there is missing
-here, and a function or parameter without a word of explanation is an error.
+"""Man pages from the comments in the public headers and the usage texts in examples/: what is not said there is missing here,
+and a function, parameter, type, field or constant without a word of explanation is an error (header.py). A page NAME(3) has
+the program docs/man/examples/NAME.c under EXAMPLES; a page without one names those whose programs use it.
 
-usage: make_man.py ROOT OUT PROGRAM...      writes OUT/man1, OUT/man3 and OUT/man5; PROGRAM: names without flashinfer-
+usage: make_man.py ROOT OUT DEPFILE PROGRAM...      writes OUT/man1, OUT/man3 and OUT/man5, and into DEPFILE what they were
+                                                    made of; PROGRAM: names without flashinfer-
 """
 import datetime
+import glob
 import os
 import re
 import shutil
 import sys
 
-# Parameters that mean the same wherever they have no words of their own.
-STANDARD = {
-    "flashinfer_error *error": "NULL, or the caller's record, which says what went wrong, where, and what to do",
-    "flashinfer_model *model": "an open model",
-    "flashinfer_session *session": "a session of an open model",
-    "flashinfer_decoder *decoder": "made by flashinfer_decoder_create()",
-    "flashinfer_sampler *sampler": "made by flashinfer_sampler_create()",
-    "flashinfer_predictor *predictor": "made by flashinfer_predictor_create() or flashinfer_predictor_copy()",
-    "flashinfer_order *order": "made by flashinfer_order_create()",
-    "flashinfer_probe_result *result": "measured by flashinfer_probe(), or read by flashinfer_probe_load()",
-    "flashinfer_options *options": "NULL for defaults",
-    "flashinfer_model **model": "receives the handle; NULL on failure",
-    "flashinfer_predictor **predictor": "receives the handle; NULL on failure",
-    "uint32_t layer": "number of the layer, from 0",
-}
-RETURNS_INT = "0, or a negative FLASHINFER_E... code: see libflashinfer(3)."
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from header import Problem, name_of, read_headers  # noqa: E402
 
-
-class Problem(Exception):
-    pass
-
-
-class Function:
-    def __init__(self, comment, declaration, section):
-        lines = [re.sub(r"^ ?\* ?", "", line.strip()) for line in comment.strip().splitlines()]
-        self.section = section
-        self.name, self.summary = re.match(r"(\w+) - (.*)", lines[0]).groups()
-        declaration = " ".join(declaration.split())
-        match = re.match(r"(.*?)\b(flashinfer_\w+)\s*\((.*)\)$", declaration)
-        if match is None or match[2] != self.name:
-            raise Problem(f"the comment of {self.name} stands before another declaration: {declaration}")
-        self.type, self.parameters = match[1].strip(), [part.strip() for part in match[3].split(",")]
-        self.described, self.paragraphs = self.sort(lines[1:])
-
-    def sort(self, lines):
-        """@name: texts and paragraphs."""
-        described, paragraphs, into = {}, [[]], None
-        for line in lines:
-            match = re.match(r"((?:@\w+(?:, )?)+): (.*)", line)
-            if match:
-                into = [match[2]]
-                for name in re.findall(r"\w+", match[1]):
-                    described[name] = into
-            elif not line.strip():
-                into = None
-                paragraphs.append([])
-            elif into is not None:
-                into.append(line.strip())
-            else:
-                paragraphs[-1].append(line.strip())
-        return ({name: " ".join(text) for name, text in described.items()},
-                [" ".join(text) for text in paragraphs if text])
-
-    def words_for(self, parameter):
-        name = re.search(r"(\w+)$", parameter)[1]
-        plain = re.sub(r"^(const|struct) ", "", re.sub(r"^const ", "", parameter))
-        if name in self.described:
-            return name, self.described[name]
-        if name == "options" and self.name.endswith("_options_init"):
-            return name, "struct to fill"
-        if name == "size" and self.name.endswith("_init"):
-            return name, "bytes of the struct as the caller compiled it"
-        if plain in STANDARD:
-            return name, STANDARD[plain]
-        raise Problem(f"include/flashinfer.h says nothing about {self.name}'s parameter {name}")
-
-
-class Header:
-    def __init__(self, path):
-        with open(path, encoding="utf8") as file:
-            self.text = file.read()
-        self.functions, self.structs, self.enums, section = [], {}, [], ""
-        pattern = (r"/\* -{20,} (?P<section>[^\n]*?) \*/|/\*\*\n(?P<comment>.*?)\*/\s*FLASHINFER_API (?P<declaration>.*?);|"
-                   r"(?P<struct>(?:/\*(?:(?!\*/).)*\*/\n)?(?:typedef )?struct (?P<name>\w+) \{.*?\n\}[^;]*;)|"
-                   r"(?P<enum>(?:/\*(?:(?!\*/).)*\*/\n)?enum \{.*?\};)")
-        for match in re.finditer(pattern, self.text, flags=re.S):
-            if match["section"]:
-                section = match["section"]
-            elif match["comment"]:
-                self.functions.append(Function(match["comment"], match["declaration"], section))
-            elif match["struct"]:
-                self.structs[match["name"]] = match["struct"]
-            elif "FLASHINFER_ERROR_ENUM" not in match["enum"]:
-                self.enums.append(match["enum"])
-        self.errors = re.findall(r'^    X\((\w+), (-?\d+), "(.*)"\)', self.text, flags=re.M)
-        declared = set(re.findall(r"FLASHINFER_API[^;]*?\b(flashinfer_\w+)\s*\(", self.text))
-        missing = declared - {function.name for function in self.functions}
-        if missing:
-            raise Problem(f"include/flashinfer.h: functions without a comment: {sorted(missing)}")
-
-    def conventions(self):
-        body = re.search(r" \* Conventions\n(.*?) \*/", self.text, flags=re.S)[1]
-        items = []
-        for line in body.splitlines():
-            match = re.match(r" \*   (\w+)\s+(.*)", line)
-            if match and not line.startswith(" *    "):
-                items.append([match[1], match[2]])
-            else:
-                items[-1][1] += " " + line.lstrip(" *")
-        return items
-
-    def structs_of(self, function):
-        names = re.findall(r"flashinfer_\w+", " ".join(function.parameters))
-        return [self.structs[name] for name in dict.fromkeys(names) if name in self.structs and name != "flashinfer_error"]
+RETURNS_INT = "0, or a negative FLASHINFER_E... code: see flashinfer_error(3)."
+EXAMPLES_NAMED = 3  # of other pages
 
 
 # ---- mdoc
@@ -126,25 +31,30 @@ def plain(text):
 
 
 def sentences(text, width=74):
-    """Lines of at most 78 bytes. mdoc ends a sentence where a line ends; functions become references."""
+    """Lines of at most 78 bytes. mdoc ends a sentence where a line ends; functions and NAME(3) become references."""
     lines = []
     for sentence in re.sub(r"([.!?]) (?=[A-Z])", r"\1\n", text).split("\n"):
         running = ""
         for word in sentence.split():
-            function = re.fullmatch(r"(flashinfer_\w+)\(\)([.,:;)]*)", word)
-            if function is None and len(running) + len(word) < width:
+            reference = re.fullmatch(r"(flashinfer_\w+)\(3?\)([.,:;)]*)", word)
+            if reference is None and len(running) + len(word) < width:
                 running = f"{running} {word}".strip()
                 continue
             lines += [plain(running)] if running else []
-            running = "" if function else word
-            if function:
-                lines.append(" ".join([f".Xr {function[1]} 3", *function[2]]))
+            running = "" if reference else word
+            if reference:
+                lines.append(" ".join([f".Xr {reference[1]} 3", *reference[2]]))
         lines += [plain(running)] if running else []
     return "\n".join(lines)
 
 
 def literal(text):
-    lines = [plain(line.rstrip().replace("\t", "    ")) for line in text.splitlines()]
+    """As it is: nothing in it becomes a quotation mark or a hyphen for the eye, so that it can be copied."""
+    lines = []
+    for line in text.rstrip().splitlines():
+        for byte, escape in (("\\", "\\e"), ("'", "\\(aq"), ("`", "\\(ga"), ("-", "\\-"), ("^", "\\(ha"), ("~", "\\(ti")):
+            line = line.replace(byte, escape)
+        lines.append("\\&" + line if line[:1] == "." else line)
     return ".Bd -literal\n" + "\n".join(lines) + "\n.Ed\n"
 
 
@@ -152,42 +62,123 @@ def head(name, section, summary, date):
     return f".Dd {date}\n.Dt {name.upper()} {section}\n.Os libflashinfer\n.Sh NAME\n.Nm {name}\n.Nd {plain(summary)}\\&\n"
 
 
+def library(file="flashinfer.h"):
+    return f".Sh LIBRARY\nlibflashinfer (libflashinfer, \\-lflashinfer)\n.Sh SYNOPSIS\n.In {file}\n"
+
+
 def listed(items, width="Ds"):
     return f".Bl -tag -width {width}\n" + "".join(f".It {term}\n{sentences(text)}\n" for term, text in items) + ".El\n"
 
 
 def see_also(names):
-    names = list(dict.fromkeys(names))
+    """(name, section) pairs by section and name, each once."""
+    names = sorted(set(names), key=lambda entry: (entry[1], entry[0]))
     return ".Sh SEE ALSO\n" + " ,\n".join(f".Xr {name} {section}" for name, section in names) + "\n"
 
 
-def function_page(function, header, date):
-    parameters = [] if function.parameters == ["void"] else function.parameters
-    page = head(function.name, 3, function.summary, date)
-    page += f".Sh LIBRARY\nlibflashinfer (libflashinfer, \\-lflashinfer)\n.Sh SYNOPSIS\n.In flashinfer.h\n.Ft {function.type}\n"
-    page += f".Fo {function.name}\n" + "".join(f'.Fa "{part}"\n' for part in parameters or ["void"]) + ".Fc\n"
-    page += ".Sh DESCRIPTION\n" + listed([(f".Fa {name}".replace(".Fa", "Fa"), text)
-                                         for name, text in map(function.words_for, parameters)]) if parameters else ""
+def constants(enums):
+    """A list of values for each."""
+    return "".join(f".Ss {enum.prefix}...\\&\n{sentences(enum.text)}\n" + listed(
+        [(f"Dv {member.name} Pq {member.declaration.partition(' = ')[2].replace(' << ', '<<')}", member.text)
+         for member in enum.members]) for enum in header_enums(enums))
+
+
+def header_enums(enums):
+    return sorted(enums, key=lambda enum: enum.prefix)
+
+
+def with_reference(text, declaration, header):
+    """Words of a parameter or field, and where its struct or callback is described."""
+    if re.fullmatch(r"FLASHINFER_\w+_\.\.\.", text):
+        return f"{text}, below: " + " ".join(enum.text[0].lower() + enum.text[1:] for enum in header.enums_in(text))
+    names = [name for name in header.types_of([declaration]) if header.types[name].kind != "handle" and f"{name}(3)" not in text]
+    return f"{text.rstrip('.')}. See {names[0]}(3)." if names else text
+
+
+class Examples:
+    """The programs in docs/man/examples, by the page they belong to."""
+
+    def __init__(self, folder):
+        self.programs = {}
+        for path in sorted(glob.glob(f"{folder}/*.c")):
+            with open(path, encoding="utf8") as file:
+                opening = re.match(r"/\* (.*?) \*/\n", text := file.read(), flags=re.S)
+            if opening is None:
+                raise Problem(f"{path} does not open by saying what it does")
+            words = " ".join(opening[1].replace("\n *", " ").split())
+            self.programs[os.path.basename(path)[:-2]] = words, text[opening.end():].strip("\n")
+
+    def section(self, name):
+        if name in self.programs:
+            words, text = self.programs[name]
+            return f".Sh EXAMPLES\n{sentences(words)}\n{literal(text)}"
+        users = [other for other, (_, text) in self.programs.items() if re.search(rf"\b{name}\b", text)]
+        if not users:
+            return ""
+        return ".Sh EXAMPLES\n" + sentences("It is used by the program in " + " and in ".join(
+            f"{other}(3)" for other in users[:EXAMPLES_NAMED]) + ".") + "\n"
+
+
+def function_page(function, header, examples, date):
+    parameters = function.parameters
+    page = head(function.name, 3, function.summary, date) + library() + f".Ft {function.type}\n"
+    page += f".Fo {function.name}\n" + "".join(f'.Fa "{part}"\n' for part in parameters or ["void"]) + ".Fc\n.Sh DESCRIPTION\n"
+    if parameters:
+        page += listed([(f"Fa {name}", with_reference(text, part, header))
+                        for part in parameters for name, text in [function.words_for(part)]])
+    else:
+        page += sentences(function.summary[0].upper() + function.summary[1:] + ".") + "\n"
     returns = [text for text in function.paragraphs if text.startswith("Returns ")]
-    told = [text for text in function.paragraphs if text not in returns]
-    if not parameters:
-        page += ".Sh DESCRIPTION\n" + sentences(function.summary[0].upper() + function.summary[1:] + ".") + "\n"
-    page += "".join(".Pp\n" + sentences(text) + "\n" for text in told)
-    for struct in header.structs_of(function):
-        page += literal(struct)
+    page += "".join(".Pp\n" + sentences(text) + "\n" for text in function.paragraphs if text not in returns)
+    mentions = function.mentions() + " ".join(text for part in parameters for text in function.words_for(part))
+    if function.type == "void":
+        page += "".join(".Pp\n" + sentences(text) + "\n" for text in returns)
+    page += constants(header.enums_in(mentions))
     if function.type != "void":
         texts = [text[len("Returns "):] for text in returns] or [RETURNS_INT if function.type == "int" else function.summary + "."]
         page += ".Sh RETURN VALUES\n" + "\n".join(sentences(text[0].upper() + text[1:]) for text in texts) + "\n"
-    else:
-        page += "".join(".Pp\n" + sentences(text) + "\n" for text in returns)
-    others = sorted(other.name for other in header.functions if other.section == function.section and other is not function)
-    return page + see_also([(name, 3) for name in others] + [("libflashinfer", 3)])
+    page += examples.section(function.name)
+    others = [other.name for other in header.functions if other.section == function.section and other is not function]
+    return page + see_also([(name, 3) for name in [*others, *header.types_of(parameters), "libflashinfer"]])
 
 
-def library_page(header, date):
-    page = head("libflashinfer", 3, "run language models that do not fit in memory, from flash", date)
-    page += ".Sh LIBRARY\nlibflashinfer (libflashinfer, \\-lflashinfer)\n.Sh SYNOPSIS\n.In flashinfer.h\n"
-    page += ".Sh DESCRIPTION\n" + sentences(
+def users_of(name, header):
+    """Functions and types whose declarations have this type."""
+    functions = [function for function in header.functions if name != "flashinfer_error" or function.section == "errors"]
+    users = [function.name for function in functions if name in header.types_of([function.type, *function.parameters])]
+    for other in header.types.values():
+        declarations = [*other.parameters, *(member.declaration for member in other.members)]
+        users += [other.name] if other.name != name and name in header.types_of(declarations) else []
+    return users
+
+
+def type_page(of_type, header, examples, date):
+    page = head(of_type.name, 3, of_type.summary, date) + library(of_type.file)
+    page += literal(of_type.declaration) + ".Sh DESCRIPTION\n"
+    told, returns = of_type.told_and_returned()
+    page += "\n.Pp\n".join(map(sentences, told)) + "\n"
+    if of_type.members:
+        page += listed([(f'Fa {member.name} Pq Vt "{member.type_name()}"',
+                         with_reference(header.field_words(of_type, member), member.declaration, header))
+                        for member in of_type.members])
+    if of_type.parameters:
+        page += listed([(f"Fa {name_of(part)}", of_type.words_for(part, header.types)[1]) for part in of_type.parameters])
+    page += constants(header.enums_in(of_type.mentions()))
+    if of_type.name == "flashinfer_error":
+        page += ".Ss Codes\n" + error_list(header)
+    page += f".Sh RETURN VALUES\n{sentences(returns)}\n" if returns else ""
+    page += examples.section(of_type.name)
+    used = header.types_of([*of_type.parameters, *(member.declaration for member in of_type.members)])
+    return page + see_also([(name, 3) for name in [*users_of(of_type.name, header), *used, "libflashinfer"] if name != of_type.name])
+
+
+def error_list(header):
+    return listed([(f"Dv FLASHINFER_{name} Pq {number}", text) for name, number, text in header.errors])
+
+
+def library_page(header, examples, date):
+    page = head("libflashinfer", 3, "run language models that do not fit in memory, from flash", date) + library()
+    page += ".In flashinfer_backend.h\n.Sh DESCRIPTION\n" + sentences(
         "Weights stay on flash; for every token the neurons that will fire are predicted, read in direct reads and kept in "
         "a bounded cache. Programs are compiled with what pkg-config says about flashinfer.") + "\n"
     page += listed(header.conventions(), "Returns")
@@ -197,8 +188,15 @@ def library_page(header, date):
             page += (".El\n" if section else "") + f".Ss {function.section.capitalize()}\n.Bl -tag -width Ds\n"
             section = function.section
         page += f".It Xr {function.name} 3\n{sentences(function.summary)}\n"
-    page += ".El\n.Sh ERRORS\n" + listed([(f"FLASHINFER_{name} ({number})", text) for name, number, text in header.errors])
-    page += ".Sh CONSTANTS\n" + "".join(map(literal, header.enums))
+    page += ".El\n"
+    for kind, title in (("handle", "Handles"), ("struct", "Structs"), ("callback", "Callbacks")):
+        page += f".Ss {title}\n" + listed([(f"Xr {of_type.name} 3", of_type.summary)
+                                           for of_type in header.types.values() if of_type.kind == kind])
+    page += ".Ss Constants\n" + listed([(f"Dv {name} Pq {number}", text) for name, number, text in header.defines])
+    page += constants(header.enums)
+    page += ".Sh EXAMPLES\n" + sentences("These pages have whole programs:") + "\n"
+    page += " ,\n".join(f".Xr {name} 3" for name in examples.programs) + " .\n"
+    page += ".Sh ERRORS\n" + error_list(header)
     return page + see_also([("flashinfer-generate", 1), ("flashinfer-pack", 1), ("flashinfer_model_open", 3),
                             ("flashinfer_model_file", 5)])
 
@@ -270,15 +268,39 @@ def date_of(root):
     return f"{day:%B} {day.day}, {day.year}"
 
 
+def library_pages(header, examples, date):
+    """Name -> text of all pages of section 3."""
+    pages = {function.name: function_page(function, header, examples, date) for function in header.functions}
+    for of_type in header.types.values():
+        if of_type.name in pages:
+            raise Problem(f"{of_type.name} is a function and a type: one page cannot be about both")
+        pages[of_type.name] = type_page(of_type, header, examples, date)
+    strangers = examples.programs.keys() - pages.keys()
+    if strangers:
+        raise Problem(f"docs/man/examples has programs of no page: {sorted(strangers)}")
+    return pages | {"libflashinfer": library_page(header, examples, date)}
+
+
+def write_depfile(path, root, out, programs):
+    """All that was read, the folder of programs too: it is newer when one comes or goes."""
+    here = f"{root}/docs/man"
+    read = [*glob.glob(f"{here}/*.py"), f"{here}/flashinfer_model_file.5.in", f"{here}/examples",
+            *glob.glob(f"{here}/examples/*.c"), *glob.glob(f"{root}/include/*.h"), f"{root}/examples/program.h",
+            *(f"{root}/examples/{name}.c" for name in programs)]
+    with open(path, "w", encoding="utf8") as file:
+        file.write(f"{out}/man1: " + " ".join(name.replace(" ", "\\ ") for name in sorted(read)) + "\n")
+
+
 def main():
-    root, out, programs = sys.argv[1], sys.argv[2], sys.argv[3:]
+    root, out, depfile, programs = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
     date = date_of(root)
-    header = Header(f"{root}/include/flashinfer.h")
-    pages = {f"man3/{function.name}.3": function_page(function, header, date) for function in header.functions}
-    pages["man3/libflashinfer.3"] = library_page(header, date)
+    header = read_headers(f"{root}/include")
+    examples = Examples(f"{root}/docs/man/examples")
+    pages = {f"man3/{name}.3": text for name, text in library_pages(header, examples, date).items()}
     pages |= {f"man1/flashinfer-{name}.1": program_page(root, name, date) for name in programs}
     with open(f"{root}/docs/man/flashinfer_model_file.5.in", encoding="utf8") as file:
         pages["man5/flashinfer_model_file.5"] = file.read().replace("@DATE@", date)
+    write_depfile(depfile, root, out, programs)
     for folder in ("man1", "man3", "man5"):
         shutil.rmtree(f"{out}/{folder}", ignore_errors=True)
         os.makedirs(f"{out}/{folder}")

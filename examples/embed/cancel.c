@@ -2,7 +2,8 @@
  * cancel.c - a stop button: one thread generates, another one stops it.
  *
  * The lesson: flashinfer_session_cancel() may come from any thread; the running call returns FLASHINFER_ECANCELED and
- * the session goes on from where it stands. A cancel that finds no call running stops the next one.
+ * the session goes on from where it stands. A cancel that finds no call running does nothing, so a loop of calls needs a
+ * flag of its own, and a button may be pressed too late or too often.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
@@ -16,7 +17,7 @@
 typedef struct button {
     flashinfer_session *session;
     uint32_t at;         /* pressed when the session has so many tokens */
-    _Atomic int pressed; /* by the button's thread */
+    _Atomic int pressed; /* by the button's thread, before it cancels: stops the loop */
     _Atomic int over;    /* by the other: nothing left to stop */
 } button;
 
@@ -28,18 +29,22 @@ static void *press(void *user)
 
     while (!atomic_load(&stop->over) && flashinfer_session_position(stop->session) < stop->at)
         (void)nanosleep(&pause, NULL);
-    if (atomic_load(&stop->over)) return NULL;
-    flashinfer_session_cancel(stop->session);
     atomic_store(&stop->pressed, 1);
+    while (!atomic_load(
+        &stop->over)) { /* once more where it met the loop between its look and its call */
+        flashinfer_session_cancel(stop->session);
+        (void)nanosleep(&pause, NULL);
+    }
     return NULL;
 }
 
 /* Greedy, without an end of its own. */
-static int generate(flashinfer_session *session, flashinfer_error *error)
+static int generate(button *stop, flashinfer_error *error)
 {
+    flashinfer_session *session = stop->session;
     int code = 0;
 
-    while (code == 0) {
+    while (code == 0 && !atomic_load(&stop->pressed)) {
         size_t vocab, best = 0;
         const float *logits = flashinfer_logits(session, &vocab);
 
@@ -65,16 +70,14 @@ static int run(flashinfer_model *model, uint32_t at, flashinfer_error *error)
     if (code == 0) code = flashinfer_eval(session, prompt, count, error);
     stop.session = session;
     if (code == 0 && pthread_create(&thread, NULL, press, &stop) == 0) {
-        code = generate(session, error);
+        code = generate(&stop, error);
         atomic_store(&stop.over, 1);
         (void)pthread_join(thread, NULL);
-        (void)printf("stopped: %s, position %u\n", flashinfer_error_name(code),
-                     flashinfer_session_position(session));
+        (void)printf("stopped at position %u\n", flashinfer_session_position(session));
     }
-    /* ECANCELED is no failure here. A press that came too late would stop what this session does next, so the next
-       request takes a session of its own; this one could also go on. */
-    if (code == FLASHINFER_ECANCELED && atomic_load(&stop.pressed)) code = 0;
-    flashinfer_session_destroy(session);
+    if (code == FLASHINFER_ECANCELED)
+        code = 0;                        /* no failure here; 0: it was pressed between two steps */
+    flashinfer_session_destroy(session); /* this one could go on as well */
     return code != 0 ? code : story_tell(model, STORY_PROMPT, 24, stdout, error);
 }
 

@@ -135,7 +135,7 @@ static void norm_heads(flin_pass *pass, const flin_attention_layer *attention)
                    pass->count * attention->kv_heads);
 }
 
-void flin_attention(flin_pass *pass, uint32_t layer, const float *x)
+int flin_attention(flin_pass *pass, uint32_t layer, const float *x, flashinfer_error *error)
 {
     const flin_attention_layer *attention = &pass->weights->layers[layer].attention;
     const flin_linear *const inputs[] = {&attention->query, &attention->key, &attention->value};
@@ -143,15 +143,16 @@ void flin_attention(flin_pass *pass, uint32_t layer, const float *x)
     float *const outputs[] = {pass->query, pass->key, pass->value};
     const int alone = !pass->wide && attention->heads == attention->kv_heads;
     heads_task heads = {pass, attention, layer, alone};
+    int code;
 
     flin_pool_expect(&pass->compute->pool, NULL);
-    flin_linear_apply(pass, inputs, 3, x, outputs);
+    if ((code = flin_linear_apply(pass, inputs, 3, x, outputs, error)) != 0) return code;
     flin_linear_expect(pass, &output, 1);
     if (FLIN_MORE_ARCHITECTURES) norm_heads(pass, attention);
     if (attention->rotary.rotated != 0) each(pass, run_rotate, &heads);
     if (!alone) each(pass, run_append, &heads);
-    if (flin_pass_cancelled(pass)) return;
+    if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
     flin_pool_run(&pass->compute->pool, run_heads, &heads);
     flin_expect_ffn(pass, layer);
-    flin_linear_apply(pass, &output, 1, pass->attended, &pass->projected);
+    return flin_linear_apply(pass, &output, 1, pass->attended, &pass->projected, error);
 }

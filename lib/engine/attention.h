@@ -8,6 +8,6 @@
 
 /* projected = attention(x) for the rows' positions, whose keys and values join their sessions'.
    x: (rows, width). Source: Vaswani et al. 2017; shared keys and values: Ainslie et al. 2023. */
-void flin_attention(flin_pass *pass, uint32_t layer, const float *x);
+int flin_attention(flin_pass *pass, uint32_t layer, const float *x, flashinfer_error *error);
 
 #endif

@@ -7,10 +7,10 @@
 #include "engine/pass.h"
 
 /* hidden (rows, width) = embeddings of tokens, and of positions where they are learned. */
-void flin_embed(flin_pass *pass);
+int flin_embed(flin_pass *pass, flashinfer_error *error);
 
 /* logits of the rows that want them. */
-void flin_unembed(flin_pass *pass);
+int flin_unembed(flin_pass *pass, flashinfer_error *error);
 
 /* What unembedding will read first. */
 void flin_unembed_expect(flin_pass *pass);

@@ -8,6 +8,7 @@
 #include "engine/audit.h"
 #include "engine/dense.h"
 #include "engine/expect.h"
+#include "engine/ffn_whole.h"
 #include "util/clock.h"
 
 #define EXPECT_AHEAD 32u /* neurons whose entries are on their way while others are looked up */
@@ -318,6 +319,7 @@ int flin_ffn(flin_pass *pass, uint32_t index, const float *x, flashinfer_error *
     uint64_t started_ns;
     int code;
 
+    if (flin_shape_is_plain(pass->shape)) return flin_ffn_whole(pass, index, x, error);
     begin_outputs(pass, layer->ffn.down_bias);
     if (pass->wide) return flin_ffn_wide(pass, index, x, error);
     if (pass->watch->ffn_input != NULL) show_inputs(pass, index, x);

@@ -44,24 +44,27 @@ static void join(flin_pass *pass, const flin_norms *norms)
 
 int flin_forward(flin_pass *pass, flashinfer_error *error)
 {
-    flin_embed(pass);
-    for (uint32_t i = 0; i < pass->shape->layers; i++) {
+    int code = 0;
+
+    if (flin_shape_is_plain(pass->shape))
+        code = flin_ring_begin(pass->ring, flin_pass_wants_logits(pass), error);
+    if (code == 0) code = flin_embed(pass, error);
+
+    for (uint32_t i = 0; i < pass->shape->layers && code == 0; i++) {
         const flin_layer *layer = &pass->weights->layers[i];
         const float *x = NULL;
-        int code;
 
         if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
-        flin_attention(pass, i, input_of(pass, &layer->attention_norms));
-        if (flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
+        code = flin_attention(pass, i, input_of(pass, &layer->attention_norms), error);
+        if (code == 0 && flin_pass_cancelled(pass)) return FLASHINFER_ECANCELED;
+        if (code != 0) break;
         /* attention's input is done with, and what it adds is not there yet */
         if (layer->parallel) x = input_of(pass, &layer->ffn_norms);
         join(pass, &layer->attention_norms);
 
         if (!layer->parallel) x = input_of(pass, &layer->ffn_norms);
         code = flin_ffn(pass, i, x, error);
-        if (code != 0) return code;
-        join(pass, &layer->ffn_norms);
+        if (code == 0) join(pass, &layer->ffn_norms);
     }
-    flin_unembed(pass);
-    return 0;
+    return code != 0 ? code : flin_unembed(pass, error);
 }

@@ -9,8 +9,9 @@
 
 #define TOKENS_MIN 24u /* multiples of every tile's tokens */
 #define TOKENS_MAX 528u
-#define FILE_SHARE 128u /* a wide pass's buffers take this part of the model file */
-#define BUFFERS 5u      /* of (rows, width), as that share is reckoned */
+#define FILE_SHARE 128u  /* a wide pass's buffers take this part of the model file */
+#define BUFFERS 5u       /* of (rows, width), as that share is reckoned */
+#define WHOLE_BUFFERS 3u /* of (rows, ffn) in a plain file, likewise */
 #define LEAST_NAMED 32u
 #define LEAST_DENSE 8u
 
@@ -21,9 +22,10 @@ uint32_t flin_pass_least(int misses)
 
 /* Products with more rows at once round no differently, but the FFN of a layer is read once for
    each wide pass. */
-static uint32_t wide_rows(uint64_t model_bytes, uint32_t width)
+static uint32_t wide_rows(uint64_t model_bytes, const flin_shape *shape)
 {
-    uint64_t row_bytes = (uint64_t)BUFFERS * width * sizeof(float);
+    uint64_t whole = flin_shape_is_plain(shape) ? WHOLE_BUFFERS * (uint64_t)shape->ffn : 0;
+    uint64_t row_bytes = (BUFFERS * (uint64_t)shape->width + whole) * sizeof(float);
     uint64_t rows = model_bytes / FILE_SHARE / row_bytes;
 
     rows = rows / TOKENS_MIN * TOKENS_MIN;
@@ -67,6 +69,7 @@ static void layout_wide(flin_pass *pass, flin_arena *arena, uint32_t rows, uint3
     uint32_t chunk = pass->stream->chunk, heads = shape->heads * shape->head_width;
     uint32_t widest = shape->width > heads ? shape->width : heads;
 
+    if (flin_shape_is_plain(shape) && shape->ffn > widest) widest = shape->ffn;
     wide->rows = FLIN_TAKE(arena, flin_row, rows);
     wide->block = block_rows(shape->width, &pass->compute->tile);
     wide->packed = take_floats(arena, flin_gemm_x_floats(&pass->compute->tile, rows, widest));
@@ -80,6 +83,23 @@ static void layout_wide(flin_pass *pass, flin_arena *arena, uint32_t rows, uint3
     wide->late = FLIN_TAKE(arena, uint8_t, (uint64_t)FLIN_LATE_ROWS * chunk);
     wide->admitted = FLIN_TAKE(arena, uint32_t, chunk);
     layout_threads(pass, arena, threads);
+}
+
+/* What all neurons of a layer come to, in a plain file. */
+static void layout_whole(flin_pass *pass, flin_arena *arena, uint64_t rows)
+{
+    const flin_weights *weights = pass->weights;
+    const flin_matrix *tables[] = {&weights->token_embedding, &weights->position_embedding};
+    const uint64_t all = rows * pass->shape->ffn;
+    uint64_t most = 0;
+
+    pass->lists.values = FLIN_TAKE(arena, float, all);
+    if (pass->shape->gated) pass->lists.ups = FLIN_TAKE(arena, float, all);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t bytes = flin_type_bytes(tables[i]->type, tables[i]->cols);
+        if (bytes > most) most = bytes;
+    }
+    pass->embedding = flin_arena_take(arena, most, 64);
 }
 
 static void layout_lists(flin_pass *pass, flin_arena *arena)
@@ -178,6 +198,7 @@ static void layout_narrow(flin_pass *pass, flin_arena *arena, uint32_t threads)
 
     if (heads > widest) widest = heads;
     if (shape->token_width > widest) widest = shape->token_width;
+    if (flin_shape_is_plain(shape) && shape->ffn > widest) widest = shape->ffn;
     pass->token = FLIN_TAKE(arena, float, (uint64_t)pass->rows_max * shape->token_width);
     pass->levels_bytes = (uint32_t)flin_levels_bytes(widest);
     pass->levels = flin_arena_take(arena, (uint64_t)pass->rows_max * pass->levels_bytes, 64);
@@ -189,7 +210,7 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
     const flin_shape *shape = pass->shape;
     uint32_t heads = shape->heads * shape->head_width;
     uint32_t kv_heads = shape->kv_heads * shape->head_width;
-    uint64_t rows = wide_rows(model_bytes, shape->width);
+    uint64_t rows = wide_rows(model_bytes, shape);
 
     pass->wide_buffers.rows_max = (uint32_t)rows;
     if (rows > pass->kv->context) rows = pass->kv->context; /* no chunk is longer */
@@ -204,16 +225,28 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
     pass->attended = heads <= shape->width ? pass->normed : FLIN_TAKE(arena, float, rows *heads);
     layout_rotary(pass, arena, rows);
     layout_narrow(pass, arena, threads);
-    layout_lists(pass, arena);
+    if (flin_shape_is_plain(shape))
+        layout_whole(pass, arena, rows);
+    else
+        layout_lists(pass, arena);
     layout_wide(pass, arena, (uint32_t)rows, threads);
 }
 
 /* Rows of a wide pass are one session's. */
 int flin_pass_cancelled(const flin_pass *pass)
 {
-    for (uint32_t i = 0; i < (pass->wide ? 1 : pass->count); i++)
-        if (atomic_load_explicit(&pass->rows[i].session->cancelled, memory_order_relaxed) != 0)
+    for (uint32_t i = 0; i < (pass->wide ? 1 : pass->count); i++) {
+        const flashinfer_session *session = pass->rows[i].session;
+        if (session->call < atomic_load_explicit(&session->cancelled, memory_order_relaxed))
             return 1;
+    }
+    return 0;
+}
+
+int flin_pass_wants_logits(const flin_pass *pass)
+{
+    for (uint32_t i = 0; i < pass->count; i++)
+        if (pass->rows[i].logits != NULL) return 1;
     return 0;
 }
 

@@ -14,6 +14,7 @@
 
 #include "cache/cache.h"
 #include "engine/compute.h"
+#include "engine/ring.h"
 #include "engine/stream.h"
 #include "predictor/predictor.h"
 
@@ -69,8 +70,10 @@ typedef struct flin_ffn_lists {
     uint32_t *missing;        /* (ffn) indices into ids to be read */
     uint32_t *landed;         /* (ffn) indices into ids that have just been read */
     uint8_t *damaged;         /* (ffn) of ids: a checksum did not match */
-    float *values;            /* (rows_max, ffn) what a neuron's down column is multiplied with */
-    uint8_t *fires;           /* (rows_max, ffn), and once more with an audit */
+    float *values;  /* (rows_max, ffn) what a neuron's down column is multiplied with; of a plain
+                      file (rows, ffn), of wide passes too */
+    float *ups;     /* (rows, ffn) of a plain file whose FFN is gated */
+    uint8_t *fires; /* (rows_max, ffn), and once more with an audit */
     const void **firing_rows; /* (ffn) down columns of what fires */
     float *firing;            /* (ffn) their values */
     float *audit[2];          /* (width) what found and missed neurons add; with an audit */
@@ -126,6 +129,7 @@ typedef struct flin_pass {
     flin_cache *cache;
     flin_fetcher *fetcher;
     flin_stream *stream;
+    flin_ring *ring;
     const flin_extent *slots; /* (layers) what a slot holds of a bundle */
     const flin_extent *whole; /* (layers) all of a bundle */
     uint32_t rows_max;        /* of a narrow pass */
@@ -141,8 +145,9 @@ typedef struct flin_pass {
     /* how heads turn: by the model's rotary base, and by that of layers with a window, if it has
        another */
     flin_angles angles[2];
-    float *token;    /* (rows_max, token_width) embeddings before they are projected, and after */
-    uint8_t *levels; /* (rows_max, levels_bytes) inputs of quantised matrices */
+    float *token; /* (rows_max, token_width) embeddings before they are projected, and after */
+    uint8_t *embedding; /* a matrix row that was read for one token; of a plain file */
+    uint8_t *levels;    /* (rows_max, levels_bytes) inputs of quantised matrices */
     uint32_t levels_bytes;
     uint8_t *attend; /* (threads, flin_attend_bytes()) */
     flin_ffn_lists lists;
@@ -159,6 +164,9 @@ void flin_pass_layout(flin_pass *pass, flin_arena *arena, uint64_t model_bytes, 
 
 /* Is the call that runs it to end? Cheap: asked before every block of work. */
 int flin_pass_cancelled(const flin_pass *pass);
+
+/* Does any row want logits? */
+int flin_pass_wants_logits(const flin_pass *pass);
 
 /* What dot products with rows of this type take for x (count, cols): x itself, or its levels, which
    stand until the next call. */

@@ -64,6 +64,7 @@ static int run(flin_pass *pass, outcome *of, flashinfer_error *error)
     const flin_fetcher *fetcher = pass->fetcher;
     const flin_batch_counts before = flin_batch_read_counts(fetcher->batch);
     const uint64_t again = fetcher->again, wait_ns = fetcher->wait_ns, started_ns = flin_now_ns();
+    const flin_ring_counts ring = pass->ring->counts;
     int code = flin_forward(pass, error);
 
     of->total_ns = flin_now_ns() - started_ns;
@@ -74,6 +75,11 @@ static int run(flin_pass *pass, outcome *of, flashinfer_error *error)
     of->reads.submit_ns -= before.submit_ns;
     of->again = fetcher->again - again;
     of->wait_ns = fetcher->wait_ns - wait_ns + pass->tally.handing_ns;
+    of->reads.reads += pass->ring->counts.reads - ring.reads;
+    of->reads.bytes += pass->ring->counts.bytes - ring.bytes;
+    of->reads.retries += pass->ring->counts.retries - ring.retries;
+    of->reads.submit_ns += pass->ring->counts.submit_ns - ring.submit_ns;
+    of->wait_ns += pass->ring->counts.wait_ns - ring.wait_ns;
     of->tally = pass->tally;
     if (code == FLASHINFER_ECANCELED)
         return flin_fail(error, code, "the call was cancelled; the session stays at its position");
@@ -164,13 +170,12 @@ static int check_tokens(const flashinfer_session *session, const int32_t *tokens
     return 0;
 }
 
-int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error)
+int flin_step(flashinfer_session *session, uint64_t call, int32_t token, flashinfer_error *error)
 {
     int code = check_tokens(session, &token, 1, error);
 
-    if (code == 0) code = run_one(session, token, session->logits, error);
-    if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
-    return code;
+    session->call = call;
+    return code != 0 ? code : run_one(session, token, session->logits, error);
 }
 
 /* Callbacks that are told about single tokens or judge the predictor want every token on its
@@ -189,7 +194,7 @@ static uint32_t chunk_of(uint32_t most, size_t left)
     return (uint32_t)((left + chunks - 1) / chunks);
 }
 
-int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+int flin_eval(flashinfer_session *session, uint64_t call, const int32_t *tokens, size_t count,
               flashinfer_error *error)
 {
     const flin_settings *settings = &session->model->settings;
@@ -199,6 +204,7 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
     int code = check_tokens(session, tokens, count, error);
     uint32_t now = 0;
 
+    session->call = call;
     if (code == 0 && count != 0) session->has_logits = 0;
     for (size_t i = 0; i < count && code == 0; i += now) {
         float *logits;
@@ -209,6 +215,5 @@ int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
         code = steps ? run_one(session, tokens[i], logits, error)
                      : run_wide(session, tokens + i, now, logits, error);
     }
-    if (code == FLASHINFER_ECANCELED) atomic_store(&session->cancelled, 0);
     return code;
 }

@@ -6,8 +6,9 @@
 
 #include "engine/state.h"
 
-int flin_step(flashinfer_session *session, int32_t token, flashinfer_error *error);
-int flin_eval(flashinfer_session *session, const int32_t *tokens, size_t count,
+/* call: from flin_session_call(). */
+int flin_step(flashinfer_session *session, uint64_t call, int32_t token, flashinfer_error *error);
+int flin_eval(flashinfer_session *session, uint64_t call, const int32_t *tokens, size_t count,
               flashinfer_error *error);
 
 /* Rows, at most model->pass.rows_max, in one narrow pass: each has the bits it would have alone.

@@ -21,19 +21,33 @@ int flin_session_create(flashinfer_model *model, flashinfer_session **session,
         place->in_use = 1;
         place->position = 0;
         place->has_logits = 0;
-        atomic_store(&place->cancelled, 0);
         *session = place;
         return 0;
     }
-    return flin_fail(error, FLASHINFER_EBUDGET,
-                     "all %u sessions planned at open are in use; destroy one, or open the "
-                     "model with a larger session_count",
+    return flin_fail(error, FLASHINFER_ESESSIONS,
+                     "options.session_count was %u when the model was opened, and as many sessions "
+                     "exist; destroy one, or open the model with a larger session_count",
                      model->settings.sessions);
 }
 
 void flin_session_destroy(flashinfer_session *session)
 {
     session->in_use = 0;
+}
+
+uint64_t flin_session_call(flashinfer_session *session)
+{
+    return atomic_fetch_add(&session->called, 1);
+}
+
+/* A number only grows: of two cancels at once the one that has seen fewer calls takes none back. */
+void flin_session_cancel(flashinfer_session *session)
+{
+    const uint64_t made = atomic_load(&session->called);
+    uint64_t before = atomic_load(&session->cancelled);
+
+    while (before < made)
+        if (atomic_compare_exchange_weak(&session->cancelled, &before, made)) break;
 }
 
 int flin_session_rewind(flashinfer_session *session, uint32_t position, flashinfer_error *error)
@@ -139,10 +153,9 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
     uint8_t *at = buffer;
     uint64_t sum;
 
+    *written = bytes;
     if (capacity < bytes)
-        return flin_fail(error, FLASHINFER_EBUFFER,
-                         "the state needs %zu bytes, the buffer has %zu; see "
-                         "flashinfer_state_bytes()",
+        return flin_fail(error, FLASHINFER_EBUFFER, "the state needs %zu bytes, the buffer has %zu",
                          bytes, capacity);
     memcpy(at, &header, sizeof header);
     at += sizeof header;
@@ -157,7 +170,6 @@ int flin_state_save(const flashinfer_session *session, void *buffer, size_t capa
     }
     sum = flin_hash(buffer, bytes - sizeof sum);
     memcpy(at, &sum, sizeof sum);
-    *written = bytes;
     return 0;
 }
 

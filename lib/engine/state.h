@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "engine/pass.h"
+#include "engine/residency.h"
 #include "text/tokenizer.h"
 #include "util/home.h"
 
@@ -38,8 +39,9 @@ typedef struct flin_settings {
 
 /* The part of a plan that moves with the budget. */
 typedef struct flin_share {
-    uint32_t slots; /* over all layers */
-    uint32_t kept;  /* exact: deciding matrix rows kept per layer */
+    uint32_t slots;               /* over all layers */
+    uint32_t kept;                /* exact: deciding matrix rows kept per layer */
+    uint32_t groups[FLIN_GROUPS]; /* plain files: of FLIN_SHARE_WHOLE */
 } flin_share;
 
 /* Bytes of the fixed arena by what they are for. */
@@ -56,7 +58,11 @@ struct flashinfer_session {
     uint32_t in_use;
     _Atomic uint32_t position; /* this and the next may be asked for while a call runs */
     _Atomic uint32_t has_logits;
-    _Atomic uint32_t cancelled;
+    /* Calls that can be cancelled are numbered from 0, as they are made; numbers are never set
+       back, so a cancel that comes late means calls that are over. */
+    _Atomic uint64_t called;    /* how many were made */
+    _Atomic uint64_t cancelled; /* those with numbers below this one are to end */
+    uint64_t call;              /* number of the one that runs */
 };
 
 struct flashinfer_model {
@@ -75,7 +81,8 @@ struct flashinfer_model {
     char kinds[40]; /* predictors that the files at hand have */
 
     /* what is in memory */
-    flin_arena fixed; /* everything but slots and kept matrix rows */
+    flin_arena tables; /* layers, and the list of matrices */
+    flin_arena fixed;  /* everything else but what moves with the budget */
     flin_weights weights;
     flin_tokenizer *tokenizer; /* NULL with FLASHINFER_OPEN_NO_TOKENIZER on an unknown one */
     struct flashinfer_session *sessions; /* (settings.sessions) */
@@ -91,12 +98,15 @@ struct flashinfer_model {
     flin_cache cache;
     flin_fetcher fetcher;
     flin_stream stream;
+    flin_ring ring;
+    flin_residency residency;
     flin_pass pass;
 
     /* how memory is divided, and what was done */
     flin_sections sections; /* of the fixed arena */
     flashinfer_plan plan;
     flin_share share;
+    int opened; /* 1: changes of the budget are not part of opening */
     flashinfer_stats stats;
     uint64_t token_count; /* rows begun since open: the cache's clock */
 };

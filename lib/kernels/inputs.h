@@ -12,6 +12,7 @@
 #ifndef FLIN_KERNELS_INPUTS_H
 #define FLIN_KERNELS_INPUTS_H
 
+#include "kernels/quants.h"
 #include "kernels/view.h"
 
 #define FLIN_INPUTS_SIDE 4u /* inputs that go through a chunk together */
@@ -83,7 +84,64 @@ static inline void flin_view_matvecs(flin_view_dot *dot, flin_view_dots *dots, e
         for (uint32_t r = 0; r < rows; r++) y[i][r] += bias[r];
 }
 
+/* Of eight rows of quants.h that end with less than a unit: what is left of them, and zeros, which
+   meet a scale of 0. */
+#define FLIN_QUANTS_LAST_MAX 192u
+
+FLIN_ONCE void flin_quants_last(const void *const row[FLIN_VIEW_SIDE], uint64_t at,
+                                uint64_t row_bytes, uint8_t (*copies)[FLIN_QUANTS_LAST_MAX],
+                                const void **last)
+{
+    for (uint32_t r = 0; r < FLIN_VIEW_SIDE; r++) {
+        memset(copies[r], 0, FLIN_QUANTS_LAST_MAX);
+        memcpy(copies[r], (const uint8_t *)row[r] + at, row_bytes - at);
+        last[r] = copies[r];
+    }
+}
+
+/* For many types: the same as above in one place. */
+FLIN_ONCE void flin_view_matvec_of(flin_view_dot *dot, enum flin_type type, const void *w,
+                                   uint32_t rows, uint32_t cols, const void *x, const float *bias,
+                                   float *y)
+{
+    flin_view_matvec(dot, type, w, rows, cols, x, bias, y);
+}
+
+FLIN_ONCE void flin_view_matvecs_of(flin_view_dot *dot, flin_view_dots *dots, enum flin_type type,
+                                    const void *w, uint32_t rows, uint32_t cols,
+                                    const void *const *x, uint32_t inputs, const float *bias,
+                                    float *const *y)
+{
+    flin_view_matvecs(dot, dots, type, w, rows, cols, x, inputs, bias, y);
+}
+
+/* Kernels of a table out of dot_NAME and dots_NAME. */
+#define FLIN_VIEW_KERNELS(overlay, name, type)                                                     \
+    void flin_##overlay##_matvec_##name(const void *w, uint32_t rows, uint32_t cols,               \
+                                        const void *x, const float *bias, float *y)                \
+    {                                                                                              \
+        flin_view_matvec_of(dot_##name, type, w, rows, cols, x, bias, y);                          \
+    }                                                                                              \
+    void flin_##overlay##_matvecs_##name(const void *w, uint32_t rows, uint32_t cols,              \
+                                         const void *const *x, uint32_t inputs, const float *bias, \
+                                         float *const *y)                                          \
+    {                                                                                              \
+        flin_view_matvecs_of(dot_##name, dots_##name, type, w, rows, cols, x, inputs, bias, y);    \
+    }                                                                                              \
+    void flin_##overlay##_dot_rows_##name(const void *const *rows, uint32_t count, uint32_t cols,  \
+                                          const void *x, float *y)                                 \
+    {                                                                                              \
+        flin_view_scattered(dot_##name, rows, count, cols, x, y);                                  \
+    }                                                                                              \
+    _Static_assert(type < FLIN_TYPES_KNOWN, #name)
+
 /* avx512/blocks_vnni.c; CPUs without VNNI take one input after the other. */
 flin_view_dots flin_avx512_dots_q8_0_vnni, flin_avx512_dots_apart_vnni;
+
+/* avx512/quants_bw.c and avx512/quants_vnni.c, likewise */
+#define FLIN_AVX512_QUANT(name, type)                                                              \
+    flin_view_dot flin_avx512_dot_##name##_bw, flin_avx512_dot_##name##_vnni;                      \
+    flin_view_dots flin_avx512_dots_##name##_vnni
+FLIN_EACH_QUANT(FLIN_AVX512_QUANT);
 
 #endif

@@ -19,44 +19,59 @@
 
 #include <stdint.h>
 
-/* Storage types of matrices and of keys and values. The last two are GGUF's blocks
-   (docs/format.md): FLIN_BLOCK elements share a scale, so rows are a multiple of it long. */
+/* Storage types of matrices and of keys and values. From Q8_0 on they are GGUF's blocks
+   (docs/format.md): rows are a whole number of blocks long. */
 enum flin_type {
     FLIN_F32 = 0,
     FLIN_F16 = 1,
     FLIN_BF16 = 2,
     FLIN_Q8_0 = 3, /* float16 scale, 32 int8 */
     FLIN_Q4_0 = 4, /* float16 scale, 16 bytes: element i in the low, i + 16 in the high half */
-    FLIN_TYPE_COUNT = 5, /* in files, from here on in memory only */
-    /* Q4_0 with scales apart (apart.h): matrices, with tables that have apart_to_float */
+    FLIN_TYPES_PACKED = 5, /* those before are what this library writes */
+    /* Q4_0 with scales apart (apart.h), in memory only: matrices, with tables that have
+       apart_to_float */
     FLIN_Q4_0_APART = 5,
-    FLIN_TYPES_IN_MEMORY = 6
+    /* What files of others have besides (quants.h): matrices, in builds with -Dquants=enabled */
+    FLIN_Q4_1 = 6,
+    FLIN_Q5_0 = 7,
+    FLIN_Q5_1 = 8,
+    FLIN_Q2_K = 9,
+    FLIN_Q3_K = 10,
+    FLIN_Q4_K = 11,
+    FLIN_Q5_K = 12,
+    FLIN_Q6_K = 13,
+    FLIN_IQ4_NL = 14,
+    FLIN_IQ4_XS = 15,
+    FLIN_MXFP4 = 16,
+#ifdef FLIN_HAVE_QUANTS
+    FLIN_TYPES_KNOWN = 17
+#else
+    FLIN_TYPES_KNOWN = 6
+#endif
 };
 
-#define FLIN_BLOCK 32u
+#define FLIN_BLOCK 32u /* elements of Q8_0 and Q4_0, and of a block of levels */
 #define FLIN_Q8_0_BYTES 34u
 #define FLIN_Q4_0_BYTES 18u
 
+/* A type's row in the table of types (types.c). */
+typedef struct flin_type_facts {
+    uint16_t elements, bytes; /* of a block */
+    uint16_t gguf;            /* its number in GGUF files */
+    uint16_t dtype;           /* FLASHINFER_DTYPE_... of those that are packed, else 0 */
+} flin_type_facts;
+
+extern const flin_type_facts flin_types[FLIN_TYPES_KNOWN];
+
 static inline int flin_type_quantised(enum flin_type type)
 {
-    return type == FLIN_Q8_0 || type == FLIN_Q4_0 || type == FLIN_Q4_0_APART;
+    return type >= FLIN_Q8_0;
 }
 
-/* elements: whole blocks for quantised types */
+/* elements: whole blocks */
 static inline uint64_t flin_type_bytes(enum flin_type type, uint64_t elements)
 {
-    switch (type) {
-    case FLIN_F16:
-    case FLIN_BF16:
-        return elements * 2;
-    case FLIN_Q8_0:
-        return elements / FLIN_BLOCK * FLIN_Q8_0_BYTES;
-    case FLIN_Q4_0:
-    case FLIN_Q4_0_APART:
-        return elements / FLIN_BLOCK * FLIN_Q4_0_BYTES;
-    default:
-        return elements * 4;
-    }
+    return elements / flin_types[type].elements * flin_types[type].bytes;
 }
 
 /* Dot products with quantised rows take levels instead of floats: each block of x as integers of
@@ -107,29 +122,29 @@ typedef struct flin_kernels {
     /* y[r] = sum_c w[r][c] * x[c] (+ bias[r])
        w: (rows, cols) row-major; bias: (rows) or NULL
        x: (cols) floats; levels of them for quantised types */
-    void (*matvec[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols, const void *x,
-                                         const float *bias, float *y);
+    void (*matvec[FLIN_TYPES_KNOWN])(const void *w, uint32_t rows, uint32_t cols, const void *x,
+                                     const float *bias, float *y);
 
     /* Several inputs share each row of w once it is loaded: y[i][r] = sum_c w[r][c] * x[i][c]
        (+ bias[r]) for i < inputs, every one with the bits that matvec() of that input alone has.
        inputs: 1 to FLIN_INPUTS_MAX; x: (inputs) pointers to what matvec takes; y: (inputs)
        pointers to (rows); bias: (rows) or NULL */
-    void (*matvecs[FLIN_TYPES_IN_MEMORY])(const void *w, uint32_t rows, uint32_t cols,
-                                          const void *const *x, uint32_t inputs, const float *bias,
-                                          float *const *y);
+    void (*matvecs[FLIN_TYPES_KNOWN])(const void *w, uint32_t rows, uint32_t cols,
+                                      const void *const *x, uint32_t inputs, const float *bias,
+                                      float *const *y);
 
     /* y[i] = sum_c rows[i][c] * x[c]
        rows: (count) pointers to (cols), any even address; x: as for matvec */
-    void (*dot_rows[FLIN_TYPES_IN_MEMORY])(const void *const *rows, uint32_t count, uint32_t cols,
-                                           const void *x, float *y);
+    void (*dot_rows[FLIN_TYPES_KNOWN])(const void *const *rows, uint32_t count, uint32_t cols,
+                                       const void *x, float *y);
 
     /* y[c] += sum_i a[i] * rows[i][c] for c in [begin, end), i in order; begin and end multiples of
        64 or the width. Of a quantised row it is (a[i] * scale) * level. */
-    void (*add_rows[FLIN_TYPES_IN_MEMORY])(const void *const *rows, const float *a, uint32_t count,
-                                           uint32_t begin, uint32_t end, float *y);
+    void (*add_rows[FLIN_TYPES_PACKED])(const void *const *rows, const float *a, uint32_t count,
+                                        uint32_t begin, uint32_t end, float *y);
 
     /* to[c] = row[c]: one row of a matrix as floats (embeddings), exactly */
-    void (*to_float[FLIN_TYPES_IN_MEMORY])(const void *row, uint32_t cols, float *to);
+    void (*to_float[FLIN_TYPES_KNOWN])(const void *row, uint32_t cols, float *to);
 
     /* Elements [begin, end), whole blocks, of a row of FLIN_Q4_0_APART; NULL: this table is not
        faster with such rows, and has no matvec of them. */
@@ -137,7 +152,7 @@ typedef struct flin_kernels {
 
     /* row = x rounded to the type: floats to nearest even, blocks as ggml defines them; the same
        bits in every table */
-    void (*from_float[FLIN_TYPES_IN_MEMORY])(const float *x, uint32_t cols, void *row);
+    void (*from_float[FLIN_TYPES_PACKED])(const float *x, uint32_t cols, void *row);
 
     /* y = (x - mean) / sqrt(var + eps) * weight + bias      all (n); y may be x */
     void (*layer_norm)(const float *x, const float *weight, const float *bias, uint32_t n,
@@ -161,9 +176,9 @@ typedef struct flin_kernels {
        flin_attend_bytes(), 64-byte aligned; out: (head_dim). The softmax runs along:
        FLIN_ATTEND_POSITIONS at a time, the largest score so far subtracted. No position, or
        scores without a finite maximum, are not an error: zeros, or NaN. */
-    void (*attend[FLIN_TYPES_IN_MEMORY])(const float *q, const void *keys, const void *values,
-                                         uint32_t count, uint32_t stride, uint32_t head_dim,
-                                         void *scratch, float *out);
+    void (*attend[FLIN_TYPES_PACKED])(const float *q, const void *keys, const void *values,
+                                      uint32_t count, uint32_t stride, uint32_t head_dim,
+                                      void *scratch, float *out);
 
     /* levels (cols rounded up to FLIN_SKETCH_BLOCK, the rest 0) = x (cols) quantised; returns
        their scale. Values that are not finite count as 0. The same bits in every table. */

@@ -1,6 +1,7 @@
 /*
  * predictor_make.c - see predictor_make.h.
  */
+#define _POSIX_C_SOURCE 200809L
 #include "make/predictor_make.h"
 
 #include <math.h>
@@ -73,10 +74,14 @@ uint64_t flin_made_bytes(const flin_layer_predictor *predictor)
            sizeof(float) * ((uint64_t)sketch->rows + sketch->cols);
 }
 
-/* Both kinds are multiples of 64 bytes long, as vectors like it. */
+/* Both kinds are multiples of 64 bytes long, as vectors like it. Not by aligned_alloc(), which
+   Android lacks before version 9. */
 static void *take(uint64_t bytes)
 {
-    return aligned_alloc(64, flin_round_up(bytes != 0 ? bytes : 1, 64));
+    void *memory = NULL;
+
+    if (posix_memalign(&memory, 64, flin_round_up(bytes != 0 ? bytes : 1, 64)) != 0) return NULL;
+    return memory;
 }
 
 static int keep(flashinfer_predictor *predictor, uint32_t layer, const flin_made_layer *made,

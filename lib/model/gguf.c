@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "model/arch/arch.h"
+#include "model/plain.h"
 #include "util/hash.h"
 
 #define FIRST_READ_BYTES (64u * 1024u)
@@ -155,37 +156,39 @@ static void take_value(cursor *at, flin_gguf_value *value)
     if (!stopped(at)) take_elements(at, value);
 }
 
+const char *flin_gguf_type_name(uint64_t type)
+{
+    static const char names[][8] = {
+        "f32",     "f16",   "q4_0",   "q4_1",  "",      "",       "q5_0", "q5_1",    "q8_0",
+        "q8_1",    "q2_k",  "q3_k",   "q4_k",  "q5_k",  "q6_k",   "q8_k", "iq2_xxs", "iq2_xs",
+        "iq3_xxs", "iq1_s", "iq4_nl", "iq3_s", "iq2_s", "iq4_xs", "i8",   "i16",     "i32",
+        "i64",     "f64",   "iq1_m",  "bf16",  "",      "",       "",     "tq1_0",   "tq2_0",
+        "",        "",      "",       "mxfp4", "nvfp4", "q1_0"};
+
+    return type < sizeof names / sizeof *names && *names[type] != 0 ? names[type] : "unknown";
+}
+
+int flin_gguf_refuse_type(uint64_t type, const char *what, flashinfer_error *error)
+{
+    const int all = FLIN_TYPES_KNOWN > FLIN_Q4_1;
+
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "%s has GGUF type %llu (%s), which this build does not compute with%s", what,
+                     (unsigned long long)type, flin_gguf_type_name(type),
+                     all ? "" : "; one with -Dquants=enabled knows more");
+}
+
 int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements)
 {
-    *elements = 1;
-    switch (type) {
-    case FLIN_GGUF_F32:
-    case FLIN_GGUF_I32:
-        *bytes = 4;
+    for (uint32_t i = 0; i < FLIN_TYPES_KNOWN; i++) {
+        if (flin_types[i].gguf != type) continue;
+        *bytes = flin_types[i].bytes;
+        *elements = flin_types[i].elements;
         return 1;
-    case FLIN_GGUF_F16:
-    case FLIN_GGUF_BF16:
-    case FLIN_GGUF_I16:
-        *bytes = 2;
-        return 1;
-    case FLIN_GGUF_I8:
-        *bytes = 1;
-        return 1;
-    case FLIN_GGUF_I64:
-    case FLIN_GGUF_F64:
-        *bytes = 8;
-        return 1;
-    case FLIN_GGUF_Q4_0:
-        *bytes = 18;
-        *elements = 32;
-        return 1;
-    case FLIN_GGUF_Q8_0:
-        *bytes = 34;
-        *elements = 32;
-        return 1;
-    default:
-        return 0;
     }
+    *elements = 1;
+    *bytes = type == FLIN_GGUF_F64 ? 8 : 1u << (type - FLIN_GGUF_I8) % 4; /* I8 to I64 in order */
+    return type >= FLIN_GGUF_I8 && type <= FLIN_GGUF_F64;
 }
 
 static void size_tensor(cursor *at, flin_gguf_tensor *tensor)
@@ -235,10 +238,11 @@ static void check_version(cursor *at, uint32_t version)
 {
     if (version == FLIN_GGUF_VERSION) return;
     if (!at->foreign)
-        at->code =
-            flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
-                         "GGUF version %u; this library reads version %u: pack the model again",
-                         version, FLIN_GGUF_VERSION);
+        at->code = flin_fail_at(
+            at->error, FLASHINFER_EFORMAT, -1, -1, 4,
+            "GGUF version %u; this library reads version %u, little-endian: convert or "
+            "pack the model again",
+            version, FLIN_GGUF_VERSION);
     else if (version != FLIN_GGUF_VERSION_FOREIGN)
         at->code =
             flin_fail_at(at->error, FLASHINFER_EFORMAT, -1, -1, 4,
@@ -496,16 +500,26 @@ static int read_sums(flin_gguf *gguf, flin_storage *storage, int verify, flashin
     return 0;
 }
 
-/* A file of others says what it is before anything is said of its tensors. */
-static int check_ours(const flin_gguf *gguf, flashinfer_error *error)
+static int is_ours(const flin_gguf *gguf)
 {
-    flin_string architecture = {"", 0};
+    return flin_gguf_find_tensor(gguf, FLIN_SUMS_TENSOR) != NULL ||
+           flin_gguf_find(gguf, "flashinfer.version") != NULL;
+}
 
-    if (flin_gguf_find_tensor(gguf, FLIN_SUMS_TENSOR) != NULL ||
-        flin_gguf_find(gguf, "flashinfer.version") != NULL)
-        return 0;
+/* A file of others says what it is before anything is said of its tensors. */
+static int check_plain(const flin_gguf *gguf, flashinfer_error *error)
+{
+    const flin_architecture *found;
+    flin_string architecture = {"", 0};
+    int code;
+
     (void)flin_gguf_string(gguf, "general.architecture", &architecture, NULL);
-    return flin_arch_refuse_plain(architecture, error);
+    if (architecture.bytes == 0)
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "a GGUF file without general.architecture: it does not say which model it "
+                         "holds; convert it again");
+    code = flin_arch_find(architecture, &found, error);
+    return code != 0 ? code : flin_plain_refuse(error);
 }
 
 static int check_types(const flin_gguf *gguf, flashinfer_error *error)
@@ -514,9 +528,7 @@ static int check_types(const flin_gguf *gguf, flashinfer_error *error)
         const flin_gguf_tensor *tensor = &gguf->tensors[i];
         uint64_t bytes, elements;
         if (!flin_gguf_type_size(tensor->type, &bytes, &elements))
-            return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                             "tensor %.*s has type %u, which this version cannot read",
-                             (int)tensor->name.bytes, tensor->name.data, tensor->type);
+            return flin_gguf_refuse_type(tensor->type, tensor->name.data, error);
     }
     return 0;
 }
@@ -539,10 +551,15 @@ static int open_tables(flin_gguf *gguf, flin_storage *storage, int verify, flash
     if (at.code != 0) return at.code;
     if ((code = index_names(gguf, 0, error)) != 0) return code;
     if ((code = index_names(gguf, 1, error)) != 0) return code;
-    if (!gguf->foreign && (code = check_ours(gguf, error)) != 0) return code;
-    if (!gguf->foreign && (code = check_types(gguf, error)) != 0) return code;
-    if (gguf->tensor_count == 0)
+    if (gguf->tensor_count == 0) {
+        if (!gguf->foreign && flin_gguf_find(gguf, "tokenizer.ggml.tokens") != NULL) return 0;
         return flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
+    }
+    if (!gguf->foreign && !is_ours(gguf)) {
+        if ((code = check_plain(gguf, error)) != 0) return code;
+        gguf->foreign = 1;
+    }
+    if (!gguf->foreign && (code = check_types(gguf, error)) != 0) return code;
     if ((code = place_tensors(gguf, storage->caps.length_bytes, error)) != 0) return code;
     return gguf->foreign ? 0 : read_sums(gguf, storage, verify, error);
 }

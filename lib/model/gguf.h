@@ -44,6 +44,12 @@ enum {
     FLIN_GGUF_VALUE_F64 = 12
 };
 
+/* "q4_k": of any type there is in ggml, known here or not; else "unknown". */
+const char *flin_gguf_type_name(uint64_t type);
+
+/* FLASHINFER_EUNSUPPORTED: `what` has a type not known here. */
+int flin_gguf_refuse_type(uint64_t type, const char *what, flashinfer_error *error);
+
 /* Bytes that `elements` elements of a tensor type take together; 0: a type not known here. */
 int flin_gguf_type_size(uint32_t type, uint64_t *bytes, uint64_t *elements);
 
@@ -97,11 +103,14 @@ typedef struct flin_gguf {
     uint64_t name_bytes;
     uint32_t value_index_mask;
     uint32_t tensor_index_mask;
-    uint32_t foreign; /* opened by flin_gguf_open_foreign() */
+    uint32_t foreign; /* not in flash layout */
     uint32_t reserved;
 } flin_gguf;
 
-/* Read and check header and tables; with verify != 0 also the header's checksum. */
+/* Read and check header and tables; with verify != 0 also the header's checksum. A file that is not
+   in flash layout has none, is of an architecture known here, and otherwise as from
+   flin_gguf_open_foreign(). A file that has a vocabulary but no tensors is opened too: tensor_count
+   is 0. */
 int flin_gguf_open(flin_gguf *gguf, flin_storage *storage, int verify, flashinfer_error *error);
 
 /* The same for a file that is not in flash layout: GGUF v2 or v3, PowerInfer's magic too. It has

@@ -83,12 +83,17 @@ const flin_gguf_tensor *flin_placing_want_type(flin_placing *in, const char *nam
 
 flin_matrix flin_placing_matrix(flin_placing *in, const char *name, uint32_t rows, uint32_t cols)
 {
-    flin_matrix matrix = {NULL, rows, cols, FLIN_F32};
+    flin_matrix matrix = {NULL, rows, cols, rows, FLIN_F32, NULL};
     const flin_gguf_tensor *tensor = flin_placing_want(in, name, cols, rows);
 
     if (tensor == NULL || in->code != 0) return matrix; /* the first refusal stands */
     in->code = flin_type_from_gguf(tensor->type, name, cols, &matrix.type, in->error);
-    if (in->code == 0) matrix.data = flin_placing_place(in, tensor);
+    if (in->code != 0) return matrix;
+    matrix.tensor = tensor;
+    if (flin_shape_is_plain(in->shape))
+        matrix.held = 0;
+    else
+        matrix.data = flin_placing_place(in, tensor);
     return matrix;
 }
 

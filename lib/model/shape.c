@@ -9,6 +9,7 @@
 
 #include "model/arch/arch.h"
 #include "model/names.h"
+#include "model/plain.h"
 
 #define VERSION_PLAIN 1u
 #define VERSION_ORDERED 2u /* bundles may lie in another order than their neurons */
@@ -29,38 +30,25 @@ int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, ui
     return 0;
 }
 
-/* By flin_type. */
-static const struct type_names {
-    const char *name;
-    uint32_t gguf;
-    uint32_t dtype;
-} types[FLIN_TYPE_COUNT] = {
-    [FLIN_F32] = {"f32", FLIN_GGUF_F32, FLASHINFER_DTYPE_F32},
-    [FLIN_F16] = {"f16", FLIN_GGUF_F16, FLASHINFER_DTYPE_F16},
-    [FLIN_BF16] = {"bf16", FLIN_GGUF_BF16, FLASHINFER_DTYPE_BF16},
-    [FLIN_Q8_0] = {"q8_0", FLIN_GGUF_Q8_0, FLASHINFER_DTYPE_Q8_0},
-    [FLIN_Q4_0] = {"q4_0", FLIN_GGUF_Q4_0, FLASHINFER_DTYPE_Q4_0},
-};
-
 uint32_t flin_type_to_gguf(enum flin_type type)
 {
-    return types[type].gguf;
+    return flin_types[type].gguf;
 }
 
 uint32_t flin_type_to_dtype(enum flin_type type)
 {
-    return types[type].dtype;
+    return flin_types[type].dtype;
 }
 
 const char *flin_type_name(enum flin_type type)
 {
-    return types[type].name;
+    return flin_gguf_type_name(flin_types[type].gguf);
 }
 
 int flin_type_from_dtype(uint32_t dtype, enum flin_type *type)
 {
-    for (uint32_t i = 0; i < FLIN_TYPE_COUNT; i++) {
-        if (types[i].dtype != dtype) continue;
+    for (uint32_t i = 0; i < FLIN_TYPES_PACKED; i++) {
+        if (flin_types[i].dtype != dtype) continue;
         *type = (enum flin_type)i;
         return 1;
     }
@@ -70,18 +58,17 @@ int flin_type_from_dtype(uint32_t dtype, enum flin_type *type)
 int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error)
 {
-    for (uint32_t i = 0; i < FLIN_TYPE_COUNT; i++) {
-        if (types[i].gguf != gguf_type) continue;
+    for (uint32_t i = 0; i < FLIN_TYPES_KNOWN; i++) {
+        const uint32_t elements = flin_types[i].elements;
+
+        if (flin_types[i].gguf != gguf_type) continue;
         *type = (enum flin_type)i;
-        if (!flin_type_quantised(*type) || cols % FLIN_BLOCK == 0) return 0;
+        if (cols % elements == 0) return 0;
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "%s is %s with rows of %u elements, which are no whole blocks of %u", what,
-                         types[i].name, cols, FLIN_BLOCK);
+                         flin_type_name(*type), cols, elements);
     }
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "%s has GGUF type %llu; this version computes with F32, F16, BF16, Q8_0 and "
-                     "Q4_0",
-                     what, (unsigned long long)gguf_type);
+    return flin_gguf_refuse_type(gguf_type, what, error);
 }
 
 static const flin_gguf_value *number_array(const flin_gguf *gguf, const char *key, uint32_t count)
@@ -185,16 +172,19 @@ static int refuse_predictor_file(const flin_gguf *gguf, flashinfer_error *error)
                      (int)(name.bytes < 128 ? name.bytes : 128), name.data);
 }
 
+/* Of a file in flash layout; a plain one has none. */
 static int read_version(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
 {
     uint64_t version;
 
     if (flin_gguf_find(gguf, "flashinfer.predictor.version") != NULL)
         return refuse_predictor_file(gguf, error);
+    if (gguf->foreign) return 0;
     if (flin_gguf_find(gguf, "flashinfer.version") == NULL)
         return flin_fail(error, FLASHINFER_EFORMAT,
-                         "a GGUF file, but not in flash layout (no flashinfer.version): "
-                         "make one from the checkpoint with flashinfer_pack()");
+                         "a GGUF file with checksums, but not in flash layout (no "
+                         "flashinfer.version): make one from the checkpoint with "
+                         "flashinfer_pack()");
     if (flin_gguf_u64(gguf, "flashinfer.version", &version, error) != 0) return FLASHINFER_EFORMAT;
     if (version != VERSION_PLAIN && version != VERSION_ORDERED)
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
@@ -252,6 +242,7 @@ static int read_number(const flin_keys *keys, const flin_key_rule *rule, double 
     (void)full_name(keys, rule, key, sizeof key);
     *found = (rule->flags & (FLIN_KEY_REQUIRED | FLIN_KEY_DEFAULTED)) != 0 ||
              flin_gguf_find(gguf, key) != NULL;
+    if (!*found && (rule->flags & FLIN_KEY_COUNTED) != 0) *number = 0;
     if (!*found) return 0;
     if (rule->kind == FLIN_KEY_TEXT) return read_choice(gguf, rule, key, number, error);
     if (rule->kind == FLIN_KEY_F32) {
@@ -301,7 +292,8 @@ static int read_activation(const flin_gguf *gguf, flin_shape *shape, flashinfer_
     return code;
 }
 
-int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error)
+int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, flin_shape *shape,
+                    flashinfer_error *error)
 {
     gguf_keys from = {{FLASHINFER_EFORMAT, "", read_number, full_name}, gguf, NULL};
     flin_string name;
@@ -320,6 +312,11 @@ int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *
         shape->norm_pairs =
             flin_gguf_find_tensor(gguf, "blk.0." FLIN_TENSOR_SECOND_NORM ".weight") != NULL;
     if (shape->descriptor->settle_shape != NULL) shape->descriptor->settle_shape(shape);
+    if (gguf->foreign) return flin_plain_settle(gguf, shape, wanted, error);
     code = read_activation(gguf, shape, error);
+    if (code == 0 && wanted != NULL)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "options.ffn_activation is set, but the model is in flash layout and says "
+                         "its activation: leave it 0");
     return code != 0 ? code : read_bundle(gguf, shape, error);
 }

@@ -96,9 +96,20 @@ typedef struct flin_shape {
     uint32_t parallel;      /* 1: attention and FFN have the same input, and are added together */
     uint32_t norm_pairs;    /* 1: where blocks are parallel, each has a norm of its own */
     flin_activation_rule activation;
-    uint32_t gated; /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
-    flin_bundle bundle;
+    uint32_t gated;     /* 1: activation(gate . x) * (up . x); 0: activation(up . x) */
+    flin_bundle bundle; /* of no parts in a plain file */
 } flin_shape;
+
+#ifndef FLIN_PLAIN
+#define FLIN_PLAIN 1
+#endif
+
+/* A GGUF file as others make it: no bundles, no checksums, every matrix on its own. FLIN_PLAIN is 0
+   in builds made without those. */
+static inline int flin_shape_is_plain(const flin_shape *shape)
+{
+    return FLIN_PLAIN && shape->bundle.part_count == 0;
+}
 
 /* The part whose sum decides whether a neuron fires; predictors know a copy of it. */
 static inline uint32_t flin_shape_decider(const flin_shape *shape)
@@ -114,16 +125,18 @@ static inline uint32_t flin_shape_window(const flin_shape *shape, uint32_t layer
     return looks_far ? 0 : shape->window;
 }
 
-/* Find the architecture, read its shape and the bundle layout; every number is checked for
-   sense. */
-int flin_shape_read(const flin_gguf *gguf, flin_shape *shape, flashinfer_error *error);
+/* Find the architecture, read its shape and the bundle layout; every number is checked for sense.
+   wanted: the activation that the host says the model has; NULL: what the file says. */
+int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, flin_shape *shape,
+                    flashinfer_error *error);
 
 /* A metadata number of at most 32 bits within [least, most]. */
 int flin_shape_number(const flin_gguf *gguf, const char *key, uint32_t least, uint32_t most,
                       uint32_t *number, flashinfer_error *error);
 
-/* The kernel type of a GGUF tensor type, of rows `cols` long; FLASHINFER_EUNSUPPORTED naming
-   `what` if there is none, FLASHINFER_EFORMAT if they are no whole number of blocks. */
+/* The kernel type of a GGUF tensor type, of rows `cols` long, 0 if that does not matter;
+   FLASHINFER_EUNSUPPORTED naming `what` if there is none, FLASHINFER_EFORMAT if they are no whole
+   number of blocks. */
 int flin_type_from_gguf(uint64_t gguf_type, const char *what, uint32_t cols, enum flin_type *type,
                         flashinfer_error *error);
 

@@ -58,10 +58,16 @@ static void place_fused(flin_placing *in, const flin_tensor_rule *rule, int32_t 
     const float *bias = place_bias(in, rule, layer);
     const uint64_t row_bytes = flin_type_bytes(whole.type, whole.cols);
 
+    if (flin_shape_is_plain(in->shape))
+        flin_placing_refuse(in, FLASHINFER_EUNSUPPORTED,
+                            "blk.%d.%s has queries, keys and values in one, which only files in "
+                            "flash layout may: make one from the checkpoint with flashinfer_pack()",
+                            (int)layer, rule->name);
     for (uint32_t i = 0, first = 0; i < 3; first += counts[i++]) {
         const uint8_t *data = whole.data;
-        linears[i].weight = (flin_matrix){data != NULL ? data + first * row_bytes : NULL, counts[i],
-                                          whole.cols, whole.type};
+        linears[i].weight = whole;
+        linears[i].weight.data = data != NULL ? data + first * row_bytes : NULL;
+        linears[i].weight.rows = linears[i].weight.held = counts[i];
         linears[i].bias = bias != NULL ? bias + first : NULL;
     }
 }
@@ -90,7 +96,7 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
 
     for (; rule->name != NULL && in->code == 0; rule++) {
         void *slot = (uint8_t *)base + rule->field;
-        flin_matrix matrix = {NULL, 0, 0, before};
+        flin_matrix matrix = {.type = before};
         if (rule->scope != scope || !is_wanted(in->shape, rule)) continue;
         switch (rule->kind) {
         case FLIN_KIND_NORM:
@@ -106,6 +112,8 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
         case FLIN_KIND_PART:
             if ((rule->flags & FLIN_TENSOR_BIAS) != 0)
                 *(const float **)slot = place_bias(in, rule, layer);
+            if (flin_shape_is_plain(in->shape))
+                ((flin_layer *)base)->ffn.parts[rule->role] = place_matrix(in, rule, layer);
             break;
         case FLIN_KIND_FUSED:
             if (FLIN_MORE_ARCHITECTURES) place_fused(in, rule, layer, slot);
@@ -114,7 +122,8 @@ static void place_scope(flin_placing *in, enum flin_tensor_scope scope, int32_t 
             *(const float **)slot = place_vector(in, rule, layer);
             break;
         }
-        if ((rule->flags & FLIN_TENSOR_TYPE_AS_BEFORE) != 0 && matrix.type != before)
+        if ((rule->flags & FLIN_TENSOR_TYPE_AS_BEFORE) != 0 && matrix.type != before &&
+            !flin_shape_is_plain(in->shape))
             flin_placing_refuse(
                 in, FLASHINFER_EUNSUPPORTED,
                 "blk.%d.%s and blk.%d.%s have different types; pack the model again", (int)layer,
@@ -176,19 +185,19 @@ int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_ggu
                         flashinfer_error *error)
 {
     flin_placing in = {weights, arena, gguf, gguf, shape, predictors, error, 0};
-    flin_layer unplaced;
+    flin_layer *layers = weights->layers;
 
     memset(weights, 0, sizeof *weights);
+    weights->layers = layers;
     weights->loads_max = gguf->tensor_count;
     if (predictors->gguf != gguf) weights->loads_max += predictors->gguf->tensor_count;
     weights->loads = FLIN_TAKE(arena, flin_load, weights->loads_max);
-    weights->layers = FLIN_TAKE(arena, flin_layer, shape->layers);
     place_scope(&in, FLIN_SCOPE_MODEL, -1, weights);
     for (uint32_t i = 0; i < shape->layers && in.code == 0; i++) {
-        flin_layer *layer = weights->layers != NULL ? &weights->layers[i] : &unplaced;
+        flin_layer *layer = &layers[i];
         memset(layer, 0, sizeof *layer);
         place_scope(&in, FLIN_SCOPE_LAYER, (int32_t)i, layer);
-        place_bundles(&in, &layer->ffn.bundles, (int32_t)i);
+        if (!flin_shape_is_plain(shape)) place_bundles(&in, &layer->ffn.bundles, (int32_t)i);
         describe(shape, layer, i);
         if (predictors->kind != 0 && in.code == 0)
             flin_placing_predictor(&in, &layer->predictor, i);
@@ -236,7 +245,7 @@ int flin_weights_resident_type(const flin_gguf *gguf, const flin_shape *shape, e
 
     if (rule != NULL)
         tokens = flin_gguf_find_tensor(gguf, flin_tensor_name(name, -1, rule->name, ".weight"));
-    return tokens != NULL && flin_type_from_gguf(tokens->type, name, FLIN_BLOCK, type, NULL) == 0;
+    return tokens != NULL && flin_type_from_gguf(tokens->type, name, 0, type, NULL) == 0;
 }
 
 /* Does the name end so, behind "blk.N."? */

@@ -14,11 +14,24 @@
 #define FLIN_PREDICTOR_VERSION 1u /* of predictor files */
 
 typedef struct flin_matrix {
-    const void *data; /* (rows, cols) row-major; NULL: the model has no such matrix */
-    uint32_t rows;
+    const void *data; /* (held, cols) row-major */
+    uint32_t rows;    /* 0: the model has no such matrix */
     uint32_t cols;
+    uint32_t held; /* first matrix rows, which memory holds; the others are read for every pass */
     enum flin_type type;
+    const flin_gguf_tensor *tensor; /* where it lies in the file */
 } flin_matrix;
+
+/* Matrix rows that memory does not hold. */
+static inline uint32_t flin_matrix_streams(const flin_matrix *matrix)
+{
+    return FLIN_PLAIN ? matrix->rows - matrix->held : 0;
+}
+
+static inline int flin_matrix_is_there(const flin_matrix *matrix)
+{
+    return matrix->rows != 0;
+}
 
 typedef struct flin_linear {
     flin_matrix weight; /* (outputs, inputs) */
@@ -69,7 +82,9 @@ typedef struct flin_ffn_layer {
     const float *gate_bias; /* (neurons) or NULL */
     const float *up_bias;   /* (neurons) or NULL */
     const float *down_bias; /* (width) or NULL */
-    flin_bundles bundles;
+    flin_bundles bundles;   /* files in flash layout */
+    flin_matrix
+        parts[FLIN_PART_ROLES]; /* others: gate, up (neurons, width), down (width, neurons) */
 } flin_ffn_layer;
 
 /* Of the sums that decide which neurons fire; NULL: none. */
@@ -116,7 +131,7 @@ typedef struct flin_weights {
     flin_linear project_out;        /* (token_width, width) */
     flin_norm output_norm;          /* before the logits */
     flin_linear output; /* (vocab, token_width); its weight is the token embedding when tied */
-    flin_layer *layers; /* (shape.layers) */
+    flin_layer *layers; /* (shape.layers), the caller's */
     flin_load *loads;
     uint32_t load_count;
     uint32_t loads_max;
@@ -142,8 +157,8 @@ typedef struct flin_predictor_choice {
     uint32_t reserved;
 } flin_predictor_choice;
 
-/* Find every tensor, check its type and shape, give it a place. Runs on a measuring arena for
-   the plan (weights then describe nothing but sizes) and on the real one. */
+/* Find every tensor, check its type and shape, give it a place. weights->layers is set. Runs on a
+   measuring arena for the plan (no data then) and on the real one. */
 int flin_weights_layout(flin_weights *weights, flin_arena *arena, const flin_gguf *gguf,
                         const flin_shape *shape, const flin_predictor_choice *predictors,
                         flashinfer_error *error);

@@ -493,7 +493,7 @@ void flin_packing_put_keys(const flin_packing *packing, const flin_checkpoint *c
                            flin_gguf_writer *writer)
 {
     /* ggml's numbers for files that are mostly of a type */
-    static const uint32_t file_types[FLIN_TYPE_COUNT] = {
+    static const uint32_t file_types[FLIN_TYPES_PACKED] = {
         [FLIN_F32] = 0, [FLIN_F16] = 1, [FLIN_BF16] = 32, [FLIN_Q8_0] = 7, [FLIN_Q4_0] = 2};
     flin_shape plain = packing->shape;
     const flin_shape *shape = &plain;

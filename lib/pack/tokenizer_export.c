@@ -1,11 +1,12 @@
 /*
  * tokenizer_export.c - from the tokenizer files of a checkpoint to the arrays of a model file:
- * which kind of tokenizer they are, and GPT-2's.
+ * which kind of tokenizer they are, and byte-level BPE.
  *
  * tokenizer.model is SentencePiece's, and so is a tokenizer.json that falls back to bytes
- * (tokenizer_spm.c). All others are GPT-2's or refused. Its tokenizer.json is the whole truth when
- * it is there. Without it vocab.json and merges.txt hold the tables, and which tokens are special
- * stands in tokenizer_config.json, special_tokens_map.json and added_tokens.json, all optional.
+ * (tokenizer_spm.c). All others are byte-level BPE or refused. Its tokenizer.json is the whole
+ * truth when it is there. Without it vocab.json and merges.txt hold the tables. How texts are cut
+ * then, and which tokens are special, stands in tokenizer_config.json, special_tokens_map.json and
+ * added_tokens.json, all optional.
  */
 #define _GNU_SOURCE
 #include "pack/tokenizer_export.h"
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "pack/tokenizer_model.h"
+#include "pack/tokenizer_rule.h"
 #include "pack/tokenizer_spm.h"
 #include "pack/tokenizer_vocabulary.h"
 
@@ -51,8 +53,6 @@ static int read_merge_lines(flin_vocabulary *vocab, const char *text, size_t tex
 static int check_algorithm(const cJSON *whole, flashinfer_error *error)
 {
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(whole, "model");
-    const cJSON *splitter = cJSON_GetObjectItemCaseSensitive(whole, "pre_tokenizer");
-    const cJSON *parts = cJSON_GetObjectItemCaseSensitive(splitter, "pretokenizers");
 
     if (flin_json_text(model, "type") != NULL && !flin_json_is_type(model, "BPE"))
         return flin_tokenizer_unsupported("its model is not BPE", error);
@@ -61,18 +61,8 @@ static int check_algorithm(const cJSON *whole, flashinfer_error *error)
     if (flin_json_is_set(model, "continuing_subword_prefix") ||
         flin_json_is_set(model, "end_of_word_suffix"))
         return flin_tokenizer_unsupported("its model marks parts of words", error);
-    if (flin_json_is_set(model, "byte_fallback") || flin_json_is_set(model, "ignore_merges"))
-        return flin_tokenizer_unsupported("its model uses byte_fallback or ignore_merges", error);
-    if (flin_json_is_set(whole, "normalizer"))
-        return flin_tokenizer_unsupported("it has a normalizer", error);
-    if (flin_json_is_type(splitter, "Sequence") && cJSON_GetArraySize(parts) == 1)
-        splitter = parts->child;
-    if (!flin_json_is_type(splitter, "ByteLevel"))
-        return flin_tokenizer_unsupported("its pre_tokenizer is not ByteLevel", error);
-    if (!cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(splitter, "add_prefix_space")))
-        return flin_tokenizer_unsupported("its pre_tokenizer adds a space before the text", error);
-    if (cJSON_IsFalse(cJSON_GetObjectItemCaseSensitive(splitter, "use_regex")))
-        return flin_tokenizer_unsupported("its pre_tokenizer does not split words", error);
+    if (flin_json_is_set(model, "byte_fallback"))
+        return flin_tokenizer_unsupported("its model uses byte_fallback", error);
     return 0;
 }
 
@@ -97,10 +87,11 @@ static int read_settings(flin_vocabulary *vocab, flashinfer_error *error)
 
 /* --------------------------------------------------------------------------------------- export */
 
-static void put_all(flin_gguf_writer *writer, const flin_vocabulary *vocab)
+static void put_all(flin_gguf_writer *writer, const flin_vocabulary *vocab,
+                    const flin_split_rule *rule)
 {
     flin_gguf_put_string(writer, "tokenizer.ggml.model", "gpt2");
-    flin_gguf_put_string(writer, "tokenizer.ggml.pre", "gpt-2");
+    flin_gguf_put_string(writer, "tokenizer.ggml.pre", rule->names[0]);
     flin_vocabulary_put_tokens(writer, vocab);
     flin_gguf_put_string_array(writer, "tokenizer.ggml.merges", vocab->merge_count);
     for (uint32_t i = 0; i < vocab->merge_count; i++) {
@@ -114,11 +105,14 @@ static void put_all(flin_gguf_writer *writer, const flin_vocabulary *vocab)
 
 /* table: the vocabulary; lines: merges.txt, NULL where tokenizer.json has the merges. */
 static int read_tables(flin_vocabulary *vocab, const cJSON *table, const char *lines,
-                       size_t lines_bytes, flashinfer_error *error)
+                       size_t lines_bytes, const flin_split_rule **rule, flashinfer_error *error)
 {
     int code = flin_vocabulary_reserve(vocab, error);
 
     if (code == 0 && vocab->whole != NULL) code = check_algorithm(vocab->whole, error);
+    if (code == 0)
+        code = vocab->whole != NULL ? flin_tokenizer_rule(vocab->whole, rule, error)
+                                    : flin_tokenizer_rule_of_class(vocab->settings, rule, error);
     if (code == 0) code = flin_vocabulary_place_table(vocab, table, FLIN_TOKEN_NORMAL, error);
     if (code == 0) code = flin_vocabulary_place_added(vocab, error);
     if (code == 0 && vocab->used == 0)
@@ -134,6 +128,7 @@ static int read_tables(flin_vocabulary *vocab, const cJSON *table, const char *l
 static int export_plain(flin_gguf_writer *writer, flin_vocabulary *vocab, int directory,
                         flashinfer_error *error)
 {
+    const flin_split_rule *rule = NULL;
     cJSON *plain = NULL;
     char *lines = NULL;
     size_t lines_bytes = 0;
@@ -145,8 +140,8 @@ static int export_plain(flin_gguf_writer *writer, flin_vocabulary *vocab, int di
                          "the checkpoint has neither tokenizer.model nor tokenizer.json nor "
                          "vocab.json");
     if (code == 0) code = flin_text_load(directory, "merges.txt", 1, &lines, &lines_bytes, error);
-    if (code == 0) code = read_tables(vocab, plain, lines, lines_bytes, error);
-    if (code == 0) put_all(writer, vocab);
+    if (code == 0) code = read_tables(vocab, plain, lines, lines_bytes, &rule, error);
+    if (code == 0) put_all(writer, vocab, rule);
     free(lines);
     cJSON_Delete(plain);
     return code;
@@ -155,9 +150,11 @@ static int export_plain(flin_gguf_writer *writer, flin_vocabulary *vocab, int di
 static int export_whole(flin_gguf_writer *writer, flin_vocabulary *vocab, flashinfer_error *error)
 {
     const cJSON *model = cJSON_GetObjectItemCaseSensitive(vocab->whole, "model");
-    int code = read_tables(vocab, cJSON_GetObjectItemCaseSensitive(model, "vocab"), NULL, 0, error);
+    const cJSON *table = cJSON_GetObjectItemCaseSensitive(model, "vocab");
+    const flin_split_rule *rule = NULL;
+    int code = read_tables(vocab, table, NULL, 0, &rule, error);
 
-    if (code == 0) put_all(writer, vocab);
+    if (code == 0) put_all(writer, vocab, rule);
     return code;
 }
 

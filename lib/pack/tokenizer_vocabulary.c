@@ -373,8 +373,7 @@ int flin_json_is_set(const cJSON *object, const char *key)
 int flin_tokenizer_unsupported(const char *what, flashinfer_error *error)
 {
     return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "tokenizer.json: %s; GPT-2's byte-level BPE and SentencePiece's BPE can be "
-                     "packed",
+                     "tokenizer.json: %s; byte-level BPE and SentencePiece's BPE can be packed",
                      what);
 }
 

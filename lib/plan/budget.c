@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/keep.h"
+#include "engine/run.h"
 #include "plan/claims.h"
 #include "plan/layout.h"
 
@@ -14,22 +15,45 @@
 
 /* --------------------------------------------------------------------------------------- claims */
 
-static int resize_kept(flashinfer_model *model, uint32_t units, flashinfer_error *error)
+static int resize_kept(flashinfer_model *model, const flin_claim *claim, uint32_t units,
+                       flashinfer_error *error)
 {
     const flin_keeper keeper = {
         &model->compute, &model->fetcher, &model->stream,
         flin_bundle_part(&model->shape.bundle, flin_shape_decider(&model->shape))};
     int code = 0;
 
+    (void)claim;
     for (uint32_t i = 0; i < model->shape.layers && code == 0; i++)
         code = flin_keep_resize(&keeper, &model->weights.layers[i].predictor.kept, &model->whole[i],
                                 units, error);
     return code;
 }
 
-static int resize_slots(flashinfer_model *model, uint32_t units, flashinfer_error *error)
+static int resize_slots(flashinfer_model *model, const flin_claim *claim, uint32_t units,
+                        flashinfer_error *error)
 {
+    (void)claim;
     return flin_cache_resize(&model->cache, units, error);
+}
+
+static uint64_t share_bytes(const flashinfer_model *model, const flin_claim *claim, uint32_t units)
+{
+    return flin_residency_bytes(&model->residency, (enum flin_group)claim->index, units);
+}
+
+static int tell_open(uint64_t done_bytes, void *user)
+{
+    const flashinfer_model *model = user;
+
+    return flin_progress(&model->settings, "open", done_bytes, model->residency.region_bytes, NULL);
+}
+
+static int resize_share(flashinfer_model *model, const flin_claim *claim, uint32_t units,
+                        flashinfer_error *error)
+{
+    return flin_residency_resize(&model->residency, (enum flin_group)claim->index, units,
+                                 &model->storage, model->opened ? NULL : tell_open, model, error);
 }
 
 #define FIELD(name) offsetof(flashinfer_plan, name)
@@ -37,12 +61,13 @@ static int resize_slots(flashinfer_model *model, uint32_t units, flashinfer_erro
 static flin_claim claim_kept(const flashinfer_model *model)
 {
     const flin_shape *shape = &model->shape;
-    const flin_part *decider = flin_bundle_part(&shape->bundle, flin_shape_decider(shape));
     const flin_predictor_kind *kind = flin_predictor_kind_of(model->settings.predictor);
+    const flin_part *decider =
+        kind->keeps ? flin_bundle_part(&shape->bundle, flin_shape_decider(shape)) : NULL;
 
     return (flin_claim){.name = "kept matrix rows",
                         .field = FIELD(predictor_bytes),
-                        .unit_bytes = decider->bytes,
+                        .unit_bytes = decider != NULL ? decider->bytes : 1,
                         .parts = shape->layers,
                         .most = kind->keeps ? shape->ffn : 0,
                         .resize = resize_kept};
@@ -63,18 +88,38 @@ static flin_claim claim_slots(const flashinfer_model *model)
         .resize = resize_slots};
 }
 
-enum { KEPT, SLOTS, MOVING }; /* the last claims of the list */
+/* A part of every matrix of a group, in plain files. */
+static flin_claim claim_share(const flashinfer_model *model, enum flin_group group)
+{
+    static const char *const names[FLIN_GROUPS] = {"attention matrices", "head", "FFN matrices",
+                                                   "embeddings"};
+
+    return (flin_claim){.name = names[group],
+                        .field = FIELD(resident_bytes),
+                        .parts = 1,
+                        .most = model->residency.count != 0 ? FLIN_SHARE_WHOLE : 0,
+                        .index = group,
+                        .resize = resize_share,
+                        .bytes = share_bytes,
+                        .model = model};
+}
+
+/* The last claims of the list: shares of groups, then these. */
+enum { KEPT = FLIN_GROUPS, SLOTS, MOVING };
 
 static flin_claims list_claims(const flashinfer_model *model)
 {
     const flin_sections *sections = &model->sections;
-    const flin_claim moving[MOVING] = {[KEPT] = claim_kept(model), [SLOTS] = claim_slots(model)};
+    flin_claim moving[MOVING] = {[KEPT] = claim_kept(model), [SLOTS] = claim_slots(model)};
     flin_claims claims = {0};
+
+    for (uint32_t group = 0; flin_shape_is_plain(&model->shape) && group < FLIN_GROUPS; group++)
+        moving[group] = claim_share(model, (enum flin_group)group);
 
     flin_claims_add_fixed(&claims, "metadata", FIELD(metadata_bytes),
                           sizeof *model + model->gguf.arena.capacity +
-                              model->predictor_gguf.arena.capacity + sections->tokenizer +
-                              model->home.bytes);
+                              model->predictor_gguf.arena.capacity + model->tables.capacity +
+                              sections->tokenizer + model->home.bytes);
     flin_claims_add_fixed(&claims, "resident weights", FIELD(resident_bytes), sections->resident);
     flin_claims_add_fixed(&claims, "predictor", FIELD(predictor_bytes), sections->predictor);
     flin_claims_add_fixed(&claims, "cache tables", FIELD(cache_bytes), sections->cache);
@@ -127,6 +172,7 @@ void flin_budget_divide(const flashinfer_model *model, uint64_t budget_bytes, fl
 {
     flin_claims claims = list_claims(model);
     const flin_claim *moving = &claims.list[claims.count - MOVING];
+    uint32_t shares[FLIN_GROUPS];
     uint64_t given;
 
     memset(plan, 0, sizeof *plan);
@@ -148,7 +194,12 @@ void flin_budget_divide(const flashinfer_model *model, uint64_t budget_bytes, fl
     plan->cache_policy = model->settings.cache_policy;
     plan->slot_bytes = model->slot_bytes;
     plan->resident_rows = moving[KEPT].given;
-    if (share != NULL) *share = (flin_share){moving[SLOTS].given, moving[KEPT].given};
+    for (uint32_t group = 0; group < FLIN_GROUPS; group++) shares[group] = moving[group].given;
+    plan->streamed_bytes = flin_residency_streamed(&model->residency, shares);
+    if (share == NULL) return;
+    share->slots = moving[SLOTS].given;
+    share->kept = moving[KEPT].given;
+    memcpy(share->groups, shares, sizeof shares);
 }
 
 int flin_budget_refuse(const flashinfer_plan *plan, flashinfer_error *error)
@@ -163,18 +214,21 @@ int flin_budget_refuse(const flashinfer_plan *plan, flashinfer_error *error)
         (unsigned long long)plan->kv_bytes);
 }
 
-int flin_budget_apply(flashinfer_model *model, flin_share share, flashinfer_error *error)
+int flin_budget_apply(flashinfer_model *model, const flin_share *share, flashinfer_error *error)
 {
     const flin_claims claims = list_claims(model);
     const flin_claim *moving = &claims.list[claims.count - MOVING];
-    const uint32_t wanted[MOVING] = {[KEPT] = share.kept, [SLOTS] = share.slots};
-    const uint32_t had[MOVING] = {[KEPT] = model->share.kept, [SLOTS] = model->cache.slots};
+    uint32_t wanted[MOVING] = {[KEPT] = share->kept, [SLOTS] = share->slots};
+    uint32_t had[MOVING] = {[KEPT] = model->share.kept, [SLOTS] = model->cache.slots};
     int code = 0;
 
+    memcpy(wanted, share->groups, sizeof share->groups);
+    memcpy(had, model->residency.share, sizeof model->residency.share);
+    flin_ring_reset(&model->ring);
     for (uint32_t i = 0; i < MOVING && code == 0; i++)
-        if (wanted[i] < had[i]) code = moving[i].resize(model, wanted[i], error);
+        if (wanted[i] < had[i]) code = moving[i].resize(model, &moving[i], wanted[i], error);
     for (uint32_t i = 0; i < MOVING && code == 0; i++)
         if (moving[i].most != 0 && wanted[i] >= had[i])
-            code = moving[i].resize(model, wanted[i], error);
+            code = moving[i].resize(model, &moving[i], wanted[i], error);
     return code;
 }

@@ -18,8 +18,8 @@ void flin_budget_divide(const flashinfer_model *model, uint64_t budget_bytes, fl
 /* The one error text for a budget that is too small. */
 int flin_budget_refuse(const flashinfer_plan *plan, flashinfer_error *error);
 
-/* Give slots and kept matrix rows their new sizes: what shrinks first, so that their sum never
-   passes the larger of the plans. */
-int flin_budget_apply(flashinfer_model *model, flin_share share, flashinfer_error *error);
+/* Give shares, slots and kept matrix rows their new sizes: what shrinks first, so that their sum
+   never passes the larger of the plans. */
+int flin_budget_apply(flashinfer_model *model, const flin_share *share, flashinfer_error *error);
 
 #endif

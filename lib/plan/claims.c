@@ -28,6 +28,7 @@ uint64_t flin_claim_bytes(const flin_claim *claim, uint32_t units)
 {
     uint64_t bytes = units * claim->unit_bytes;
 
+    if (claim->bytes != NULL) return claim->bytes(claim->model, claim, units);
     return claim->resize == NULL ? bytes : claim->parts * flin_round_up(bytes, flin_page_bytes());
 }
 
@@ -74,11 +75,28 @@ uint64_t flin_claims_most(const flin_claims *claims)
     return flin_with_page_tables(bytes);
 }
 
+/* The same of a claim that reckons for itself. */
+static uint32_t search(const flin_claim *claim, uint64_t bytes)
+{
+    uint32_t fits = claim->least, beyond = claim->most + 1;
+
+    while (beyond - fits > 1) {
+        const uint32_t middle = fits + (beyond - fits) / 2;
+        if (claim->bytes(claim->model, claim, middle) <= bytes)
+            fits = middle;
+        else
+            beyond = middle;
+    }
+    return fits;
+}
+
 /* As many units as fit into `bytes`, all parts together. */
 static uint32_t fit(const flin_claim *claim, uint64_t bytes)
 {
-    uint64_t units = flin_round_down(bytes / claim->parts, flin_page_bytes()) / claim->unit_bytes;
+    uint64_t units;
 
+    if (FLIN_PLAIN && claim->bytes != NULL) return search(claim, bytes);
+    units = flin_round_down(bytes / claim->parts, flin_page_bytes()) / claim->unit_bytes;
     if (units < claim->least) return claim->least;
     return units < claim->most ? (uint32_t)units : claim->most;
 }

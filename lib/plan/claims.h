@@ -11,7 +11,7 @@
 
 #include "util/error.h"
 
-#define FLIN_CLAIMS_MAX 12u
+#define FLIN_CLAIMS_MAX 16u
 
 struct flashinfer_model;
 
@@ -23,10 +23,16 @@ typedef struct flin_claim {
     uint32_t parts; /* mapped apart, each with as many units: layers */
     uint32_t least, most;
     uint32_t given; /* units of each part, once the budget is divided */
-    uint32_t reserved;
+    uint32_t index; /* for the functions */
     /* Have so many units; NULL: a fixed claim, least == most. On failure what was there works
        on. */
-    int (*resize)(struct flashinfer_model *model, uint32_t units, flashinfer_error *error);
+    int (*resize)(struct flashinfer_model *model, const struct flin_claim *claim, uint32_t units,
+                  flashinfer_error *error);
+    /* Bytes of all parts with so many units, where they do not follow from unit_bytes; NULL: they
+       do. More units never take less. */
+    uint64_t (*bytes)(const struct flashinfer_model *model, const struct flin_claim *claim,
+                      uint32_t units);
+    const struct flashinfer_model *model; /* for bytes() */
 } flin_claim;
 
 /* In the order in which they are served: each has its least before any has more. */

@@ -50,6 +50,10 @@ static void name_kinds(flashinfer_model *model)
     const flin_gguf *gguf = flin_predictor_file(model);
     uint32_t layers = model->shape.layers;
 
+    if (flin_shape_is_plain(&model->shape)) {
+        (void)snprintf(model->kinds, sizeof model->kinds, "all");
+        return;
+    }
     (void)snprintf(model->kinds, sizeof model->kinds, "exact,%s%s%sall",
                    flin_weights_have(gguf, layers, FLASHINFER_PREDICTOR_SKETCH) ? "sketch," : "",
                    flin_weights_have(gguf, layers, FLASHINFER_PREDICTOR_LOWRANK) ? "lowrank," : "",
@@ -71,7 +75,7 @@ static int read_name(flashinfer_model *model, flashinfer_error *error)
 int flin_describe(flashinfer_model *model, flashinfer_error *error)
 {
     model->parameter_count = flin_weights_parameters(&model->gguf, &model->shape);
-    name_kinds(model);
+    if (model->shape.layers != 0) name_kinds(model);
     return read_name(model, error);
 }
 
@@ -101,6 +105,7 @@ void flin_model_info(const flashinfer_model *model, flashinfer_info *info)
     info->architecture = shape->architecture;
     info->name = model->name;
     info->predictors = model->kinds;
+    if (shape->descriptor == NULL) return; /* a vocabulary alone */
     info->ordered = shape->bundle.ordered;
     info->dtype_resident = flin_weights_resident_type(&model->gguf, shape, &resident)
                                ? flin_type_to_dtype(resident)

@@ -25,7 +25,8 @@ static void set_up(flashinfer_model *model)
                                 shape->head_width, settings->kv_type};
     model->compute.kernels = flin_kernels_choose(settings->kernels);
     model->compute.tile = flin_tile_choose(model->compute.kernels);
-    flin_stream_size(&model->stream, &shape->bundle, shape->ffn, alignment);
+    if (!flin_shape_is_plain(shape))
+        flin_stream_size(&model->stream, &shape->bundle, shape->ffn, alignment);
     *pass = (flin_pass){.compute = &model->compute,
                         .shape = &model->shape,
                         .weights = &model->weights,
@@ -34,7 +35,8 @@ static void set_up(flashinfer_model *model)
                         .predictor = &model->predictor,
                         .cache = &model->cache,
                         .fetcher = &model->fetcher,
-                        .stream = &model->stream};
+                        .stream = &model->stream,
+                        .ring = &model->ring};
     /* as many rows as there can be sessions: whoever asks for more of these pays for more rows */
     pass->rows_max = settings->sessions < FLIN_INPUTS_MAX ? settings->sessions : FLIN_INPUTS_MAX;
     model->predictor.kernels = model->compute.kernels;
@@ -64,6 +66,16 @@ static void layout_sessions(flashinfer_model *model, flin_arena *arena)
     }
 }
 
+/* Matrices of a plain file come through the ring, and nothing else does. */
+static void layout_ring(flashinfer_model *model, flin_arena *arena)
+{
+    flin_residency *residency = &model->residency;
+
+    flin_ring_layout(&model->ring, arena, &model->storage, residency->row_bytes_max,
+                     residency->stream_bytes);
+    flin_ring_set_order(&model->ring, residency->order, residency->streams, residency->sure);
+}
+
 /* The stream's buffers are lent to verifying, which never runs beside a stream. */
 static void layout_reads(flashinfer_model *model, flin_arena *arena)
 {
@@ -74,7 +86,9 @@ static void layout_reads(flashinfer_model *model, flin_arena *arena)
     fetcher->bundle = &model->shape.bundle;
     fetcher->neurons = model->shape.ffn;
     fetcher->verify = model->settings.verify != FLASHINFER_VERIFY_NONE;
-    fetcher->fetches_max = flin_stream_fetches(&model->stream, model->shape.ffn);
+    fetcher->fetches_max = flin_shape_is_plain(&model->shape)
+                               ? 1
+                               : flin_stream_fetches(&model->stream, model->shape.ffn);
     limits.fetches_max = fetcher->fetches_max;
     flin_fetch_layout(fetcher, arena, &limits);
     model->verify_bytes = flin_verify_bytes(&model->shape);
@@ -89,6 +103,7 @@ static void layout_extents(flashinfer_model *model, flin_arena *arena)
     const flin_predictor_kind *kind = flin_predictor_kind_of(model->settings.predictor);
     const uint32_t without = kind->keeps ? flin_shape_decider(shape) : FLIN_PART_ROLES;
 
+    if (flin_shape_is_plain(shape)) return;
     model->slots = FLIN_TAKE(arena, flin_extent, shape->layers);
     model->whole = FLIN_TAKE(arena, flin_extent, shape->layers);
     for (uint32_t i = 0; model->slots != NULL && i < shape->layers; i++) {
@@ -126,6 +141,22 @@ static int layout_tokenizer(flashinfer_model *model, flin_arena *arena, flashinf
     return code;
 }
 
+int flin_layout_tables(flashinfer_model *model, flashinfer_error *error)
+{
+    flin_arena measure;
+    int code = 0;
+
+    flin_arena_measure(&measure);
+    for (flin_arena *arena = &measure; code == 0; arena = &model->tables) {
+        model->weights.layers = FLIN_TAKE(arena, flin_layer, model->shape.layers);
+        if (flin_shape_is_plain(&model->shape))
+            flin_residency_layout(&model->residency, arena, &model->shape);
+        if (arena != &measure) break;
+        code = flin_arena_open(&model->tables, measure.used, "the list of layers", error);
+    }
+    return code;
+}
+
 int flin_layout_listing(flashinfer_model *model, flin_arena *arena, flashinfer_error *error)
 {
     model->verify_bytes = flin_verify_bytes(&model->shape);
@@ -147,6 +178,9 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
     code = flin_weights_layout(&model->weights, arena, &model->gguf, &model->shape, &predictors,
                                error);
     if (code != 0) return code;
+    if (flin_shape_is_plain(&model->shape))
+        flin_residency_list(&model->residency, &model->weights, &model->shape,
+                            model->storage.caps.alignment);
     SECTION(resident);
     sections->resident -= model->weights.predictor_bytes;
     code = layout_tokenizer(model, arena, error);
@@ -163,6 +197,7 @@ int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *secti
     sections->predictor += model->weights.predictor_bytes;
     layout_extents(model, arena);
     layout_reads(model, arena);
+    if (flin_shape_is_plain(&model->shape)) layout_ring(model, arena);
     SECTION(io);
     layout_cache(model, arena);
     SECTION(cache);

@@ -11,6 +11,9 @@
 int flin_layout(flashinfer_model *model, flin_arena *arena, flin_sections *sections,
                 flashinfer_error *error);
 
+/* Tables that planning needs already: layers, and the list of what may stream. */
+int flin_layout_tables(flashinfer_model *model, flashinfer_error *error);
+
 /* What a model opened for its metadata has: the tokenizer and a buffer to verify with. */
 int flin_layout_listing(flashinfer_model *model, flin_arena *arena, flashinfer_error *error);
 

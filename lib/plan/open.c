@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/run.h"
+#include "model/plain.h"
 #include "model/verify.h"
 #include "plan/arrange.h"
 #include "plan/budget.h"
@@ -66,18 +67,44 @@ static void close_predictors(flashinfer_model *model)
     flin_storage_close(&model->predictor_storage);
 }
 
+/* A file without tensors: its vocabulary can be used, and nothing else. */
+static int open_vocabulary(flashinfer_model *model, const flashinfer_options *options,
+                           flashinfer_error *error)
+{
+    uint64_t count = flin_gguf_find(&model->gguf, "tokenizer.ggml.tokens")->count;
+
+    if ((options->flags & FLASHINFER_OPEN_METADATA) == 0)
+        return flin_fail(error, FLASHINFER_EFORMAT,
+                         "the file has a vocabulary and no tensors: it can only tokenise, opened "
+                         "with FLASHINFER_OPEN_METADATA");
+    model->settings.flags = options->flags;
+    model->settings.verify = options->verify;
+    model->shape.architecture = "";
+    model->shape.vocab = count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+    return flin_describe(model, error);
+}
+
 /* Header, shape, configuration. */
 static int open_metadata(flashinfer_model *model, const flashinfer_options *options,
                          flashinfer_error *error)
 {
     int verify = options->verify != FLASHINFER_VERIFY_NONE;
+    flin_activation_rule wanted;
     int code = flin_gguf_open(&model->gguf, &model->storage, verify, error);
 
     if (code != 0) return code;
-    if ((code = flin_shape_read(&model->gguf, &model->shape, error)) != 0) return code;
+    if (model->gguf.tensor_count == 0) return open_vocabulary(model, options, error);
+    if (options->ffn_activation != 0) {
+        code =
+            flin_plain_activation(options->ffn_activation, options->ffn_threshold, &wanted, error);
+        if (code != 0) return code;
+    }
+    code = flin_shape_read(&model->gguf, options->ffn_activation != 0 ? &wanted : NULL,
+                           &model->shape, error);
+    if (code != 0) return code;
     if ((code = open_predictors(model, options, error)) != 0) return code;
     code = flin_settings_resolve(&model->settings, options, flin_predictor_file(model),
-                                 &model->shape, error);
+                                 &model->shape, model->storage.caps.length_bytes, error);
     if (code != 0) return code;
     return flin_describe(model, error);
 }
@@ -92,8 +119,9 @@ static int open_fixed(flashinfer_model *model, flashinfer_error *error)
 {
     flin_sections sections;
     uint64_t bytes = 0;
-    int code = flin_budget_measure(model, error);
+    int code = flin_layout_tables(model, error);
 
+    if (code == 0) code = flin_budget_measure(model, error);
     if (code != 0) return code;
     flin_budget_divide(model, model->settings.budget_bytes, &model->plan, &model->share);
     if (model->plan.budget_bytes < model->plan.minimum_bytes)
@@ -114,7 +142,8 @@ static int check_layers(const flashinfer_model *model, flashinfer_error *error)
 {
     int code = 0;
 
-    for (uint32_t i = 0; i < model->shape.layers && code == 0; i++) {
+    for (uint32_t i = 0;
+         i < model->shape.layers && code == 0 && !flin_shape_is_plain(&model->shape); i++) {
         const flin_layer *layer = &model->weights.layers[i];
         const flin_predictor_kind *kind = flin_predictor_kind_of(layer->predictor.kind);
         /* the list is free while nothing runs */
@@ -151,9 +180,11 @@ int flin_model_open(flashinfer_model *model, const flashinfer_options *options,
         if (code == 0) code = check_layers(model, error);
         close_predictors(model);
         if (code == 0) code = flin_pool_open(&model->compute.pool, model->settings.threads, error);
-        if (code == 0) flin_arrange(&model->compute, &model->weights, model->shape.layers);
-        if (code == 0) code = flin_budget_apply(model, model->share, error);
+        if (code == 0 && !flin_shape_is_plain(&model->shape))
+            flin_arrange(&model->compute, &model->weights, model->shape.layers);
+        if (code == 0) code = flin_budget_apply(model, &model->share, error);
         if (code == 0) flin_describe_plan(model);
+        model->opened = code == 0;
     }
     if (code == 0 && model->settings.verify == FLASHINFER_VERIFY_OPEN)
         code = flin_model_verify(model, error);
@@ -197,6 +228,9 @@ int flin_model_plan_only(flashinfer_model *model, const flashinfer_options *opti
 {
     int code = open_metadata(model, options, error);
 
+    if (code == 0 && model->gguf.tensor_count == 0)
+        code = flin_fail(error, FLASHINFER_EFORMAT, "the file has no tensors");
+    if (code == 0) code = flin_layout_tables(model, error);
     if (code == 0) code = flin_budget_measure(model, error);
     if (code == 0) flin_budget_divide(model, model->settings.budget_bytes, plan, NULL);
     return code;
@@ -217,9 +251,11 @@ void flin_model_close(flashinfer_model *model)
     else
         flin_storage_close(&model->storage);
     flin_cache_close(&model->cache);
+    flin_residency_close(&model->residency);
     for (uint32_t i = 0; model->weights.layers != NULL && i < model->shape.layers; i++)
         flin_arena_close(&model->weights.layers[i].predictor.kept.memory);
     flin_arena_close(&model->fixed);
+    flin_arena_close(&model->tables);
     flin_gguf_close(&model->gguf);
     if (!left) pthread_mutex_destroy(&model->mutex); /* else someone who is not here may hold it */
     flin_home_close(&model->home);
@@ -239,9 +275,9 @@ int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashi
     if (plan.budget_bytes < plan.minimum_bytes) return flin_budget_refuse(&plan, error);
     /* slots may move: no read that timed out may still land in them */
     if ((code = flin_storage_check_lost(&model->storage, error)) != 0) return code;
-    code = flin_budget_apply(model, share, error);
+    code = flin_budget_apply(model, &share, error);
     if (code != 0) {
-        (void)flin_budget_apply(model, model->share, NULL);
+        (void)flin_budget_apply(model, &model->share, NULL);
         return code;
     }
     model->settings.budget_bytes = budget_bytes;
@@ -253,6 +289,10 @@ int flin_model_set_budget(flashinfer_model *model, uint64_t budget_bytes, flashi
 int flin_model_part(flashinfer_model *model, uint32_t layer, uint32_t role, uint32_t first,
                     uint32_t count, float *to, flashinfer_error *error)
 {
+    if (flin_shape_is_plain(&model->shape))
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "the model file is not in flash layout: its neurons cannot be read one by "
+                         "one; pack the model first, with flashinfer_pack()");
     return flin_fetch_part(&model->fetcher, model->compute.kernels, &model->whole[layer],
                            flin_bundle_part(&model->shape.bundle, role), first, count,
                            model->shape.width, model->verify, model->verify_bytes, to, error);
@@ -274,5 +314,9 @@ int flin_model_verify(flashinfer_model *model, flashinfer_error *error)
                                   .progress = tell_verified,
                                   .user = &model->settings};
 
+    if (flin_shape_is_plain(&model->shape))
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "the model file is not in flash layout and has no checksums: there is "
+                         "nothing to compare it with");
     return flin_verify_file(&in, error);
 }

@@ -8,6 +8,8 @@
 /* Devices that serve a page cheaper than they begin another request are all there are; slower ones
    to begin say so in a probe. */
 #define GAP_DEFAULT_BYTES 4096u
+/* Models have contexts of 131072 and more, whose keys and values are larger than their weights. */
+#define CONTEXT_DEFAULT_MAX 8192u
 /* Another thread must have enough to do to be worth its stack and the waiting for it. */
 #define FFN_BYTES_PER_THREAD (8u << 20)
 
@@ -80,9 +82,27 @@ static int resolve_predictor(flin_settings *settings, uint32_t wanted, const fli
                      kind_name(wanted));
 }
 
-static uint32_t threads_default(const flin_shape *shape)
+/* A plain file has no bundles: all of each matrix is used. */
+static int resolve_plain(flin_settings *settings, const flashinfer_options *options,
+                         flashinfer_error *error)
 {
-    uint64_t ffn_bytes = (uint64_t)shape->layers * shape->ffn * shape->bundle.stride_bytes;
+    settings->predictor = FLASHINFER_PREDICTOR_ALL;
+    if (options->predictor_path == NULL && (options->predictor == FLASHINFER_PREDICTOR_DEFAULT ||
+                                            options->predictor == FLASHINFER_PREDICTOR_ALL))
+        return 0;
+    if (options->predictor > FLASHINFER_PREDICTOR_MIXED)
+        return out_of_range("predictor", options->predictor, error);
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "the model file is not in flash layout: no predictor can choose among its "
+                     "neurons; leave options.predictor 0 and options.predictor_path NULL, or pack "
+                     "the model first, with flashinfer_pack()");
+}
+
+static uint32_t threads_default(const flin_shape *shape, uint64_t file_bytes)
+{
+    uint64_t ffn_bytes = flin_shape_is_plain(shape)
+                             ? file_bytes
+                             : (uint64_t)shape->layers * shape->ffn * shape->bundle.stride_bytes;
     uint64_t busy = ffn_bytes / FFN_BYTES_PER_THREAD;
     uint32_t most = flin_pool_default_count();
 
@@ -90,14 +110,18 @@ static uint32_t threads_default(const flin_shape *shape)
 }
 
 static int resolve_numbers(flin_settings *settings, const flashinfer_options *options,
-                           const flin_shape *shape, flashinfer_error *error)
+                           const flin_shape *shape, uint64_t file_bytes, flashinfer_error *error)
 {
     /* one more would keep a CPU from another that the others wait for */
     const uint32_t cpus = flin_cpus();
 
-    settings->threads = options->threads != 0 ? options->threads : threads_default(shape);
+    settings->threads =
+        options->threads != 0 ? options->threads : threads_default(shape, file_bytes);
     settings->threads_asked = options->threads;
-    settings->context = options->context_tokens != 0 ? options->context_tokens : shape->context;
+    settings->context = options->context_tokens;
+    if (settings->context == 0)
+        settings->context =
+            shape->context < CONTEXT_DEFAULT_MAX ? shape->context : CONTEXT_DEFAULT_MAX;
     settings->sessions = options->session_count != 0 ? options->session_count : 1;
     settings->window_tokens = options->window_tokens;
     settings->watch.audit_interval = options->audit_interval;
@@ -145,20 +169,23 @@ static int resolve_kinds(flin_settings *settings, const flashinfer_options *opti
                          "does not have; leave it 0",
                          options->kernels);
     settings->kernels = options->kernels;
+    if (flin_shape_is_plain(shape)) settings->verify = FLASHINFER_VERIFY_NONE; /* no checksums */
     return 0;
 }
 
 int flin_settings_resolve(flin_settings *settings, const flashinfer_options *options,
-                          const flin_gguf *predictors, const flin_shape *shape,
+                          const flin_gguf *predictors, const flin_shape *shape, uint64_t file_bytes,
                           flashinfer_error *error)
 {
     int code;
 
     settings->budget_bytes = options->memory_budget;
     settings->flags = options->flags;
-    code = resolve_predictor(settings, options->predictor, predictors, shape, error);
+    code = flin_shape_is_plain(shape)
+               ? resolve_plain(settings, options, error)
+               : resolve_predictor(settings, options->predictor, predictors, shape, error);
     if (code != 0) return code;
-    if ((code = resolve_numbers(settings, options, shape, error)) != 0) return code;
+    if ((code = resolve_numbers(settings, options, shape, file_bytes, error)) != 0) return code;
     code = flin_policy_resolve(&settings->cache_policy, options->cache_policy,
                                options->window_tokens, error);
     return code != 0 ? code : resolve_kinds(settings, options, shape, error);

@@ -12,7 +12,7 @@ void flin_settings_begin(flin_settings *settings, const flashinfer_options *opti
 /* Check options and resolve defaults against the file; predictors: the one that holds the
    predictors. */
 int flin_settings_resolve(flin_settings *settings, const flashinfer_options *options,
-                          const flin_gguf *predictors, const flin_shape *shape,
+                          const flin_gguf *predictors, const flin_shape *shape, uint64_t file_bytes,
                           flashinfer_error *error);
 
 #endif

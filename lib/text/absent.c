@@ -84,6 +84,22 @@ int flin_decoder_push(flashinfer_decoder *decoder, int32_t token, const char **t
     return flin_tokenizer_refuse(error);
 }
 
+int flin_decoder_set_stops(flashinfer_decoder *decoder, const char *const *texts,
+                           const size_t *text_bytes, size_t count, flashinfer_error *error)
+{
+    (void)decoder;
+    (void)texts;
+    (void)text_bytes;
+    (void)count;
+    return flin_tokenizer_refuse(error);
+}
+
+int32_t flin_decoder_stopped(const flashinfer_decoder *decoder)
+{
+    (void)decoder;
+    return -1;
+}
+
 void flin_decoder_destroy(flashinfer_decoder *decoder)
 {
     (void)decoder;

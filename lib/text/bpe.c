@@ -1,9 +1,11 @@
 /*
- * bpe.c - byte-level BPE over words: the bytes of a word, merged by rank.
+ * bpe.c - BPE by a list of merges: the bytes of a word merged by rank, or (gemma4) the characters
+ * of a whole text.
  *
  * Follows Hugging Face tokenizers wherever that is defined for the input: lowest rank first and
  * leftmost among equals, of a pair that is listed twice the later rank counts. No merge ever makes
- * a control token (such merges are left out).
+ * a control token (such merges are left out). Where a tokenizer looks words up whole before it
+ * merges (ignore_merges), so is it done here.
  */
 #include <string.h>
 
@@ -11,12 +13,13 @@
 #include "text/queue.h"
 #include "text/split.h"
 #include "text/tables.h"
+#include "util/utf8.h"
 
 #define NONE UINT32_MAX
 
 /* ---- tables ---- */
 
-static uint8_t kind_of(uint64_t type, flin_string text)
+static uint8_t byte_kind(uint64_t type, flin_string text)
 {
     int is_matched = flin_tokenizer_is_matched(type, text.bytes);
 
@@ -39,13 +42,19 @@ static uint8_t kind_of(uint64_t type, flin_string text)
     return flin_map_text(text, NULL, 0) >= 0 ? FLIN_GIVES_MAPPED | FLIN_MERGEABLE : FLIN_GIVES_RAW;
 }
 
+/* Tokens are found in a text as it is, before its spaces become U+2581. */
+static uint8_t piece_kind(uint64_t type, flin_string text)
+{
+    return (uint8_t)(flin_piece_kind(type, text) & ~FLIN_SPACED);
+}
+
 /* <0x0A> only where no text is. */
 static void find_byte_tokens(flin_tokenizer *tokenizer)
 {
     for (uint32_t id = 0; id < tokenizer->vocab_count; id++) {
         flin_string text = flin_token_text(tokenizer, id);
         uint8_t byte = 0;
-        if (tokenizer->kinds[id] & FLIN_MERGEABLE) {
+        if (!tokenizer->has_pieces && tokenizer->kinds[id] & FLIN_MERGEABLE) {
             if (flin_map_text(text, &byte, 1) == 1) tokenizer->byte_tokens[byte] = (int32_t)id;
         } else if ((tokenizer->kinds[id] & FLIN_GIVES_MASK) == FLIN_GIVES_BYTE) {
             int32_t *named = &tokenizer->byte_tokens[flin_named_byte(text)];
@@ -111,13 +120,78 @@ static void index_merges(flin_tokenizer *tokenizer)
     }
 }
 
+/* The bytes that the text of a token stands for are these. */
+static int is_word(const flin_tokenizer *tokenizer, uint32_t id, const uint8_t *word, size_t bytes)
+{
+    flin_string text = flin_token_text(tokenizer, id);
+    size_t count = 0;
+
+    if (tokenizer->has_pieces) return text.bytes == bytes && memcmp(text.data, word, bytes) == 0;
+    for (size_t at = 0; at < text.bytes; count++) {
+        flin_utf8 next = flin_utf8_read((const uint8_t *)text.data + at, text.bytes - at);
+        if (count == bytes || flin_byte_of_character(next.code) != word[count]) return 0;
+        at += next.bytes;
+    }
+    return count == bytes;
+}
+
+static uint64_t hash_word(const flin_tokenizer *tokenizer, uint32_t id)
+{
+    flin_string text = flin_token_text(tokenizer, id);
+    uint64_t hash = FLIN_HASH_BEGIN;
+
+    for (size_t at = 0; at < text.bytes;) {
+        flin_utf8 next = {(uint8_t)text.data[at], 1, FLIN_UTF8_CHARACTER};
+        if (!tokenizer->has_pieces)
+            next = flin_utf8_read((const uint8_t *)text.data + at, text.bytes - at);
+        hash = flin_hash_byte(hash, tokenizer->has_pieces
+                                        ? (uint8_t)next.code
+                                        : (uint8_t)flin_byte_of_character(next.code));
+        at += next.bytes;
+    }
+    return hash;
+}
+
+/* Tokens that words may be, by bytes. No two have the same text, so none is there twice. */
+static void index_words(flin_tokenizer *tokenizer)
+{
+    const uint8_t wanted = FLIN_GIVES_MAPPED | FLIN_MERGEABLE;
+
+    if (tokenizer->word_mask == 0) return;
+    memset(tokenizer->words, 0, ((size_t)tokenizer->word_mask + 1) * sizeof *tokenizer->words);
+    for (uint32_t id = 0; id < tokenizer->vocab_count; id++) {
+        uint32_t at;
+        if ((tokenizer->kinds[id] & (FLIN_GIVES_MASK | FLIN_MERGEABLE)) != wanted) continue;
+        at = flin_fold_hash(hash_word(tokenizer, id));
+        while (tokenizer->words[at & tokenizer->word_mask] != 0) at++;
+        tokenizer->words[at & tokenizer->word_mask] = id + 1;
+    }
+}
+
+/* The token that is a word; FLIN_NO_TOKEN if none is, or none is looked up. */
+static uint32_t find_word(const flin_tokenizer *tokenizer, const uint8_t *word, size_t bytes)
+{
+    uint64_t hash = FLIN_HASH_BEGIN;
+    uint32_t id;
+
+    if (tokenizer->word_mask == 0 || bytes > tokenizer->longest_bytes) return FLIN_NO_TOKEN;
+    for (size_t i = 0; i < bytes; i++) hash = flin_hash_byte(hash, word[i]);
+    for (uint32_t at = flin_fold_hash(hash);; at++) {
+        id = tokenizer->words[at & tokenizer->word_mask] - 1; /* empty: FLIN_NO_TOKEN */
+        if (id == FLIN_NO_TOKEN || is_word(tokenizer, id, word, bytes)) return id;
+    }
+}
+
 int flin_bpe_build(flin_tokenizer *tokenizer, const flin_tokenizer_keys *keys,
                    flashinfer_error *error)
 {
-    int code = flin_vocabulary_build(tokenizer, keys, kind_of, error);
+    int code = flin_vocabulary_build(tokenizer, keys,
+                                     tokenizer->has_pieces ? piece_kind : byte_kind, error);
 
     if (code != 0) return code;
+    flin_split_read(&tokenizer->split, keys->rule);
     find_byte_tokens(tokenizer);
+    index_words(tokenizer);
     code = read_merges(tokenizer, keys, error);
     if (code == 0) index_merges(tokenizer);
     return code;
@@ -167,38 +241,48 @@ static void queue_pair(struct word *word, uint32_t place)
         flin_queue_push(word->queue, &word->queued, (uint64_t)symbol->rank << 32 | place);
 }
 
-/* The token of one byte; FLIN_NO_TOKEN, with the error told, if the vocabulary has none. */
-static uint32_t token_of_byte(flin_encoding *encoding, const uint8_t *byte)
+/* What a word is made of at first: its bytes; or its characters, and the bytes of those that have
+   no token. A byte without a token is left out, as the models' own tokenizers do: published
+   vocabularies lack some control characters. Returns how many symbols there are. */
+static uint32_t begin_symbols(struct word *word, const uint8_t *text, size_t bytes)
 {
-    int32_t token = encoding->tokenizer->byte_tokens[*byte];
+    const flin_tokenizer *tokenizer = word->encoding->tokenizer;
+    uint32_t count = 0;
 
-    if (token < 0) token = encoding->tokenizer->unknown;
-    if (token < 0)
-        (void)flin_fail(encoding->error, FLASHINFER_ETOKEN,
-                        "the vocabulary has no token for byte 0x%02x at offset %zu of the text",
-                        *byte, (size_t)(byte - encoding->text));
-    return (uint32_t)token; /* FLIN_NO_TOKEN if negative */
+    for (size_t at = 0; at < bytes;) {
+        uint32_t token = FLIN_NO_TOKEN, length = 1;
+        if (tokenizer->has_pieces) {
+            length = flin_utf8_read(text + at, bytes - at).bytes;
+            token = find_word(tokenizer, text + at, length);
+        }
+        if (token == FLIN_NO_TOKEN) {
+            length = 1;
+            token = (uint32_t)tokenizer->byte_tokens[text[at]]; /* -1: FLIN_NO_TOKEN */
+        }
+        at += length;
+        if (token == FLIN_NO_TOKEN) continue;
+        word->symbols[count] = (struct symbol){token, NONE, count + 1, count - 1};
+        count++;
+    }
+    if (count != 0) word->symbols[count - 1].next = NONE;
+    return count; /* the first symbol's previous is NONE, which is 0 - 1 */
 }
 
-/* Merge the bytes of a word, lowest rank first, leftmost among equals. A queue entry is stale, and
-   skipped, when its rank is no longer that of its place. Each merge takes one entry and adds at
+/* Merge the symbols of a word, lowest rank first, leftmost among equals. A queue entry is stale,
+   and skipped, when its rank is no longer that of its place. Each merge takes one entry and adds at
    most two, so 2 * bytes are enough. */
 static int encode_word(flin_encoding *encoding, const uint8_t *text, size_t bytes)
 {
     struct word word = {.encoding = encoding};
     struct symbol *symbols;
-    uint32_t place;
+    uint32_t count, place;
     int code = reserve_symbols(&word, bytes);
 
     if (code != 0) return code;
+    count = begin_symbols(&word, text, bytes);
+    if (count == 0) return 0;
     symbols = word.symbols;
-    for (place = 0; place < bytes; place++) {
-        symbols[place].token = token_of_byte(encoding, text + place);
-        if (symbols[place].token == FLIN_NO_TOKEN) return FLASHINFER_ETOKEN;
-        symbols[place].previous = place == 0 ? NONE : place - 1;
-        symbols[place].next = place + 1 == bytes ? NONE : place + 1;
-    }
-    for (place = 0; place < bytes; place++) queue_pair(&word, place);
+    for (place = 0; place < count; place++) queue_pair(&word, place);
     while (word.queued > 0) {
         uint64_t key = flin_queue_pop(word.queue, &word.queued);
         struct symbol *left = &symbols[(uint32_t)key], *right;
@@ -217,13 +301,33 @@ static int encode_word(flin_encoding *encoding, const uint8_t *text, size_t byte
     return 0;
 }
 
+/* As the tokenizer wants it before anything is cut: normal, or with spaces as U+2581. */
+static int prepare(flin_encoding *encoding, const uint8_t **text, size_t *bytes)
+{
+    if (encoding->tokenizer->has_pieces)
+        return flin_space_text(encoding, *text, *bytes, text, bytes);
+    if ((encoding->tokenizer->split_flags & FLIN_SPLIT_NFC) == 0 ||
+        flin_normalise(&encoding->normaliser, *text, *bytes, text, bytes) == 0)
+        return 0;
+    return flin_fail(encoding->error, FLASHINFER_ENOMEM,
+                     "no memory to normalise a text of %zu bytes; break it up", *bytes);
+}
+
 int flin_bpe_encode(flin_encoding *encoding, const uint8_t *text, size_t bytes)
 {
-    for (size_t at = 0; at < bytes;) {
-        size_t word_bytes = flin_split_next(text + at, bytes - at);
-        int code = encode_word(encoding, text + at, word_bytes);
-        if (code != 0) return code;
-        at += word_bytes;
+    const flin_tokenizer *tokenizer = encoding->tokenizer;
+    const int looks_up = (tokenizer->split_flags & FLIN_SPLIT_WHOLE_WORDS) != 0;
+    int code = prepare(encoding, &text, &bytes);
+    flin_splitter splitter = {.split = &tokenizer->split, .text = text, .bytes = bytes};
+    size_t word_bytes;
+
+    while (code == 0 && (word_bytes = flin_split_next(&splitter)) != 0) {
+        const uint8_t *word = text + splitter.at - word_bytes;
+        uint32_t token = looks_up ? find_word(tokenizer, word, word_bytes) : FLIN_NO_TOKEN;
+        if (token != FLIN_NO_TOKEN)
+            flin_put_token(encoding, token);
+        else
+            code = encode_word(encoding, word, word_bytes);
     }
-    return 0;
+    return code;
 }

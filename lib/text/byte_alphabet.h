@@ -20,6 +20,13 @@ static inline int flin_byte_of_character(uint32_t code)
     return code == 323 ? 173 : -1;
 }
 
+static inline uint32_t flin_character_of_byte(uint8_t byte)
+{
+    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173)) return byte;
+    if (byte < 33) return byte + 256u;
+    return byte == 173 ? 323 : byte + 289u - 127u;
+}
+
 /* Bytes of a text in that alphabet, at most capacity of them written; returns how many there are,
    or -1 if a character is outside the alphabet. */
 static inline int64_t flin_map_text(flin_string text, uint8_t *bytes, size_t capacity)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/stops.h"
 #include "util/utf8.h"
 
 #define WAITING_BYTES_MAX 3u
@@ -21,6 +22,7 @@ struct flashinfer_decoder {
     size_t capacity_bytes; /* WAITING_BYTES_MAX and the longest token */
     uint8_t *bytes;        /* (capacity_bytes) */
     char *text;            /* (3 * capacity_bytes + 1): every byte may become a U+FFFD */
+    flin_stops *stops;     /* NULL: none were ever set */
 };
 
 int flin_decoder_create(const flin_tokenizer *tokenizer, flashinfer_decoder **decoder,
@@ -42,6 +44,7 @@ int flin_decoder_create(const flin_tokenizer *tokenizer, flashinfer_decoder **de
     made->capacity_bytes = capacity_bytes;
     made->bytes = (uint8_t *)(made + 1);
     made->text = (char *)made->bytes + capacity_bytes;
+    made->stops = NULL;
     *decoder = made;
     return 0;
 }
@@ -89,11 +92,33 @@ int flin_decoder_push(flashinfer_decoder *decoder, int32_t token, const char **t
     }
     used = write_text(decoder, waiting_bytes + token_bytes, token == -1);
     *text = decoder->text;
+    if (decoder->stops != NULL)
+        flin_stops_push(decoder->stops, decoder->text, used, token == -1, text, &used);
     if (text_bytes != NULL) *text_bytes = used;
     return 0;
 }
 
+int flin_decoder_set_stops(flashinfer_decoder *decoder, const char *const *texts,
+                           const size_t *text_bytes, size_t count, flashinfer_error *error)
+{
+    flin_stops *made;
+    int code = flin_stops_create(texts, text_bytes, count, 3 * decoder->capacity_bytes,
+                                 decoder->stops, &made, error);
+
+    if (code != 0) return code;
+    flin_stops_destroy(decoder->stops);
+    decoder->stops = made;
+    return 0;
+}
+
+int32_t flin_decoder_stopped(const flashinfer_decoder *decoder)
+{
+    return decoder->stops != NULL ? flin_stops_found(decoder->stops) : -1;
+}
+
 void flin_decoder_destroy(flashinfer_decoder *decoder)
 {
+    if (decoder == NULL) return;
+    flin_stops_destroy(decoder->stops);
     free(decoder);
 }

@@ -13,46 +13,108 @@
 #define MATCHED_BYTES_MAX 512u /* of a control or user-defined token: bounds the search in a text */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-static const char *const models[] = {"gpt2", "llama"}; /* by FLIN_TOKENIZER_... */
-static const char *const bpe_splits[] = {"gpt-2"};
-static const char *const spm_splits[] = {"default"}; /* none at all */
+/* tokenizer.ggml.model */
+static const struct {
+    const char *name;
+    uint32_t model;
+    int has_pieces;
+    const char *rule; /* in the table of split.c; NULL: as tokenizer.ggml.pre says */
+} models[] = {{"gpt2", FLIN_TOKENIZER_BPE, 0, NULL},
+              {"llama", FLIN_TOKENIZER_SPM, 1, NULL},
+              {"gemma4", FLIN_TOKENIZER_BPE, 1, "gemma4"}};
 
-/* "a", "b" and "c" */
-static void list_names(const char *const *names, size_t count, char *text, size_t capacity)
+static void append_name(char *text, size_t capacity, const char *name)
 {
-    size_t used = 0;
+    size_t used = strlen(text);
 
-    text[0] = 0;
-    for (size_t i = 0; i < count && used < capacity; i++)
-        used += (size_t)snprintf(text + used, capacity - used, "%s\"%s\"",
-                                 i == 0           ? ""
-                                 : i + 1 == count ? " and "
-                                                  : ", ",
-                                 names[i]);
+    (void)snprintf(text + used, capacity - used, "%s%s", used == 0 ? "" : ", ", name);
 }
 
-/* Require a string key to be one of the values known here; *chosen becomes its place. */
-static int choose_text(const flin_gguf *gguf, const char *key, const char *const *known,
-                       size_t known_count, uint32_t *chosen, flashinfer_error *error)
+/* A name from a file that is not known here. */
+static int unknown_name(const char *key, flin_string name, const char *known,
+                        flashinfer_error *error)
 {
-    flin_string value;
-    char shown[32], names[256];
-    size_t bytes;
-    int code = flin_gguf_string(gguf, key, &value, error);
+    char shown[32];
+    size_t bytes = name.bytes < sizeof shown - 1 ? name.bytes : sizeof shown - 1;
 
-    if (code != 0) return code;
-    for (*chosen = 0; *chosen < known_count; ++*chosen)
-        if (flin_string_is(value, known[*chosen])) return 0;
-    bytes = value.bytes < sizeof shown - 1 ? value.bytes : sizeof shown - 1;
     for (size_t i = 0; i < bytes; i++)
-        shown[i] = (char)(value.data[i] >= ' ' && value.data[i] <= '~' ? value.data[i] : '?');
+        shown[i] = (char)(name.data[i] >= ' ' && name.data[i] <= '~' ? name.data[i] : '?');
     shown[bytes] = 0;
-    list_names(known, known_count, names, sizeof names);
     return flin_fail(
         error, FLASHINFER_EUNSUPPORTED,
-        "%s is \"%s\", this build knows only %s; FLASHINFER_OPEN_NO_TOKENIZER opens the model "
-        "without text",
-        key, shown, names);
+        "%s is \"%s\", this build knows %s; FLASHINFER_OPEN_NO_TOKENIZER opens the model without "
+        "text",
+        key, shown, known);
+}
+
+static int read_model(const flin_gguf *gguf, flin_tokenizer_keys *keys, const char **rule,
+                      flashinfer_error *error)
+{
+    static const char *const key = "tokenizer.ggml.model";
+    char known[64] = "";
+    flin_string name;
+    int code = flin_gguf_string(gguf, key, &name, error);
+
+    if (code != 0) return code;
+    for (size_t i = 0; i < COUNT(models); i++) {
+        if (flin_string_is(name, models[i].name)) {
+            keys->model = models[i].model;
+            keys->has_pieces = models[i].has_pieces;
+            *rule = models[i].rule;
+            return 0;
+        }
+        append_name(known, sizeof known, models[i].name);
+    }
+    return unknown_name(key, name, known, error);
+}
+
+/* How texts are cut. Every name of the table may stand in a file, but for those of models. */
+static int read_rule(const flin_gguf *gguf, flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    static const char *const key = "tokenizer.ggml.pre";
+    char known[256] = "";
+    flin_string name;
+    int code;
+
+    if (flin_gguf_find(gguf, key) == NULL)
+        return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                         "%s is missing: the file is older than this key and does not say how to "
+                         "cut texts into words; convert the model again, or open it without text "
+                         "(FLASHINFER_OPEN_NO_TOKENIZER)",
+                         key);
+    code = flin_gguf_string(gguf, key, &name, error);
+    if (code != 0) return code;
+    keys->rule = flin_split_find(name);
+    if (keys->rule != NULL && (keys->rule->flags & FLIN_SPLIT_PIECES) == 0) return 0;
+    for (uint32_t i = 0; i < flin_split_rule_count; i++)
+        for (uint32_t k = 0; k < FLIN_SPLIT_NAMES_MAX; k++)
+            if (flin_split_rules[i].names[k] != NULL &&
+                (flin_split_rules[i].flags & FLIN_SPLIT_PIECES) == 0)
+                append_name(known, sizeof known, flin_split_rules[i].names[k]);
+    return unknown_name(key, name, known, error);
+}
+
+/* SentencePiece cuts nothing, and files say so or nothing. */
+static int check_no_rule(const flin_gguf *gguf, flashinfer_error *error)
+{
+    static const char *const key = "tokenizer.ggml.pre";
+    flin_string name;
+    int code = flin_gguf_string_or(gguf, key, "default", &name, error);
+
+    if (code != 0 || flin_string_is(name, "default")) return code;
+    return unknown_name(key, name, "only \"default\" with the model llama", error);
+}
+
+static int read_names(const flin_gguf *gguf, flin_tokenizer_keys *keys, flashinfer_error *error)
+{
+    const char *rule = NULL;
+    int code = read_model(gguf, keys, &rule, error);
+
+    if (code != 0) return code;
+    if (keys->model == FLIN_TOKENIZER_SPM) return check_no_rule(gguf, error);
+    if (rule == NULL) return read_rule(gguf, keys, error);
+    keys->rule = flin_split_find((flin_string){rule, strlen(rule)});
+    return 0;
 }
 
 static int bad_key(const char *key, const char *what, flashinfer_error *error)
@@ -136,7 +198,7 @@ int flin_tokenizer_is_matched(uint64_t type, size_t bytes)
                           type == FLIN_TYPE_UNKNOWN);
 }
 
-/* What SentencePiece demands of a piece besides. */
+/* What vocabularies of pieces demand of each besides. */
 static int check_piece(const flin_tokenizer_keys *keys, uint32_t id, uint64_t type,
                        flin_string text, flashinfer_error *error)
 {
@@ -144,7 +206,7 @@ static int check_piece(const flin_tokenizer_keys *keys, uint32_t id, uint64_t ty
         return bad_token(id, "has no text", error);
     if (type == FLIN_TYPE_BYTE && flin_piece_byte(text) < 0)
         return bad_token(id, "is of type byte, but its text is not such as <0x0A>", error);
-    if (isnan(flin_gguf_element_f64(keys->scores, id)))
+    if (keys->scores != NULL && isnan(flin_gguf_element_f64(keys->scores, id)))
         return flin_fail(error, FLASHINFER_EFORMAT,
                          "element %u of tokenizer.ggml.scores is not a number; pack the model "
                          "again",
@@ -165,8 +227,7 @@ static int check_tokens(flin_tokenizer_keys *keys, flashinfer_error *error)
             return flin_fail(error, FLASHINFER_EFORMAT,
                              "token %u has the unknown type %lld; pack the model again", id,
                              (long long)type);
-        if (keys->scores != NULL && (code = check_piece(keys, id, type, text, error)) != 0)
-            return code;
+        if (keys->has_pieces && (code = check_piece(keys, id, type, text, error)) != 0) return code;
         keys->byte_count += type == FLIN_TYPE_BYTE;
         if (!flin_tokenizer_is_matched(type, text.bytes)) continue;
         if (text.bytes > MATCHED_BYTES_MAX)
@@ -232,7 +293,7 @@ static int read_flags(const flin_gguf *gguf, flin_tokenizer_keys *keys, flashinf
 {
     int is_spm = keys->model == FLIN_TOKENIZER_SPM, removes = 0, code;
 
-    keys->adds_bos = is_spm && keys->bos >= 0;
+    keys->adds_bos = keys->bos >= 0 && (is_spm || (keys->rule->flags & (FLIN_SPLIT_BOS)) != 0);
     keys->adds_space = is_spm;
     if ((code = read_flag(gguf, "tokenizer.ggml.add_bos_token", &keys->adds_bos, error)) != 0 ||
         (code = read_flag(gguf, "tokenizer.ggml.add_space_prefix", &keys->adds_space, error)) !=
@@ -268,17 +329,11 @@ static int check_fallback(const flin_tokenizer_keys *keys, flashinfer_error *err
 int flin_tokenizer_keys_read(const flin_gguf *gguf, uint32_t vocab_count, flin_tokenizer_keys *keys,
                              flashinfer_error *error)
 {
-    static const char *const split = "tokenizer.ggml.pre";
-    uint32_t chosen;
     int code;
 
     memset(keys, 0, sizeof *keys);
     keys->vocab_count = vocab_count;
-    code = choose_text(gguf, "tokenizer.ggml.model", models, COUNT(models), &keys->model, error);
-    if (code == 0 && keys->model == FLIN_TOKENIZER_BPE)
-        code = choose_text(gguf, split, bpe_splits, COUNT(bpe_splits), &chosen, error);
-    else if (code == 0 && flin_gguf_find(gguf, split) != NULL)
-        code = choose_text(gguf, split, spm_splits, COUNT(spm_splits), &chosen, error);
+    code = read_names(gguf, keys, error);
     if (code == 0) code = read_arrays(gguf, keys, error);
     if (code == 0) code = read_ids(gguf, keys, error);
     if (code == 0) code = read_flags(gguf, keys, error);

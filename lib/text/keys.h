@@ -8,8 +8,9 @@
 #define FLIN_TEXT_KEYS_H
 
 #include "model/gguf.h"
+#include "text/split.h"
 
-/* tokenizer.ggml.model: in the order of the table of names in keys.c */
+/* How tokens are merged. */
 enum { FLIN_TOKENIZER_BPE, FLIN_TOKENIZER_SPM };
 
 /* tokenizer.ggml.token_type */
@@ -26,14 +27,16 @@ enum {
 typedef struct flin_tokenizer_keys {
     uint32_t model; /* FLIN_TOKENIZER_... */
     uint32_t vocab_count;
-    uint32_t matched_count; /* tokens that are found in a text before anything else */
-    uint32_t byte_count;    /* tokens of type byte */
+    uint32_t matched_count;      /* tokens that are found in a text before anything else */
+    uint32_t byte_count;         /* tokens of type byte */
+    const flin_split_rule *rule; /* bpe only, else NULL */
     const flin_gguf_value *tokens;
     const flin_gguf_value *types;  /* NULL: all normal */
     const flin_gguf_value *merges; /* bpe only, else NULL */
     const flin_gguf_value *scores; /* spm only, else NULL */
     int32_t bos, eos, unknown;     /* -1: none */
     int adds_bos;
+    int has_pieces; /* tokens are characters with U+2581 for spaces, else bytes */
     int adds_space;
 } flin_tokenizer_keys;
 

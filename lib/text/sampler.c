@@ -1,5 +1,5 @@
 /*
- * sampler.c - penalty, top-k, temperature, top-p, min-p, then one draw.
+ * sampler.c - bias, penalty, top-k, temperature, top-p, min-p, then one draw.
  *
  * Probabilities are whole numbers. Only a logit's distance from the largest one and the thresholds
  * of top-p and min-p are computed in floating point, each by single operations that IEEE 754 rounds
@@ -11,6 +11,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "util/hash.h"
 
 #define WEIGHT_BITS 38u /* weight of the likeliest token is 2^38; 2^24 of them fit a uint64_t */
 #define REPETITION_TOKENS_DEFAULT 64u
@@ -31,6 +33,8 @@ struct flashinfer_sampler {
     int32_t *recent;              /* (repetition_tokens) ring of tokens */
     uint32_t recent_used;
     uint32_t recent_next;
+    float *biases; /* (vocab_count) added to logits; NULL: none */
+    size_t bytes;  /* of all this: one piece of memory */
 };
 
 /* ---- random numbers ---- */
@@ -158,7 +162,7 @@ static size_t gather(const flashinfer_sampler *sampler, const float *logits, siz
     size_t used = 0;
 
     for (size_t i = 0; i < count; i++) {
-        float logit = logits[i];
+        float logit = sampler->biases != NULL ? logits[i] + sampler->biases[i] : logits[i];
         if (sampler->recent_counts != NULL && sampler->recent_counts[i] != 0)
             logit = logit > 0 ? logit / penalty : logit * penalty;
         if (!(logit > -INFINITY)) continue; /* NaN too */
@@ -251,9 +255,73 @@ static int check_options(const flashinfer_sampler_options *options, flashinfer_e
         return flin_fail(error, FLASHINFER_EINVAL,
                          "sampler option repetition_tokens is %u, at most %u are remembered",
                          options->repetition_tokens, REPETITION_TOKENS_MAX);
-    if (options->reserved != 0)
-        return flin_fail(error, FLASHINFER_EINVAL, "sampler option reserved is not 0");
+    if (options->logit_bias_count != 0 && options->logit_biases == NULL)
+        return flin_fail(error, FLASHINFER_EINVAL,
+                         "sampler option logit_bias_count is %u, and logit_biases is NULL",
+                         options->logit_bias_count);
     return 0;
+}
+
+/* (vocab_count) biases of the list. A token has one at most: NaN while it has none. */
+static int set_biases(const flashinfer_logit_bias *list, uint32_t count, float *biases,
+                      size_t vocab_count, flashinfer_error *error)
+{
+    for (size_t i = 0; i < vocab_count; i++) biases[i] = NAN;
+    for (uint32_t i = 0; i < count; i++) {
+        if (list[i].token < 0 || (size_t)list[i].token >= vocab_count)
+            return flin_fail(error, FLASHINFER_ETOKEN,
+                             "logit_biases[%u] is for token %d, outside the sampler's vocabulary "
+                             "of %zu",
+                             i, list[i].token, vocab_count);
+        if (!(list[i].bias < INFINITY))
+            return flin_fail(error, FLASHINFER_EINVAL,
+                             "logit_biases[%u].bias is %g, must be finite or -infinity", i,
+                             (double)list[i].bias);
+        if (!isnan(biases[list[i].token]))
+            return flin_fail(error, FLASHINFER_EINVAL,
+                             "logit_biases[%u] is a second one for token %d", i, list[i].token);
+        biases[list[i].token] = list[i].bias;
+    }
+    for (size_t i = 0; i < vocab_count; i++)
+        if (isnan(biases[i])) biases[i] = 0;
+    return 0;
+}
+
+/* Does it remember tokens? */
+static int punishes(const flashinfer_sampler_options *options)
+{
+    return options->repetition_penalty != 0 && options->repetition_penalty != 1;
+}
+
+/* Bytes of a sampler with all its lists. */
+static size_t bytes_of(const flashinfer_sampler_options *options, size_t vocab_count)
+{
+    size_t bytes = sizeof(flashinfer_sampler) + vocab_count * sizeof(struct candidate);
+
+    if (punishes(options)) bytes += (vocab_count + options->repetition_tokens) * sizeof(uint32_t);
+    if (options->logit_bias_count != 0) bytes += vocab_count * sizeof(float);
+    return bytes;
+}
+
+/* Where the lists lie: behind the struct, in this order. */
+static void place_lists(flashinfer_sampler *sampler)
+{
+    uint32_t *at;
+
+    sampler->candidates = (struct candidate *)(sampler + 1);
+    at = (uint32_t *)(sampler->candidates + sampler->vocab_count);
+    if (punishes(&sampler->options)) {
+        sampler->recent_counts = at;
+        sampler->recent = (int32_t *)(at + sampler->vocab_count);
+        at += sampler->vocab_count + sampler->options.repetition_tokens;
+    }
+    if (sampler->options.logit_bias_count != 0) sampler->biases = (float *)at;
+}
+
+static int no_memory(size_t vocab_count, flashinfer_error *error)
+{
+    return flin_fail(error, FLASHINFER_ENOMEM, "no memory for a sampler for %zu tokens",
+                     vocab_count);
 }
 
 int flin_sampler_create(const flashinfer_sampler_options *options, size_t vocab_count,
@@ -261,7 +329,6 @@ int flin_sampler_create(const flashinfer_sampler_options *options, size_t vocab_
 {
     flashinfer_sampler_options own;
     flashinfer_sampler *made;
-    size_t recent_bytes = 0;
     int code;
 
     *sampler = NULL;
@@ -274,21 +341,32 @@ int flin_sampler_create(const flashinfer_sampler_options *options, size_t vocab_
                          "a sampler for %zu tokens was asked for, must be 1 to %u", vocab_count,
                          FLIN_SAMPLER_VOCAB_MAX);
     if (own.repetition_tokens == 0) own.repetition_tokens = REPETITION_TOKENS_DEFAULT;
-    if (own.repetition_penalty != 0 && own.repetition_penalty != 1)
-        recent_bytes = (vocab_count + own.repetition_tokens) * sizeof(uint32_t);
-    made = calloc(1, sizeof *made + vocab_count * sizeof *made->candidates + recent_bytes);
-    if (made == NULL)
-        return flin_fail(error, FLASHINFER_ENOMEM, "no memory for a sampler for %zu tokens",
-                         vocab_count);
+    made = calloc(1, bytes_of(&own, vocab_count));
+    if (made == NULL) return no_memory(vocab_count, error);
     made->options = own;
+    made->options.logit_biases = NULL; /* the caller's */
     made->vocab_count = vocab_count;
+    made->bytes = bytes_of(&own, vocab_count);
     for (size_t i = 0; i < 4; i++) made->random[i] = spread(&own.seed);
-    made->candidates = (struct candidate *)(made + 1);
-    if (recent_bytes != 0) {
-        made->recent_counts = (uint32_t *)(made->candidates + vocab_count);
-        made->recent = (int32_t *)(made->recent_counts + vocab_count);
-    }
-    *sampler = made;
+    place_lists(made);
+    if (made->biases != NULL)
+        code = set_biases(own.logit_biases, own.logit_bias_count, made->biases, vocab_count, error);
+    if (code == 0)
+        *sampler = made;
+    else
+        free(made);
+    return code;
+}
+
+int flin_sampler_copy(const flashinfer_sampler *sampler, flashinfer_sampler **copy,
+                      flashinfer_error *error)
+{
+    flashinfer_sampler *made = malloc(sampler->bytes);
+
+    *copy = made;
+    if (made == NULL) return no_memory(sampler->vocab_count, error);
+    memcpy(made, sampler, sampler->bytes);
+    place_lists(made);
     return 0;
 }
 
@@ -338,6 +416,114 @@ int flin_sampler_accept(flashinfer_sampler *sampler, int32_t token, flashinfer_e
                          "token %d is outside the sampler's vocabulary of %zu", token,
                          sampler->vocab_count);
     remember(sampler, token);
+    return 0;
+}
+
+/* ---- saved states ---- */
+
+/* This header, the remembered tokens, the oldest first, then XXH3-64 of all of it. */
+typedef struct state_header {
+    char magic[8];
+    uint64_t random[4];
+    uint32_t vocab_count;
+    uint32_t recent_most; /* 0: it remembers none */
+    uint32_t recent_used;
+    uint32_t reserved;
+} state_header;
+
+static const char state_magic[8] = {'F', 'L', 'I', 'S', 'A', 'M', 'P', '1'};
+
+static state_header header_of(const flashinfer_sampler *sampler)
+{
+    state_header header;
+
+    memset(&header, 0, sizeof header);
+    memcpy(header.magic, state_magic, sizeof state_magic);
+    memcpy(header.random, sampler->random, sizeof header.random);
+    header.vocab_count = (uint32_t)sampler->vocab_count;
+    header.recent_most = sampler->recent != NULL ? sampler->options.repetition_tokens : 0;
+    header.recent_used = sampler->recent_used;
+    return header;
+}
+
+static size_t state_bytes(uint32_t recent_used)
+{
+    return sizeof(state_header) + recent_used * sizeof(int32_t) + sizeof(uint64_t);
+}
+
+int flin_sampler_state_save(const flashinfer_sampler *sampler, void *buffer, size_t capacity,
+                            size_t *written, flashinfer_error *error)
+{
+    const state_header header = header_of(sampler);
+    const uint32_t used = header.recent_used, most = header.recent_most;
+    uint8_t *at = buffer;
+    uint64_t sum;
+
+    *written = state_bytes(used);
+    if (capacity < *written)
+        return flin_fail(error, FLASHINFER_EBUFFER,
+                         "the sampler's state needs %zu bytes, the buffer has %zu", *written,
+                         capacity);
+    memcpy(at, &header, sizeof header);
+    at += sizeof header;
+    for (uint32_t i = 0; i < used; i++, at += sizeof(int32_t))
+        memcpy(at, &sampler->recent[(sampler->recent_next + most - used + i) % most],
+               sizeof(int32_t));
+    sum = flin_hash(buffer, *written - sizeof sum);
+    memcpy(at, &sum, sizeof sum);
+    return 0;
+}
+
+/* A checksum is no proof: a number that would never change, or a token that is none, is refused. */
+static int makes_sense(const state_header *header, const uint8_t *tokens)
+{
+    if ((header->random[0] | header->random[1] | header->random[2] | header->random[3]) == 0)
+        return 0;
+    for (uint32_t i = 0; i < header->recent_used; i++) {
+        uint32_t token;
+        memcpy(&token, tokens + i * sizeof token, sizeof token);
+        if (token >= header->vocab_count) return 0;
+    }
+    return 1;
+}
+
+/* Is it a whole state of a sampler like this one? *header receives its beginning. */
+static int check_state(const flashinfer_sampler *sampler, const uint8_t *state, size_t bytes,
+                       state_header *header)
+{
+    const state_header own = header_of(sampler);
+    uint64_t sum;
+
+    if (bytes < state_bytes(0)) return 0;
+    memcpy(header, state, sizeof *header);
+    memcpy(&sum, state + bytes - sizeof sum, sizeof sum);
+    return memcmp(header->magic, own.magic, sizeof own.magic) == 0 &&
+           header->vocab_count == own.vocab_count && header->recent_most == own.recent_most &&
+           header->recent_used <= header->recent_most &&
+           bytes == state_bytes(header->recent_used) &&
+           sum == flin_hash(state, bytes - sizeof sum) &&
+           makes_sense(header, state + sizeof *header);
+}
+
+int flin_sampler_state_load(flashinfer_sampler *sampler, const void *buffer, size_t bytes,
+                            flashinfer_error *error)
+{
+    const uint8_t *at = (const uint8_t *)buffer + sizeof(state_header);
+    state_header header;
+
+    if (!check_state(sampler, buffer, bytes, &header))
+        return flin_fail(error, FLASHINFER_ESTATE,
+                         "the saved state cannot be loaded: it is damaged, or from a sampler with "
+                         "another vocab_count or that remembers another number of tokens");
+    memcpy(sampler->random, header.random, sizeof header.random);
+    sampler->recent_used = sampler->recent_next = 0;
+    if (sampler->recent != NULL)
+        memset(sampler->recent_counts, 0, sampler->vocab_count * sizeof *sampler->recent_counts);
+    for (uint32_t i = 0; i < header.recent_used; i++, at += sizeof(int32_t)) {
+        int32_t token;
+        memcpy(&token, at, sizeof token);
+        remember(sampler, token);
+    }
     return 0;
 }
 

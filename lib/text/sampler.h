@@ -1,5 +1,6 @@
 /*
- * sampler.h - logits to a token id, the same on every machine for the same seed and logits.
+ * sampler.h - logits to a token id, the same on every machine for the same seed and logits; saving
+ * and copying what that depends on beside them.
  *
  * Owns: flashinfer_sampler, its random numbers and its memory of recent tokens. Refuses: models and
  * vocabularies.
@@ -20,6 +21,12 @@ int flin_sampler_create(const flashinfer_sampler_options *options, size_t vocab_
 int flin_sampler_sample(flashinfer_sampler *sampler, const float *logits, size_t count,
                         int32_t *token, flashinfer_error *error);
 int flin_sampler_accept(flashinfer_sampler *sampler, int32_t token, flashinfer_error *error);
+int flin_sampler_copy(const flashinfer_sampler *sampler, flashinfer_sampler **copy,
+                      flashinfer_error *error);
+int flin_sampler_state_save(const flashinfer_sampler *sampler, void *buffer, size_t capacity,
+                            size_t *written, flashinfer_error *error);
+int flin_sampler_state_load(flashinfer_sampler *sampler, const void *buffer, size_t bytes,
+                            flashinfer_error *error);
 void flin_sampler_destroy(flashinfer_sampler *sampler); /* NULL is fine */
 
 #endif

@@ -1,63 +1,57 @@
 /*
- * split.c - GPT-2's pattern by hand: one pass, no backtracking beyond one character.
+ * split.c - the walk through a text with several expressions at once.
  */
 #include "text/split.h"
 
-#include "text/unicode.h"
+#include <assert.h>
+#include <string.h>
+
 #include "util/utf8.h"
 
-/* Bytes of 's 't 'm 'd 're 've 'll at text, which begins with an apostrophe; 0 if it is none of
- * them. */
-static size_t contraction(const uint8_t *text, size_t bytes)
+/* Every expression of the table can be read; a test tries each. */
+void flin_split_read(flin_split *split, const flin_split_rule *rule)
 {
-    if (bytes >= 2 && (text[1] == 's' || text[1] == 't' || text[1] == 'm' || text[1] == 'd'))
-        return 2;
-    if (bytes < 3) return 0;
-    if ((text[1] == 'r' || text[1] == 'v') && text[2] == 'e') return 3;
-    if (text[1] == 'l' && text[2] == 'l') return 3;
-    return 0;
+    memset(split, 0, sizeof *split);
+    for (uint32_t i = 0; i < FLIN_SPLIT_STAGES_MAX && rule->expressions[i] != NULL; i++) {
+        flin_pattern *stage = &split->stages[split->stage_count++];
+        int code = flin_pattern_read(&split->pool, rule->expressions[i], stage);
+        assert(code == 0);
+        (void)code;
+        stage->mapped = (rule->flags & FLIN_SPLIT_MAPPED_BEHIND) != 0 && i >= 2;
+    }
 }
 
-/* White space from text on: all of it at the end of the text, else all but its last character,
-   which belongs to what follows or stands alone. */
-static size_t white_space(const uint8_t *text, size_t bytes)
-{
-    size_t at = 0, last = 0;
+/* ---- cutting ---- */
 
+/* Bytes of a stage's next piece: a match, or all before the next one. */
+static size_t next_piece(const flin_split *split, uint32_t stage, const uint8_t *text, size_t bytes)
+{
+    const flin_pattern *pattern = &split->stages[stage];
+    size_t at = 0, skip = 0;
+
+    if (flin_utf8_read(text, bytes).kind != FLIN_UTF8_CHARACTER && !pattern->mapped) return 1;
     while (at < bytes) {
-        flin_utf8 next = flin_utf8_read(text + at, bytes - at);
-        if (next.kind != FLIN_UTF8_CHARACTER ||
-            flin_unicode_class_of(next.code) != FLIN_UNICODE_SPACE)
-            return last != 0 ? last : at;
-        last = at;
-        at += next.bytes;
+        size_t length = flin_pattern_match(&split->pool, pattern, text + at, bytes - at, &skip);
+        if (length != 0) return at == 0 ? length : at;
+        at += skip;
+        if (at < bytes && !pattern->mapped && text[at] >= 128 &&
+            flin_utf8_read(text + at, bytes - at).kind != FLIN_UTF8_CHARACTER)
+            return at;
     }
     return at;
 }
 
-size_t flin_split_next(const uint8_t *text, size_t bytes)
+size_t flin_split_next(flin_splitter *splitter)
 {
-    flin_utf8 next = flin_utf8_read(text, bytes);
-    enum flin_unicode_class wanted;
-    size_t at = 0;
+    size_t from = splitter->at, end = splitter->bytes;
 
-    if (next.kind != FLIN_UTF8_CHARACTER) return 1;
-    if (next.code == '\'') {
-        size_t length = contraction(text, bytes);
-        if (length != 0) return length;
+    if (from == end) return 0;
+    for (uint32_t stage = 0; stage < splitter->split->stage_count; stage++) {
+        size_t *own = &splitter->ends[stage];
+        if (*own == from)
+            *own = from + next_piece(splitter->split, stage, splitter->text + from, end - from);
+        end = *own;
     }
-    if (next.code == ' ' && bytes > 1) {
-        flin_utf8 second = flin_utf8_read(text + 1, bytes - 1);
-        if (second.kind != FLIN_UTF8_CHARACTER) return 1;
-        at = 1;
-        next = second;
-    }
-    wanted = flin_unicode_class_of(next.code);
-    if (wanted == FLIN_UNICODE_SPACE) return white_space(text, bytes);
-    do {
-        at += next.bytes;
-        if (at == bytes) break;
-        next = flin_utf8_read(text + at, bytes - at);
-    } while (next.kind == FLIN_UTF8_CHARACTER && flin_unicode_class_of(next.code) == wanted);
-    return at;
+    splitter->at = end;
+    return end - from;
 }

@@ -25,26 +25,6 @@ static const uint8_t underline[3] = {0xe2, 0x96, 0x81}; /* U+2581 */
 
 /* ---- tables ---- */
 
-static uint8_t kind_of(uint64_t type, flin_string text)
-{
-    int is_matched = flin_tokenizer_is_matched(type, text.bytes);
-
-    switch (type) {
-    case FLIN_TYPE_NORMAL:
-        return FLIN_GIVES_MAPPED | FLIN_MERGEABLE;
-    case FLIN_TYPE_USER_DEFINED:
-        return (uint8_t)(FLIN_GIVES_MAPPED | (is_matched ? FLIN_MATCHED_ALWAYS : 0) |
-                         (memchr(text.data, ' ', text.bytes) != NULL ? FLIN_SPACED : 0));
-    case FLIN_TYPE_CONTROL:
-    case FLIN_TYPE_UNKNOWN:
-        return FLIN_GIVES_NOTHING | (is_matched ? FLIN_MATCHED_SPECIAL : 0);
-    case FLIN_TYPE_BYTE:
-        return FLIN_GIVES_BYTE;
-    default:
-        return FLIN_GIVES_NOTHING;
-    }
-}
-
 static int is_underline(const uint8_t *text, size_t bytes)
 {
     return bytes >= sizeof underline && memcmp(text, underline, sizeof underline) == 0;
@@ -68,7 +48,7 @@ static size_t word_bytes(const uint8_t *text, size_t bytes)
 int flin_spm_build(flin_tokenizer *tokenizer, const flin_tokenizer_keys *keys,
                    flashinfer_error *error)
 {
-    int code = flin_vocabulary_build(tokenizer, keys, kind_of, error);
+    int code = flin_vocabulary_build(tokenizer, keys, flin_piece_kind, error);
 
     if (code != 0) return code;
     tokenizer->has_bytes = keys->byte_count != 0;
@@ -245,27 +225,12 @@ static int encode_words(flin_encoding *encoding, const uint8_t *text, size_t byt
 
 int flin_spm_encode(flin_encoding *encoding, const uint8_t *text, size_t bytes)
 {
-    size_t spaced_bytes = bytes, used = 0;
-    uint8_t *spaced;
+    const uint8_t *spaced;
+    size_t spaced_bytes;
+    int code;
 
     if (bytes == 0) return 0; /* no space before nothing */
-    for (size_t i = 0; i < bytes; i++) spaced_bytes += text[i] == ' ' ? sizeof underline - 1 : 0;
-    if (encoding->tokenizer->adds_space) spaced_bytes += sizeof underline;
-    spaced = flin_scratch_reserve(&encoding->spaced, spaced_bytes);
-    if (spaced == NULL)
-        return flin_fail(encoding->error, FLASHINFER_ENOMEM,
-                         "no memory to tokenise a text of %zu bytes; break it up", bytes);
-    if (encoding->tokenizer->adds_space) {
-        memcpy(spaced, underline, sizeof underline);
-        used = sizeof underline;
-    }
-    for (size_t i = 0; i < bytes; i++) {
-        if (text[i] == ' ') {
-            memcpy(spaced + used, underline, sizeof underline);
-            used += sizeof underline;
-        } else {
-            spaced[used++] = text[i];
-        }
-    }
-    return flin_cut_text(encoding, spaced, used, FLIN_MATCHED_ALWAYS, encode_words);
+    code = flin_space_text(encoding, text, bytes, &spaced, &spaced_bytes);
+    if (code != 0) return code;
+    return flin_cut_text(encoding, spaced, spaced_bytes, FLIN_MATCHED_ALWAYS, encode_words);
 }

@@ -8,6 +8,9 @@
 #define FLIN_TEXT_TABLES_H
 
 #include "text/keys.h"
+#include "text/normal.h"
+#include "text/scratch.h"
+#include "text/split.h"
 #include "text/tokenizer.h"
 
 #define FLIN_NO_TOKEN UINT32_MAX
@@ -15,7 +18,7 @@
 /* What a token is here: one way to become bytes, and flags. */
 enum {
     FLIN_GIVES_NOTHING = 0,
-    FLIN_GIVES_MAPPED = 1, /* bpe: text in GPT-2's byte alphabet; spm: U+2581 is a space */
+    FLIN_GIVES_MAPPED = 1, /* text in GPT-2's byte alphabet; of pieces: U+2581 is a space */
     FLIN_GIVES_RAW = 2,    /* text as it stands */
     FLIN_GIVES_BYTE = 3,   /* <0x0A> */
     FLIN_GIVES_MASK = 3,
@@ -23,7 +26,7 @@ enum {
     FLIN_MATCHED_SPECIAL = 8, /* only with FLASHINFER_TOKENIZE_SPECIAL */
     FLIN_MATCHED_MASK = 12,
     FLIN_MERGEABLE = 16,
-    FLIN_SPACED = 32 /* spm: a user-defined text with spaces, which are matched as U+2581 */
+    FLIN_SPACED = 32 /* of pieces: a user-defined text with spaces, which are matched as U+2581 */
 };
 
 struct flin_merge {
@@ -39,20 +42,25 @@ struct flin_tokenizer {
     uint8_t *kinds;            /* (vocab_count) FLIN_GIVES_..., and flags */
     struct flin_merge *merges; /* bpe: (merge_count) by rank */
     uint32_t *table;           /* (table_mask + 1) 0: empty */
+    uint32_t *words;           /* bpe: (word_mask + 1) 1 + id by the bytes of a word, 0: empty */
     uint32_t *matched;         /* (matched_count) ids of tokens found in text, by their bytes */
     uint32_t model;            /* FLIN_TOKENIZER_... */
     uint32_t vocab_count;
     uint32_t merge_count;
     uint32_t table_mask;
+    uint32_t word_mask; /* 0: no word is looked up whole */
     uint32_t matched_count;
     int32_t bos, eos, unknown; /* -1: none */
     int adds_bos;
+    int has_pieces;             /* tokens are characters with U+2581 for spaces, else bytes */
     int adds_space;             /* spm: before every text */
     int has_bytes;              /* spm: every byte has a token */
     int begins_words;           /* spm: U+2581 only begins tokens, so texts are cut before it */
     size_t longest_bytes;       /* of a token's text */
     int32_t byte_tokens[256];   /* -1: none */
     uint8_t matched_first[256]; /* flags of the tokens in matched that begin with this byte */
+    uint32_t split_flags;       /* bpe: FLIN_SPLIT_... */
+    flin_split split;           /* bpe */
 };
 
 /* ---- the vocabulary ---- */
@@ -64,6 +72,14 @@ static inline flin_string flin_token_text(const flin_tokenizer *tokenizer, uint3
 }
 
 uint32_t flin_fold_hash(uint64_t hash);
+
+/* FNV-1a, begun with FLIN_HASH_BEGIN: the hash of two texts in a row is that of both. */
+#define FLIN_HASH_BEGIN 0xcbf29ce484222325u
+
+static inline uint64_t flin_hash_byte(uint64_t hash, uint8_t byte)
+{
+    return (hash ^ byte) * 0x100000001b3u;
+}
 
 /* While the table holds texts: the token whose text is left followed by right, or FLIN_NO_TOKEN. */
 uint32_t flin_vocabulary_find(const flin_tokenizer *tokenizer, flin_string left, flin_string right);
@@ -78,25 +94,16 @@ void flin_vocabulary_build_matched(flin_tokenizer *tokenizer);
 
 /* ---- one call ---- */
 
-/* Memory that grows: some of the caller's first, then the heap. */
-typedef struct flin_scratch {
-    void *memory; /* aligned for uint64_t */
-    size_t bytes;
-    void *heap; /* what must be freed, or NULL */
-} flin_scratch;
-
-/* At least `bytes` of memory, without what was in it; NULL, and as before, if there is none. */
-void *flin_scratch_reserve(flin_scratch *scratch, size_t bytes);
-
 typedef struct flin_encoding {
     const flin_tokenizer *tokenizer;
-    const uint8_t *text; /* all of it, for places in messages */
+    const uint8_t *text; /* all of it */
     int32_t *tokens;     /* (capacity) */
     size_t capacity;
     size_t count;         /* tokens so far, also those beyond capacity */
     int after_unknown;    /* spm: the last token stands for characters without one */
     flin_scratch symbols; /* of a word */
-    flin_scratch spaced;  /* spm: a text with its spaces as U+2581 */
+    flin_scratch spaced;  /* of pieces: a text with its spaces as U+2581 */
+    flin_normaliser normaliser;
     flashinfer_error *error;
 } flin_encoding;
 
@@ -111,6 +118,13 @@ static inline void flin_put_token(flin_encoding *encoding, uint32_t token)
    what lies between them to plain(), which also gets nothing where two of them touch. */
 int flin_cut_text(flin_encoding *encoding, const uint8_t *text, size_t bytes, uint8_t wanted,
                   int (*plain)(flin_encoding *encoding, const uint8_t *text, size_t bytes));
+
+/* A text as pieces have it: spaces as U+2581, one more in front where the tokenizer wants it. */
+int flin_space_text(flin_encoding *encoding, const uint8_t *text, size_t bytes,
+                    const uint8_t **spaced, size_t *spaced_bytes);
+
+/* What a token of a vocabulary of pieces is. */
+uint8_t flin_piece_kind(uint64_t type, flin_string text);
 
 /* ---- the algorithms ---- */
 

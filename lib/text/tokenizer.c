@@ -36,27 +36,33 @@ int flin_tokenizer_layout(flin_arena *arena, const flin_gguf *gguf, uint32_t voc
 {
     flin_tokenizer_keys keys;
     flin_tokenizer *made, tables;
-    uint64_t merge_count;
+    uint64_t merge_count, word_entries = 0;
     int code;
 
     *tokenizer = NULL;
     code = flin_tokenizer_keys_read(gguf, vocab_count, &keys, error);
     if (code != 0) return code;
     merge_count = keys.merges != NULL ? keys.merges->count : 0;
+    if (keys.rule != NULL && (keys.rule->flags & (FLIN_SPLIT_WHOLE_WORDS | FLIN_SPLIT_PIECES)) != 0)
+        word_entries = table_entries(vocab_count, 0);
     tables = (flin_tokenizer){.texts = keys.tokens->data,
                               .scores = keys.scores != NULL ? keys.scores->data : NULL,
                               .model = keys.model,
                               .vocab_count = vocab_count,
                               .merge_count = (uint32_t)merge_count,
                               .table_mask = (uint32_t)(table_entries(vocab_count, merge_count) - 1),
+                              .word_mask = word_entries != 0 ? (uint32_t)(word_entries - 1) : 0,
                               .matched_count = keys.matched_count,
                               .bos = keys.bos,
                               .eos = keys.eos,
                               .unknown = keys.unknown,
                               .adds_bos = keys.adds_bos,
-                              .adds_space = keys.adds_space};
+                              .has_pieces = keys.has_pieces,
+                              .adds_space = keys.adds_space,
+                              .split_flags = keys.rule != NULL ? keys.rule->flags : 0};
     made = FLIN_TAKE(arena, flin_tokenizer, 1);
     tables.table = FLIN_TAKE(arena, uint32_t, (uint64_t)tables.table_mask + 1);
+    tables.words = FLIN_TAKE(arena, uint32_t, word_entries);
     tables.merges = FLIN_TAKE(arena, struct flin_merge, tables.merge_count);
     tables.offsets = FLIN_TAKE(arena, uint32_t, vocab_count);
     tables.matched = FLIN_TAKE(arena, uint32_t, tables.matched_count);
@@ -111,6 +117,8 @@ int flin_tokenizer_encode(const flin_tokenizer *tokenizer, const char *text, siz
     code = encode_text(&encoding, text_bytes, (flags & FLASHINFER_TOKENIZE_SPECIAL) != 0);
     free(encoding.symbols.heap);
     free(encoding.spaced.heap);
+    free(encoding.normaliser.text.heap);
+    free(encoding.normaliser.codes.heap);
     if (code != 0) return code;
     *count = encoding.count;
     if (encoding.count > capacity)
@@ -167,8 +175,8 @@ static size_t decode_token(const flin_tokenizer *tokenizer, uint32_t id,
         return 1;
     }
     if (gives == FLIN_GIVES_MAPPED)
-        return tokenizer->model == FLIN_TOKENIZER_BPE ? (size_t)flin_map_text(text, bytes, capacity)
-                                                      : give_spaces(text, bytes, capacity);
+        return tokenizer->has_pieces ? give_spaces(text, bytes, capacity)
+                                     : (size_t)flin_map_text(text, bytes, capacity);
     if (capacity != 0 && text.bytes != 0)
         memcpy(bytes, text.data, text.bytes < capacity ? text.bytes : capacity);
     return text.bytes;

@@ -2,7 +2,6 @@
  * vocabulary.c - tokens by text, and those that are found in a text before any merging: leftmost
  * and longest.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "text/tables.h"
@@ -11,14 +10,11 @@ static const uint8_t underline[3] = {0xe2, 0x96, 0x81}; /* U+2581, as spm writes
 
 /* ---- by text ---- */
 
-/* FNV-1a: the hash of two texts in a row is that of their concatenation. */
 static uint64_t hash_text(uint64_t hash, flin_string text)
 {
-    for (size_t i = 0; i < text.bytes; i++) hash = (hash ^ (uint8_t)text.data[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < text.bytes; i++) hash = flin_hash_byte(hash, (uint8_t)text.data[i]);
     return hash;
 }
-
-#define HASH_BEGIN 0xcbf29ce484222325u
 
 uint32_t flin_fold_hash(uint64_t hash)
 {
@@ -31,7 +27,7 @@ uint32_t flin_fold_hash(uint64_t hash)
  * it. */
 static uint32_t *find_text(const flin_tokenizer *tokenizer, flin_string left, flin_string right)
 {
-    uint32_t at = flin_fold_hash(hash_text(hash_text(HASH_BEGIN, left), right));
+    uint32_t at = flin_fold_hash(hash_text(hash_text(FLIN_HASH_BEGIN, left), right));
 
     for (;; at++) {
         uint32_t *entry = &tokenizer->table[at & tokenizer->table_mask];
@@ -209,19 +205,4 @@ int flin_cut_text(flin_encoding *encoding, const uint8_t *text, size_t bytes, ui
         from = at;
     }
     return plain(encoding, text + from, bytes - from);
-}
-
-/* ---- scratch ---- */
-
-void *flin_scratch_reserve(flin_scratch *scratch, size_t bytes)
-{
-    size_t grown = bytes > 2 * scratch->bytes ? bytes : 2 * scratch->bytes;
-    void *heap;
-
-    if (bytes <= scratch->bytes) return scratch->memory;
-    heap = malloc(grown);
-    if (heap == NULL) return NULL;
-    free(scratch->heap);
-    *scratch = (flin_scratch){heap, grown, heap};
-    return heap;
 }

@@ -14,7 +14,7 @@ int flin_struct_accept(const void *user, void *own, size_t own_bytes, const char
 
     memcpy(&size, user, sizeof size);
     if (size < sizeof size)
-        return flin_fail(error, FLASHINFER_EINVAL, "%s.size is %u: call %s_init() first", name,
+        return flin_fail(error, FLASHINFER_EINVAL, "%s.size is %u: it must be sizeof(%s)", name,
                          size, name);
     for (size_t i = own_bytes; i < size; i++) {
         if (bytes[i] != 0)

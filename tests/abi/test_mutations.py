@@ -91,7 +91,7 @@ class Mutations(unittest.TestCase):
         self.assertIn("abidiff", self.outcome(abi.check))
 
     def test_error_number_changed(self):
-        self.edit(HEADER, r"X\(EBUDGET, -7,", "X(EBUDGET, -17,")
+        self.edit(HEADER, r"X\(EBUDGET, -7,", "X(EBUDGET, -99,")
         self.assert_refused("FLASHINFER_EBUDGET")
 
     def test_error_numbers_swapped(self):
@@ -121,8 +121,8 @@ class Mutations(unittest.TestCase):
         self.assert_addition("new: function flashinfer_more")
 
     def test_reserved_comes_into_use(self):
-        self.edit(HEADER, r"uint32_t reserved;(\n\} flashinfer_sampler_options;)", r"uint32_t more;\1")
-        self.assert_addition("new: field flashinfer_sampler_options.more")
+        self.edit(HEADER, r"uint32_t reserved;(\n    uint64_t page_table_bytes;)", r"uint32_t more;\1")
+        self.assert_addition("new: field flashinfer_plan.more")
 
 
 if __name__ == "__main__":

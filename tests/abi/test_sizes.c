@@ -327,7 +327,9 @@ static void older_caller(void **state)
             if (call_in(&rows[i], size, 0, &error) != 0)
                 fail_msg("%s of %u bytes: %s", rows[i].name, size, error.text);
         assert_int_equal(call_in(&rows[i], rows[i].least - 4, 0, &error), FLASHINFER_EINVAL);
-        assert_non_null(strstr(error.text, "size"));
+        /* not to an _init function: not every struct has one */
+        if (strstr(error.text, "sizeof") == NULL || strstr(error.text, "_init") != NULL)
+            fail_msg("%s does not say what its size must be: %s", rows[i].name, error.text);
     }
 }
 
@@ -389,7 +391,8 @@ static void error_numbers(void **state)
                  {-13, "EBUFFER"},
                  {-14, "ESTATE"},
                  {-15, "ETHREAD"},
-                 {-16, "EBUSY"}};
+                 {-16, "EBUSY"},
+                 {-17, "ESESSIONS"}};
 
     (void)state;
     assert_int_equal(sizeof given / sizeof *given, FLASHINFER_ERROR_COUNT_);
@@ -399,7 +402,7 @@ static void error_numbers(void **state)
         assert_string_equal(name + 11, given[i].name);
         assert_string_not_equal(flashinfer_error_describe(given[i].code), "unknown error");
     }
-    assert_string_equal(flashinfer_error_name(-17), "FLASHINFER_E?");
+    assert_string_equal(flashinfer_error_name(-18), "FLASHINFER_E?");
 }
 
 int main(int argc, char **argv)

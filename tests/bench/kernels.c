@@ -40,7 +40,7 @@ typedef struct figures {
     double median;
 } figures;
 
-static const char *const type_names[FLIN_TYPES_IN_MEMORY] = {"f32",  "f16",  "bf16",
+static const char *const type_names[FLIN_TYPES_KNOWN] = {"f32",  "f16",  "bf16",
                                                              "q8_0", "q4_0", "apart"};
 
 /* --------------------------------------------------------------------------------------- timing */
@@ -223,10 +223,10 @@ static int run_products(const bench *b, const settings *set)
 
     if (!set->json) printf("\nproducts of 4096 columns with many tokens, 1 thread, GFLOP/s\n");
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
-        double gflops[FLIN_TYPE_COUNT];
+        double gflops[FLIN_TYPES_PACKED];
 
         if (measure_products(b, tokens[i], gflops) != 0) return -1;
-        for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++)
+        for (uint32_t type = 0; type < FLIN_TYPES_PACKED; type++)
             if (set->json)
                 printf("%s\n {\"tokens\": %u, \"type\": \"%s\", \"gflops\": %.1f}",
                        i + type == 0 ? "" : ",", tokens[i], type_names[type], gflops[type]);
@@ -245,7 +245,7 @@ static int run_inputs(bench *b, const settings *set, int *first)
         printf("\nweights from memory with some inputs at once, %u threads, GB/s and times as long "
                "as one\n",
                b->pool.count);
-    for (uint32_t type = 0; type < FLIN_TYPES_IN_MEMORY; type++)
+    for (uint32_t type = 0; type < FLIN_TYPES_KNOWN; type++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             inputs_figures found[INPUT_COUNTS];
 

@@ -20,7 +20,7 @@ static int by_value(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPE_COUNT])
+int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPES_PACKED])
 {
     flin_tile tile = flin_tile_choose(b->kernels);
     float *x = calloc((size_t)tokens * WIDE, sizeof *x),
@@ -29,14 +29,14 @@ int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPE_CO
         aligned_alloc(64, (flin_gemm_x_floats(&tile, tokens, WIDE) * sizeof(float) + 63) / 64 * 64);
     float *scratch = aligned_alloc(
         64, (flin_gemm_w_floats(&tile, FLIN_GEMM_ROWS_MAX) * sizeof(float) + 63) / 64 * 64);
-    double rates[FLIN_TYPE_COUNT][CALLS];
+    double rates[FLIN_TYPES_PACKED][CALLS];
     int result = x && y && packed && scratch ? 0 : -1;
 
     if (result == 0)
         flin_gemm_pack(&tile, x, WIDE, tokens, WIDE, 0, (tokens + tile.tokens - 1) / tile.tokens,
                        packed);
     for (uint32_t i = 0; result == 0 && i < CALLS; i++)
-        for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) { /* in turn: others use the CPU */
+        for (uint32_t type = 0; type < FLIN_TYPES_PACKED; type++) { /* in turn: others use the CPU */
             const uint64_t row_bytes = flin_type_bytes(type, WIDE);
             const uint64_t room = b->buffer_bytes / (row_bytes * FLIN_GEMM_ROWS_MAX);
             const flin_gemm_rows w = {.first = b->buffer + (i * 7 + type) % room * row_bytes *
@@ -52,7 +52,7 @@ int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPE_CO
             rates[type][i] =
                 2.0 * FLIN_GEMM_ROWS_MAX * WIDE * tokens / (double)(flin_now_ns() - start);
         }
-    for (uint32_t type = 0; result == 0 && type < FLIN_TYPE_COUNT; type++) {
+    for (uint32_t type = 0; result == 0 && type < FLIN_TYPES_PACKED; type++) {
         qsort(rates[type], CALLS, sizeof(double), by_value);
         gflops[type] = rates[type][CALLS * 9 / 10];
     }

@@ -66,7 +66,7 @@ void run_attend(slice *work);
 void prepare_slice(slice *work, bench *b, const measure *what);
 
 /* kernels_products.c: 0 or -1 */
-int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPE_COUNT]);
+int measure_products(const bench *b, uint32_t tokens, double gflops[FLIN_TYPES_PACKED]);
 
 /* kernels_inputs.c: 1, 2, 4 and 8 inputs on the bench's threads; 0 or -1 */
 #define INPUT_COUNTS 4u

@@ -182,10 +182,7 @@ static int cancel_once(const request *asked, flashinfer_session *session, const 
     ended_ns = flin_now_ns();
     (void)pthread_join(thread, NULL);
     *seconds = 0;
-    if (code == 0) /* this prompt was faster: the cancelling meets the next call */
-        code = flashinfer_step(session, tokens[0], error);
-    else
-        *seconds = (double)(ended_ns - at.cancelled_ns) / 1e9;
+    if (code != 0) *seconds = (double)(ended_ns - at.cancelled_ns) / 1e9;
     return code == FLASHINFER_ECANCELED ? 0 : code;
 }
 

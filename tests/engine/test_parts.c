@@ -38,7 +38,7 @@ static void open_image(image *of)
     assert_non_null(of->bytes);
     assert_ok(flin_storage_open_path(&of->storage, model_path, &config, &error));
     assert_ok(flin_gguf_open(&of->gguf, &of->storage, 1, &error));
-    assert_ok(flin_shape_read(&of->gguf, &of->shape, &error));
+    assert_ok(flin_shape_read(&of->gguf, NULL, &of->shape, &error));
 }
 
 static void close_image(image *of)

@@ -10,6 +10,7 @@
 #include "support.h"
 
 #include "engine/run.h"
+#include "engine/session.h"
 #include "predictor_fixture.h"
 
 #define ROWS_MAX 8u
@@ -234,12 +235,13 @@ static void a_failed_pass_moves_no_session(void **state)
     flashinfer_error_init(&error, sizeof error);
     for (uint32_t i = 0; i < 2; i++)
         rows[i] = (flin_row){sessions[i], 0, token_of(i, 0), sessions[i]->logits};
+    for (uint32_t i = 0; i < 2; i++) sessions[i]->call = flin_session_call(sessions[i]);
     flashinfer_session_cancel(sessions[1]);
     assert_int_equal(flin_run_narrow(model, rows, 2, &error), FLASHINFER_ECANCELED);
     for (uint32_t i = 0; i < 2; i++) {
         assert_int_equal(flashinfer_session_position(sessions[i]), 0);
         assert_null(flashinfer_logits(sessions[i], NULL));
-        atomic_store(&sessions[i]->cancelled, 0);
+        sessions[i]->call = flin_session_call(sessions[i]);
     }
     assert_ok(flin_run_narrow(model, rows, 2, &error));
     for (uint32_t i = 0; i < 2; i++) flashinfer_session_destroy(sessions[i]);

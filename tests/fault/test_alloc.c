@@ -1,6 +1,6 @@
 /*
- * test_alloc.c - every allocation at open, of a probe, an import and a new budget fails once: one clear error, nothing
- * leaks (the sanitizer build says so), and the next try without a failure works.
+ * test_alloc.c - every allocation at open, of a probe, an import, a new budget, a sampler and a decoder with stop strings
+ * fails once: one clear error, nothing leaks (the sanitizer build says so), and the next try without a failure works.
  *
  * usage: test_alloc MODEL.gguf        linked with --wrap for each function below
  */
@@ -261,6 +261,67 @@ static int change_budget(uint32_t predictor, flashinfer_error *failure)
     return code;
 }
 
+/* A sampler with everything, its copy and its state. */
+static int sample(uint32_t predictor, flashinfer_error *error)
+{
+    const flashinfer_logit_bias biases[] = {{3, 1.5f}, {1, -2}};
+    const float logits[8] = {0, 1, 2, 3, 4, 3, 2, 1};
+    flashinfer_sampler *sampler = NULL, *copy = NULL;
+    flashinfer_sampler_options options;
+    unsigned char state[256];
+    size_t written;
+    int32_t token;
+    int code;
+
+    (void)predictor;
+    flashinfer_sampler_options_init(&options, sizeof options);
+    options.temperature = 1;
+    options.repetition_penalty = 1.5f;
+    options.logit_bias_count = 2;
+    options.logit_biases = biases;
+    code = flashinfer_sampler_create(&options, 8, &sampler, error);
+    if (code == 0) code = flashinfer_sampler_sample(sampler, logits, 8, &token, error);
+    if (code == 0) code = flashinfer_sampler_copy(sampler, &copy, error);
+    if (code == 0)
+        code = flashinfer_sampler_state_save(sampler, state, sizeof state, &written, error);
+    if (code == 0) code = flashinfer_sampler_state_load(copy, state, written, error);
+    assert_int_equal(copy == NULL, code != 0);
+    flashinfer_sampler_destroy(sampler);
+    flashinfer_sampler_destroy(copy);
+    return code;
+}
+
+/* A decoder whose stop strings are set and set again. */
+static int decode(uint32_t predictor, flashinfer_error *error)
+{
+    static const char *const texts[] = {"upon a", "time"}, *const others[] = {"once"};
+    flashinfer_decoder *decoder = NULL;
+    const char *text;
+    int code = flashinfer_decoder_create(imported_for, &decoder, error);
+
+    (void)predictor;
+    if (code == 0) code = flashinfer_decoder_set_stops(decoder, texts, NULL, 2, error);
+    if (code == 0) code = flashinfer_decoder_push(decoder, 300, &text, NULL, error);
+    if (code == 0) code = flashinfer_decoder_set_stops(decoder, others, NULL, 1, error);
+    flashinfer_decoder_destroy(decoder);
+    return code;
+}
+
+static void each_allocation_of_samplers_and_decoders_may_fail(void **state)
+{
+    flashinfer_options options;
+    flashinfer_error error;
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    flashinfer_options_init(&options, sizeof options);
+    options.flags = FLASHINFER_OPEN_METADATA;
+    assert_ok(flashinfer_model_open(model_path, &options, &imported_for, &error));
+    assert_int_equal(fail_each(sample, 0), 2);
+    assert_int_equal(fail_each(decode, 0), 3);
+    assert_int_equal(flashinfer_model_close(imported_for), 0);
+}
+
 static void each_allocation_at_open_may_fail(void **state)
 {
     const uint32_t predictors[] = {FLASHINFER_PREDICTOR_SKETCH, FLASHINFER_PREDICTOR_EXACT,
@@ -318,6 +379,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(each_allocation_of_a_probe_may_fail),
         cmocka_unit_test(each_allocation_of_an_import_may_fail),
         cmocka_unit_test(each_allocation_of_a_new_budget_may_fail),
+        cmocka_unit_test(each_allocation_of_samplers_and_decoders_may_fail),
     };
     size_t bytes;
     int failed;

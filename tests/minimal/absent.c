@@ -37,6 +37,19 @@ static void text(const flashinfer_model *model)
     flashinfer_decoder_destroy(NULL);
 }
 
+static void sampling(void)
+{
+    const float logits[4] = {0, 1, 2, 3};
+    flashinfer_logprob top[1];
+    flashinfer_sampler *sampler;
+    flashinfer_error error;
+
+    flashinfer_error_init(&error, sizeof error);
+    REFUSED("-Dsampling=enabled", flashinfer_sampler_create, NULL, 4, &sampler);
+    REFUSED("-Dsampling=enabled", flashinfer_logprobs, logits, 4, NULL, 0, top, 1);
+    flashinfer_sampler_destroy(NULL);
+}
+
 static void making(flashinfer_model *model)
 {
     flashinfer_predictor *predictor;
@@ -92,6 +105,7 @@ int main(int argc, char **argv)
         return 2;
     }
     text(model);
+    sampling();
     making(model);
     probe(argv[1]);
     storage(argv[1]);

@@ -12,7 +12,8 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_BYTES = 400 * 1024
-OPTIONS = ["-Dauto_features=disabled", "-Dtokenizer=disabled", "-Dpredictor_making=disabled", "-Dprobe=disabled", "-Darchitectures=llama,opt",
+OPTIONS = ["-Dauto_features=disabled", "-Dtokenizer=disabled", "-Dsampling=disabled", "-Dpredictor_making=disabled",
+           "-Dprobe=disabled", "-Dplain=disabled", "-Dquants=disabled", "-Darchitectures=llama,opt",
            "-Dprograms=false", "-Dman=false", "-Dpkgconfig.relocatable=true", "-Doptimization=2", "-Ddebug=false", "-Db_ndebug=true", "-Ddefault_library=both", "--werror",
            "--prefix=/usr/local"]
 NEEDED = {"libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
@@ -32,9 +33,17 @@ def output(*command, **more):
 
 
 def build(root, folder):
-    if not os.path.exists(f"{folder}/build.ninja"):
+    """With other options than the folder was set up with, it is set up anew."""
+    stamp = f"{folder}/options"
+    known = None
+    if os.path.exists(stamp):
+        with open(stamp, encoding="utf8") as file:
+            known = file.read()
+    if known != " ".join(OPTIONS) or not os.path.exists(f"{folder}/build.ninja"):
         shutil.rmtree(folder, ignore_errors=True)
         output("meson", "setup", folder, root, *OPTIONS)
+        with open(stamp, "w", encoding="utf8") as file:
+            file.write(" ".join(OPTIONS))
     output("ninja", "-C", folder)
 
 

@@ -3,8 +3,9 @@
 library that is not glibc, qemu runs what comes out for ARM.
 
     android  built with bindings/android/arm64.ini against musl, which has as little of glibc as Android's libc, and run
-             by qemu with pages of 4 and of 16 KiB
+             by qemu with pages of 4 and of 16 KiB; what it imports is there from the API level on that the file names
     macos    compiled and linked, not run
+    apple    bindings/apple/make_xcframework.sh, with macOS's headers in the place of each of Apple's kits
 
 usage: test_cross.py SOURCE_DIR MODEL.gguf CHECKPOINT      needs zig (`make check-platforms` installs it), skips without
 """
@@ -18,6 +19,10 @@ import sys
 import tempfile
 import unittest
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import api_levels  # noqa: E402
+
 SOURCE, MODEL, CHECKPOINT = sys.argv[1:4]
 OPTIONS = ["--werror", "-Dlibaio=disabled", "-Dio_uring=disabled", "-Dblis=disabled", "-Dpack=disabled"]
 
@@ -25,6 +30,10 @@ OPTIONS = ["--werror", "-Dlibaio=disabled", "-Dio_uring=disabled", "-Dblis=disab
 COMPILER = """#!{python}
 import os, sys
 arguments = sys.argv[1:]
+for option in ("-target", "-isysroot"):
+    if option in arguments:
+        at = arguments.index(option)
+        del arguments[at:at + 2]
 if "-Wl,--version" in arguments:
     print("LLD 17.0.0")
     sys.exit()
@@ -94,7 +103,7 @@ class Cross(unittest.TestCase):
 
     def test_android(self):
         build = self.build("android", "aarch64-linux-android24-clang", f"{SOURCE}/bindings/android/arm64.ini",
-                           "examples/generate", "examples/inspect", linker="", target="aarch64-linux-musl", static=True)
+                           "examples/generate", "examples/inspect", "libflashinfer.a", linker="", target="aarch64-linux-musl", static=True)
         program = f"{build}/examples/generate"
         headers = subprocess.run(["readelf", "-lW", program], capture_output=True, text=True, check=True).stdout
         alignments = {line.split()[-1] for line in headers.splitlines() if line.split()[:1] == ["LOAD"]}
@@ -103,6 +112,9 @@ class Cross(unittest.TestCase):
             rules = file.read()
         self.assertIn("file_android.c", rules)
         self.assertNotIn("uring.c", rules)
+        level, names = api_levels.needed(f"{build}/libflashinfer.a")
+        print(f"API level {level}, for {', '.join(names)}")
+        self.assertEqual(level, 24)
         qemu = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
         if not qemu:
             self.skipTest("built, but no qemu-aarch64 to run it with")
@@ -130,6 +142,34 @@ class Cross(unittest.TestCase):
             rules = file.read()
         for name in ("file_darwin.c", "wait_darwin.c"):
             self.assertIn(name, rules)
+
+    def test_apple(self):
+        """xcrun answers with stand-ins, xcodebuild writes down what it was asked for."""
+        tools = f"{self.folder}/apple"
+        os.makedirs(f"{tools}/kit")
+        script(f"{tools}/clang", COMPILER.format(python=sys.executable, zig=ZIG, linker="ld64.lld", target="aarch64-macos",
+                                                 static=False))
+        script(f"{tools}/ar", f'#!/bin/sh\nexec {ZIG} ar "$@"\n')
+        script(f"{tools}/xcrun", f'#!/bin/sh\n[ "$3" = --find ] && echo {tools}/$4 || echo {tools}/kit\n')
+        script(f"{tools}/strip", "#!/bin/sh\n")
+        script(f"{tools}/xcodebuild", f'#!/bin/sh\nprintf "%s\\n" "$@" >{tools}/asked\n')
+        environment = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}", WORK=f"{tools}/work", OUT=f"{tools}/out")
+        for key in ("CC", "CXX", "CFLAGS", "LDFLAGS"):
+            environment.pop(key, None)
+        done = subprocess.run([f"{SOURCE}/bindings/apple/make_xcframework.sh"], env=environment, capture_output=True, text=True,
+                              check=False)
+        self.assertEqual(done.returncode, 0, done.stdout[-3000:] + done.stderr[-3000:])
+        with open(f"{tools}/asked", encoding="utf8") as file:
+            asked = file.read().split()
+        libraries = [asked[place + 1] for place, word in enumerate(asked) if word == "-library"]
+        self.assertEqual(len(set(libraries)), 3)
+        self.assertEqual(asked[-2:], ["-output", f"{tools}/out/libflashinfer.xcframework"])
+        for path in libraries:
+            members = subprocess.run([ZIG, "ar", "t", path], check=True, capture_output=True, text=True).stdout
+            for name in ("api.c.o", "file_darwin.c.o", "wait_darwin.c.o"):
+                self.assertIn(name, members)
+        headers = asked[asked.index("-headers") + 1]
+        self.assertEqual(sorted(os.listdir(headers)), ["flashinfer.h", "flashinfer_backend.h", "module.modulemap"])
 
 
 if __name__ == "__main__":

@@ -335,7 +335,7 @@ class Probe(Case):
 
     def test_wrong_usage(self):
         for arguments in ([], [MODEL, MODEL], [MODEL, "--seconds", "0"], [MODEL, "--seconds", "fast"],
-                          [MODEL, "--size", "big"], [MODEL, "--size", "-1M"], [MODEL, "--size", "1T"],
+                          [MODEL, "--size", "big"], [MODEL, "--size", "-1M"], [MODEL, "--size", "1P"],
                           [MODEL, "--size", "1MB"], [MODEL, "--threads", "0"], [MODEL, "--storage", "tape"],
                           [MODEL, "--save"]):
             self.assert_usage("probe", *arguments)

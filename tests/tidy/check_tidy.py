@@ -32,7 +32,7 @@ DIRECTIONS = {
     "probe": ["kernels", "storage", "util"],
     "engine": BASE,
     "plan": ["engine", *BASE],
-    "pack": ["kernels", "model", "predictor", "storage", "text/byte_alphabet.h", "util"],
+    "pack": ["kernels", "model", "predictor", "storage", "text/byte_alphabet.h", "text/split.h", "util"],
     "make": ["engine", "plan", "pack", *BASE],
     "api": ["engine", "make", "pack", "plan", "probe", *BASE],
 }

@@ -205,7 +205,7 @@ def gguf_string(text):
 U32, BOOL, STRING, ARRAY, I32 = 4, 7, 8, 9, 5
 
 
-def vocabulary(tokenizer, keys):
+def vocabulary(tokenizer, keys, pre="gpt-2", model="gpt2", type_of=lambda text, kind: kind):
     """The tokenizer.ggml.* keys of a tokenizer as a GGUF metadata section."""
     spec = json.loads(tokenizer.to_str())
     added = {token["id"]: token for token in spec["added_tokens"]}
@@ -214,7 +214,10 @@ def vocabulary(tokenizer, keys):
     assert sorted(ids.values()) == list(range(len(tokens)))
     types = [1 if i not in added else 3 if added[i]["special"] else 4 for i in range(len(tokens))]
     merges = [m if isinstance(m, str) else " ".join(m) for m in spec["model"]["merges"]]
-    entries = [("model", STRING, gguf_string("gpt2")), ("pre", STRING, gguf_string("gpt-2"))]
+    types = [type_of(text, kind) for text, kind in zip(tokens, types)]
+    entries = [("model", STRING, gguf_string(model))]
+    if pre is not None:
+        entries.append(("pre", STRING, gguf_string(pre)))
     for key, kind, elements in (("tokens", STRING, [gguf_string(t) for t in tokens]),
                                 ("token_type", I32, [struct.pack("<i", t) for t in types]),
                                 ("merges", STRING, [gguf_string(m) for m in merges])):

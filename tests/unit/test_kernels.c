@@ -303,7 +303,7 @@ static void dot_products(void **state)
 {
     const flin_kernels *kernels = table_of(state);
 
-    for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+    for (uint32_t type = 0; type < FLIN_TYPES_PACKED; type++) {
         for (uint32_t cols = 0; cols <= 300; cols++)
             check_dot(kernels, type, 1 + random_below(9), whole(type, cols), cols % 3);
         for (uint32_t i = 0; i < 200; i++) {
@@ -321,7 +321,7 @@ static void dot_scattered(void **state)
     const void *rows[ROWS_MAX];
 
     for (uint32_t i = 0; i < 600; i++) {
-        enum flin_type type = i % FLIN_TYPE_COUNT;
+        enum flin_type type = i % FLIN_TYPES_PACKED;
         uint32_t count = random_below(ROWS_MAX + 1), cols = whole(type, random_cols(2000));
         size_t row_bytes = bytes_of(type, cols), slack = 0;
         float *x = place(AREA_X, cols * sizeof *x, 0);
@@ -532,7 +532,7 @@ static void added_rows(void **state)
 {
     const flin_kernels *kernels = table_of(state);
 
-    for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+    for (uint32_t type = 0; type < FLIN_TYPES_PACKED; type++) {
         for (uint32_t cols = 0; cols <= 300; cols++)
             check_sum(kernels, type, whole(type, cols), cols % 3);
         for (uint32_t i = 0; i < 100; i++)
@@ -1156,7 +1156,7 @@ static void choosing(void **state)
     for (uint32_t wanted = 0; wanted < 5; wanted++) {
         const flin_kernels *kernels = flin_kernels_choose(wanted);
         if (kernels == NULL) continue;
-        for (uint32_t type = 0; type < FLIN_TYPE_COUNT; type++) {
+        for (uint32_t type = 0; type < FLIN_TYPES_PACKED; type++) {
             assert_true(kernels->matvec[type] && kernels->dot_rows[type]);
             assert_true(kernels->add_rows[type] && kernels->to_float[type]);
             assert_non_null(kernels->from_float[type]);

@@ -18,12 +18,14 @@ static void test_foreign_tokenizers(void **state)
     refuse_edited(made, "\"dropout\":null", "\"end_of_word_suffix\":\"</w>\"", unsupported,
                   "parts of words");
     refuse_edited(made, "\"dropout\":null", "\"byte_fallback\":true", unsupported, "byte_fallback");
-    refuse_edited(made, "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", unsupported,
+    refuse_edited(made, "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFKC\"}", unsupported,
                   "normalizer");
-    refuse_edited(made, "\"type\":\"ByteLevel\"", "\"type\":\"Split\"", unsupported, "ByteLevel");
+    refuse_edited(made, "\"type\":\"ByteLevel\"", "\"type\":\"Split\"", unsupported,
+                  "splits by no expression");
     refuse_edited(made, "\"add_prefix_space\":false", "\"add_prefix_space\":true", unsupported,
                   "a space");
-    refuse_edited(made, "\"use_regex\":true", "\"use_regex\":false", unsupported, "split words");
+    refuse_edited(made, "\"use_regex\":true", "\"use_regex\":false", unsupported,
+                  "unknown expressions");
     refuse_edited(made, "TemplateProcessing", "RobertaProcessing", unsupported, "post_processor");
     refuse_edited(made, "{\"Sequence\"", "{\"SpecialToken\":{\"id\":\"</s>\"}},{\"Sequence\"",
                   unsupported, "post_processor");

@@ -1,7 +1,7 @@
 /*
  * test_sampler.c - every stage of sampling against what it is defined to do, distributions against
  * the exact ones, and sequences of tokens against an independent computation with 60 decimal
- * digits.
+ * digits; copies and saved states, which go on alike.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -15,6 +15,7 @@
 
 #include "failing_heap.h"
 #include "text/sampler.h"
+#include "util/hash.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define VOCAB 50
@@ -288,6 +289,191 @@ static void repetition_is_punished_once_and_forgotten(void **state)
     flin_sampler_destroy(sampler);
 }
 
+static void biases_are_added_first(void **state)
+{
+    static const flashinfer_logit_bias biases[] = {{3, 2.5f}, {0, -INFINITY}, {2, -1}};
+    static const float logits[] = {9, 2, 3.5f, 0, NAN};
+    flashinfer_sampler_options options = defaults();
+    double wanted[5] = {0, 0.2689414214, 0, 0.7310585786, 0}; /* of 2 and 3: not of 2 and 2.5 / 2 */
+    flashinfer_sampler *sampler;
+
+    (void)state;
+    options.logit_biases = biases;
+    options.logit_bias_count = COUNT(biases);
+    sampler = new_sampler(&options, 5);
+    for (int i = 0; i < 3; i++) assert_int_equal(next(sampler, logits, 5), 2); /* 2, 2.5, 2.5 */
+    flin_sampler_destroy(sampler);
+
+    options.repetition_penalty = 5; /* of what the bias has made */
+    options.repetition_tokens = 1;
+    sampler = new_sampler(&options, 5);
+    assert_int_equal(next(sampler, logits, 5), 2);
+    assert_int_equal(next(sampler, logits, 5), 3);
+    assert_int_equal(next(sampler, logits, 5), 2);
+    assert_int_equal(next(sampler, logits, 2), 1);
+    flin_sampler_destroy(sampler);
+
+    options = defaults();
+    options.temperature = 1;
+    options.logit_biases = (const flashinfer_logit_bias[]){{3, 3}, {0, -INFINITY}, {2, -INFINITY}};
+    options.logit_bias_count = 3;
+    has_distribution(&options, logits, wanted, 5);
+}
+
+static void wrong_biases_are_refused(void **state)
+{
+    static const struct {
+        flashinfer_logit_bias list[2];
+        int code;
+        const char *words;
+    } cases[] = {
+        {{{0, 1}, {4, 1}}, FLASHINFER_ETOKEN, "logit_biases[1] is for token 4"},
+        {{{-1, 1}, {0, 1}}, FLASHINFER_ETOKEN, "logit_biases[0] is for token -1"},
+        {{{0, 1}, {1, NAN}}, FLASHINFER_EINVAL, "logit_biases[1].bias is nan"},
+        {{{0, INFINITY}, {1, 1}}, FLASHINFER_EINVAL, "logit_biases[0].bias is inf"},
+        {{{2, 0}, {2, 0}}, FLASHINFER_EINVAL, "logit_biases[1] is a second one for token 2"}};
+    flashinfer_error error = {.size = sizeof error};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        flashinfer_sampler_options options = defaults();
+        flashinfer_sampler *sampler;
+        options.logit_biases = cases[i].list;
+        options.logit_bias_count = 2;
+        assert_int_equal(flin_sampler_create(&options, 4, &sampler, &error), cases[i].code);
+        assert_null(sampler);
+        if (strstr(error.text, cases[i].words) == NULL) fail_msg("%s", error.text);
+    }
+}
+
+/* ---- copies and saved states ---- */
+
+#define REMEMBERED 5u
+
+static flashinfer_sampler *new_whole_sampler(uint64_t seed)
+{
+    static const flashinfer_logit_bias biases[] = {{7, 1}};
+    flashinfer_sampler_options options = defaults();
+
+    options.seed = seed;
+    options.temperature = 1.2f;
+    options.top_k = 40;
+    options.repetition_penalty = 1.3f;
+    options.repetition_tokens = REMEMBERED;
+    options.logit_biases = biases;
+    options.logit_bias_count = 1;
+    return new_sampler(&options, VOCAB);
+}
+
+static void go_on_alike(flashinfer_sampler *one, flashinfer_sampler *two)
+{
+    float logits[VOCAB];
+
+    make_logits(logits, VOCAB);
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(next(one, logits, VOCAB), next(two, logits, VOCAB));
+}
+
+/* After any number of tokens: less than it remembers, as many, more. */
+static void copies_and_states_go_on_alike(void **state)
+{
+    float logits[VOCAB];
+
+    (void)state;
+    make_logits(logits, VOCAB);
+    for (uint32_t before = 0; before < 3 * REMEMBERED; before++) {
+        flashinfer_sampler *sampler = new_whole_sampler(8), *other = new_whole_sampler(9), *copy;
+        flashinfer_error error = {.size = sizeof error};
+        unsigned char saved[128], again[128];
+        size_t bytes, written;
+        for (uint32_t i = 0; i < before; i++) (void)next(sampler, logits, VOCAB);
+        for (uint32_t i = 0; i < 7; i++) (void)next(other, logits, VOCAB);
+        assert_int_equal(flin_sampler_copy(sampler, &copy, &error), 0);
+        assert_int_equal(flin_sampler_state_save(sampler, NULL, 0, &bytes, &error),
+                         FLASHINFER_EBUFFER);
+        assert_int_equal(bytes, 56 + 4 * (before < REMEMBERED ? before : REMEMBERED) + 8);
+        assert_int_equal(flin_sampler_state_save(sampler, saved, bytes - 1, &written, &error),
+                         FLASHINFER_EBUFFER);
+        assert_int_equal(written, bytes);
+        assert_int_equal(flin_sampler_state_save(sampler, saved, sizeof saved, &written, &error),
+                         0);
+        assert_int_equal(written, bytes);
+        assert_int_equal(flin_sampler_state_load(other, saved, bytes, &error), 0);
+        assert_int_equal(flin_sampler_state_save(other, again, sizeof again, &written, &error), 0);
+        assert_int_equal(written, bytes);
+        assert_memory_equal(saved, again, bytes);
+        go_on_alike(sampler, other);
+        assert_int_equal(flin_sampler_state_load(sampler, saved, bytes, &error), 0);
+        flin_sampler_destroy(other);
+        go_on_alike(sampler, copy);
+        flin_sampler_destroy(sampler);
+        (void)next(copy, logits, VOCAB); /* it has memory of its own */
+        flin_sampler_destroy(copy);
+    }
+}
+
+static void refuses_state(flashinfer_sampler *sampler, const void *state, size_t bytes)
+{
+    flashinfer_error error = {.size = sizeof error};
+    unsigned char before[128], after[128];
+    size_t written;
+
+    assert_int_equal(flin_sampler_state_save(sampler, before, sizeof before, &written, NULL), 0);
+    assert_int_equal(flin_sampler_state_load(sampler, state, bytes, &error), FLASHINFER_ESTATE);
+    assert_int_equal(error.code, FLASHINFER_ESTATE);
+    assert_int_equal(flin_sampler_state_save(sampler, after, sizeof after, &written, NULL), 0);
+    assert_memory_equal(before, after, written);
+}
+
+/* A number of a state is changed, and its checksum with it. */
+static void refuses_number(flashinfer_sampler *sampler, const unsigned char *state, size_t bytes,
+                           size_t at, uint64_t number, size_t number_bytes)
+{
+    unsigned char changed[128];
+    uint64_t sum;
+
+    memcpy(changed, state, bytes);
+    memcpy(changed + at, &number, number_bytes);
+    sum = flin_hash(changed, bytes - sizeof sum);
+    memcpy(changed + bytes - sizeof sum, &sum, sizeof sum);
+    refuses_state(sampler, changed, bytes);
+}
+
+static void foreign_and_damaged_states_are_refused(void **state)
+{
+    flashinfer_sampler *sampler = new_whole_sampler(8), *plain = new_sampler(NULL, VOCAB);
+    unsigned char saved[128], none[128];
+    size_t bytes, none_bytes;
+    float logits[VOCAB];
+
+    (void)state;
+    make_logits(logits, VOCAB);
+    for (uint32_t i = 0; i < 8; i++) (void)next(sampler, logits, VOCAB);
+    assert_int_equal(flin_sampler_state_save(sampler, saved, sizeof saved, &bytes, NULL), 0);
+    assert_int_equal(flin_sampler_state_save(plain, none, sizeof none, &none_bytes, NULL), 0);
+    for (size_t i = 0; i < bytes; i++) {
+        saved[i] ^= 16;
+        refuses_state(sampler, saved, bytes);
+        saved[i] ^= 16;
+        refuses_state(sampler, saved, i);
+    }
+    refuses_state(sampler, none, none_bytes);
+    refuses_state(plain, saved, bytes);
+    /* a right checksum is no proof: magic, a state that never changes, vocabulary, tokens, counts */
+    refuses_number(sampler, saved, bytes, 0, 0, 1);
+    refuses_number(sampler, saved, bytes, 40, VOCAB + 1, 4);
+    refuses_number(sampler, saved, bytes, 44, REMEMBERED + 1, 4);
+    refuses_number(sampler, saved, bytes, 48, REMEMBERED + 1, 4);
+    refuses_number(sampler, saved, bytes, 48, REMEMBERED - 1, 4);
+    refuses_number(sampler, saved, bytes, 56, VOCAB, 4);
+    refuses_number(sampler, saved, bytes, 56, UINT64_MAX, 4);
+    memset(none + 8, 0, 32);
+    refuses_number(plain, none, none_bytes, 8, 0, 8);
+    assert_int_equal(flin_sampler_state_load(sampler, saved, bytes, NULL), 0);
+    flin_sampler_destroy(sampler);
+    flin_sampler_destroy(plain);
+}
+
 static void wrong_options_are_refused(void **state)
 {
     flashinfer_error error = {.size = sizeof error};
@@ -315,7 +501,7 @@ static void wrong_options_are_refused(void **state)
     REFUSED(repetition_penalty, NAN);
     REFUSED(repetition_penalty, INFINITY);
     REFUSED(repetition_tokens, UINT32_MAX);
-    REFUSED(reserved, 1);
+    REFUSED(logit_bias_count, 1); /* and no list */
 #undef REFUSED
     assert_int_equal(flin_sampler_create(NULL, 0, &sampler, &error), FLASHINFER_EINVAL);
     assert_int_equal(
@@ -340,6 +526,35 @@ static void wrong_arguments_are_refused(void **state)
     flin_sampler_destroy(sampler);
 }
 
+/* Through the public functions, which only check and call inward. */
+static void missing_arguments_are_refused(void **state)
+{
+    flashinfer_error error = {.size = sizeof error};
+    flashinfer_sampler *sampler = new_sampler(NULL, 4), *copy = sampler;
+    unsigned char saved[128];
+    size_t written = 77;
+
+    (void)state;
+    assert_int_equal(flashinfer_sampler_copy(NULL, &copy, &error), FLASHINFER_EINVAL);
+    assert_null(copy);
+    assert_int_equal(flashinfer_sampler_copy(sampler, NULL, &error), FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "copy is NULL"));
+    assert_int_equal(flashinfer_sampler_state_save(NULL, saved, 128, &written, &error),
+                     FLASHINFER_EINVAL);
+    assert_int_equal(written, 0);
+    assert_int_equal(flashinfer_sampler_state_save(sampler, NULL, 128, &written, &error),
+                     FLASHINFER_EINVAL);
+    assert_non_null(strstr(error.text, "buffer is NULL"));
+    assert_int_equal(flashinfer_sampler_state_save(sampler, saved, 128, NULL, &error),
+                     FLASHINFER_EINVAL);
+    assert_int_equal(flashinfer_sampler_state_save(sampler, NULL, 0, &written, &error),
+                     FLASHINFER_EBUFFER);
+    assert_int_equal(written, 64);
+    assert_int_equal(flashinfer_sampler_state_load(NULL, saved, 64, &error), FLASHINFER_EINVAL);
+    assert_int_equal(flashinfer_sampler_state_load(sampler, NULL, 64, &error), FLASHINFER_EINVAL);
+    flashinfer_sampler_destroy(sampler);
+}
+
 static void options_init_writes_only_what_the_caller_has(void **state)
 {
     flashinfer_sampler_options options;
@@ -350,7 +565,7 @@ static void options_init_writes_only_what_the_caller_has(void **state)
     assert_int_equal(options.size, 16);
     assert_int_equal(options.top_k, 0);
     assert_true(options.seed == 0);
-    assert_true(options.reserved == 0xeeeeeeee);
+    assert_true(options.logit_bias_count == 0xeeeeeeee);
     flin_sampler_options_init(NULL, sizeof options);
 }
 
@@ -360,7 +575,7 @@ static void no_memory_for_a_sampler_and_none_later(void **state)
     float logits[VOCAB];
     flashinfer_sampler_options options = defaults();
     flashinfer_error error = {.size = sizeof error};
-    flashinfer_sampler *sampler;
+    flashinfer_sampler *sampler, *copy;
     int32_t token;
     int code;
 
@@ -378,6 +593,11 @@ static void no_memory_for_a_sampler_and_none_later(void **state)
     options.repetition_penalty = 1.1f;
     sampler = new_sampler(&options, VOCAB);
     heap_fails = 1;
+    code = flin_sampler_copy(sampler, &copy, &error);
+    heap_fails = 0;
+    assert_int_equal(code, FLASHINFER_ENOMEM);
+    assert_null(copy);
+    heap_fails = 1;
     code = flin_sampler_sample(sampler, logits, VOCAB, &token, &error);
     heap_fails = 0;
     assert_int_equal(code, 0);
@@ -394,8 +614,13 @@ int main(void)
         cmocka_unit_test(distributions_are_those_defined),
         cmocka_unit_test(ties_at_an_edge),
         cmocka_unit_test(repetition_is_punished_once_and_forgotten),
+        cmocka_unit_test(biases_are_added_first),
+        cmocka_unit_test(wrong_biases_are_refused),
+        cmocka_unit_test(copies_and_states_go_on_alike),
+        cmocka_unit_test(foreign_and_damaged_states_are_refused),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(missing_arguments_are_refused),
         cmocka_unit_test(options_init_writes_only_what_the_caller_has),
 #ifdef FLIN_TEST_WRAP_MALLOC
         cmocka_unit_test(no_memory_for_a_sampler_and_none_later),

@@ -554,7 +554,7 @@ static void wrong_keys_are_refused(void **state)
 
     written = write_arrays(&from);
     add_text(&written, "tokenizer.ggml.pre", "gpt-2");
-    refused(&written, from.count, FLASHINFER_EUNSUPPORTED, "knows only \"default\"");
+    refused(&written, from.count, FLASHINFER_EUNSUPPORTED, "knows only \"default\" with");
     written = write_arrays(&from);
     add_bool(&written, "tokenizer.ggml.remove_extra_whitespaces", 1);
     refused(&written, from.count, FLASHINFER_EUNSUPPORTED, "remove_extra_whitespaces");

@@ -4,13 +4,19 @@ from __future__ import annotations
 import array
 import ctypes
 import functools
-from typing import TYPE_CHECKING, Any, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence, SupportsIndex, Union
+
+from ._numbers import BOOLEANS, number, shown
 
 if TYPE_CHECKING:
     import numpy
 
-    Floats = Union[numpy.ndarray[Any, numpy.dtype[numpy.float32]], memoryview[float]]
-    Ids = Union[numpy.ndarray[Any, numpy.dtype[numpy.uint32]], memoryview[int]]
+    # What they are where numpy is; a program that runs without it gets memoryviews, and treats them as such.
+    Floats = numpy.ndarray[Any, numpy.dtype[numpy.float32]]
+    Ids = numpy.ndarray[Any, numpy.dtype[numpy.uint32]]
+    FloatsGiven = Union[numpy.ndarray[Any, Any], Sequence[float], memoryview]
+
+Tokens = Iterable[SupportsIndex]
 
 FORMATS = {ctypes.c_float: "f", ctypes.c_uint32: "I"}
 
@@ -90,8 +96,19 @@ def floats(given: Any) -> Any:
     return (ctypes.c_float * (buffer.nbytes // 4)).from_buffer_copy(buffer)
 
 
-def ids(tokens: Sequence[int]) -> Any:
-    """Token ids for the library to read."""
-    values = array.array("i", tokens)
+def ids(tokens: Tokens, name: str = "tokens") -> Any:
+    """Token ids for the library to read. One that is none is refused with its place."""
+    if isinstance(tokens, (str, bytes, bytearray)):
+        raise TypeError(f"{name} must be whole numbers, not {shown(tokens)}: tokenize() makes them of a text")
+    if not hasattr(tokens, "__iter__"):
+        raise TypeError(f"{name} must be several whole numbers, not {shown(tokens)}")
+    given: list[Any] = list(tokens)
+    values: Optional[array.array[int]] = None
+    try:
+        values = array.array("i", given)
+    except (TypeError, OverflowError):
+        pass
+    if values is None or any(kind.__name__ in BOOLEANS for kind in set(map(type, given))):
+        values = array.array("i", [number(f"{name}[{at}]", token, ctypes.c_int32) for at, token in enumerate(given)])
     assert values.itemsize == 4
     return (ctypes.c_int32 * len(values)).from_buffer(values) if values else (ctypes.c_int32 * 0)()

@@ -36,7 +36,7 @@ class SessionHandle(Handle):
     def __init__(self, pointer: Any, model: Handle, callbacks: Callbacks) -> None:
         super().__init__(pointer, library().session_destroy, model, callbacks)
         self.callbacks = callbacks
-        self.late_cancel = False  # a cancel may have come too late for its call: it would stop the next one that can be
+        self.stop: Optional[Stop] = None  # of the generation that makes the next call
 
     def __del__(self) -> None:
         call = self.callbacks.current()
@@ -49,7 +49,15 @@ class SessionHandle(Handle):
 Owned = TypeVar("Owned", bound="Owner")
 
 
-class Owner:
+class Unique:
+    """What stands for one thing in the library's memory. A copy would be a second name that looks like a second thing."""
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        """For copy and pickle."""
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: share the object itself, or make another one")
+
+
+class Owner(Unique):
     """An object around a handle: usable in a with statement, unusable once closed."""
 
     _handle: Optional[Handle] = None
@@ -93,9 +101,9 @@ class Call:
         self.afterwards: list[Handle] = []
 
     def stop(self) -> None:
-        """Cancel, once: the next progress callback does it where there is no session."""
+        """Cancel: the next progress callback does it where there is no session. Once more does no harm, nor too late."""
         with self.lock:
-            if self.running and not self.stopped:
+            if self.running:
                 self.stopped = True
                 if self.session is not None:
                     library().session_cancel(self.session.pointer)
@@ -114,6 +122,27 @@ class Call:
             self.stop()
         finally:
             self.inside -= 1
+
+
+class Stop:
+    """What calls that belong together share with whoever cancels them: none of them begins or goes on afterwards."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.call: Optional[Call] = None  # the one that is running
+
+    def cancel(self) -> None:
+        """From any thread, without waiting."""
+        self.cancelled = True
+        call = self.call
+        if call is not None:
+            call.stop()
+
+    def begin(self, call: Call) -> None:
+        """The order of lines here and in cancel() is such that one of the two sees the other."""
+        self.call = call
+        if self.cancelled:
+            call.stop()
 
 
 class Callbacks:
@@ -163,14 +192,21 @@ class Callbacks:
         An exception that the host keeps knows the frames it went through and those below it: none of them may know a handle
         afterwards.
         """
-        call, outer = Call(session), self.current()
+        call, outer, stop = Call(session), self.current(), None
+        if session is not None:
+            stop, session.stop = session.stop, None
         del session
         self.threads.call = call
         try:
+            if stop is not None:
+                stop.begin(call)
             with Interrupts(call):
                 error = self.attempt(function, call)
+                call.end()
         finally:
-            del function
+            if stop is not None:
+                stop.call = None
+            del function, stop
             call.session, self.threads.call = None, outer
             if outer is not None:
                 outer.afterwards += call.afterwards
@@ -185,23 +221,21 @@ class Callbacks:
         finally:
             del call, error, failure  # they know this frame: a circle
 
+    @staticmethod
+    def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
+        """What was stopped before it began is not begun: the library would know of no cancel."""
+        if call.stopped:
+            return cancelled()
+        return attempt(function)[1]
+
     def blamed(self, error: Optional[Error]) -> Optional[BaseException]:
         """The exception of the host's storage, if that is why a read failed."""
         return self.storage_failure if error is not None and error.code == ErrorCode.EIO else None
 
-    @staticmethod
-    def attempt(function: Callable[[Any], int], call: Call) -> Optional[Error]:
-        """Once more if only an earlier call's late cancel has stopped it: nothing was done then."""
-        session = call.session
-        code, error = attempt(function)
-        if session is not None and session.late_cancel and code == ErrorCode.ECANCELED and not (call.stopped or call.declined):
-            session.late_cancel = False
-            code, error = attempt(function)
-        call.end()
-        if session is not None and (call.stopped or code == ErrorCode.ECANCELED):
-            session.late_cancel = call.stopped
-        del session
-        return error
+
+def cancelled() -> Error:
+    """As the library's own, for what is stopped between two calls."""
+    return Error(ErrorCode.ECANCELED, library().error_describe(ErrorCode.ECANCELED).decode())
 
 
 # ---------------------------------------------------------------------------------------------------------- Ctrl-C
@@ -250,8 +284,11 @@ class Interrupts:
 class Watcher:
     """A thread that Python's own signal handler wakes, and which cancels the main thread's call.
 
-    The wake-up descriptor that the host has set, asyncio's for instance, gets every signal too.
+    The wake-up descriptor that the host has set, asyncio's for instance, gets every signal too. The library forgets a
+    cancel that finds no call, so one that comes just before its call has entered the library is given again.
     """
+
+    AGAIN_MS = 10
 
     def __init__(self) -> None:
         self.process, self.reader, self.writer, self.host = 0, -1, -1, -1
@@ -296,11 +333,16 @@ class Watcher:
     def watch(self, reader: int) -> None:
         ready = select.poll()
         ready.register(reader, select.POLLIN)
+        stopped: Optional[Call] = None  # and not known to have ended
         while True:
-            ready.poll()
+            ready.poll(None if stopped is None else self.AGAIN_MS)
             with self.lock:
-                if signal.SIGINT in self.take() and self.call is not None:
-                    self.call.stop()
+                if signal.SIGINT in self.take():
+                    stopped = self.call
+                elif stopped is not self.call:
+                    stopped = None
+                if stopped is not None:
+                    stopped.stop()
 
 
 WATCHER = Watcher()

@@ -8,11 +8,13 @@ import ctypes
 import os
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from . import _ffi
 from ._ffi import ErrorCode
+from ._numbers import number
 
 SYSTEM_NAME = "libflashinfer.0.dylib" if sys.platform == "darwin" else "libflashinfer.so.0"
 PACKED_NAME = "libflashinfer.dylib" if sys.platform == "darwin" else "libflashinfer.so"
@@ -36,6 +38,11 @@ class Error(Exception):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.text}"
+
+
+def renamed(old: str, new: str) -> None:
+    """Say so to whoever calls the function that calls this one."""
+    warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=3)
 
 
 def known(kind: Any, value: int) -> Any:
@@ -62,11 +69,26 @@ class Library:
                 raise LibraryNotFound(f"{self.path} has no {name}(): this module needs libflashinfer "
                                       f"{_ffi.FLASHINFER_VERSION_MAJOR}.{_ffi.FLASHINFER_VERSION_MINOR}."
                                       f"{_ffi.FLASHINFER_VERSION_PATCH} or newer", path=self.path) from None
-            function.restype, function.argtypes = returned, taken
-            setattr(self, name[len(PREFIX):], function)
+            function.restype = returned
+            function.argtypes = [one[1] if isinstance(one, tuple) else one for one in taken]
+            setattr(self, name[len(PREFIX):], checking(function, taken))
 
     def __getattr__(self, name: str) -> Any:  # for type checkers: all of them are set above
         raise AttributeError(name)
+
+
+def checking(function: Any, taken: list[Any]) -> Callable[..., Any]:
+    """The function, refusing numbers that its parameters cannot hold: ctypes would cut them."""
+    numbers = [(at, *one) for at, one in enumerate(taken) if isinstance(one, tuple)]
+    if not numbers:
+        return function
+
+    def call(*arguments: Any) -> Any:
+        given = list(arguments)
+        for at, name, kind in numbers:
+            given[at] = number(name, given[at], kind)
+        return function(*given)
+    return call
 
 
 _loaded: Optional[Library] = None

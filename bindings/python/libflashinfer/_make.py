@@ -3,22 +3,23 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, Any, Sequence, Union
+from typing import TYPE_CHECKING, Any, Optional, SupportsIndex
 
 from . import _ffi
 from ._arrays import floats, room
 from ._calls import Callbacks, Handle, Owner
-from ._library import checked, library
+from ._library import checked, library, renamed
 from ._options import options as filled
-from ._records import PackOptions, Path, ProbeOptions, ProbeRecord, Trace, record
+from ._records import PackOptions, Path, ProbeOptions, ProbeRecord, Trace, lists, record
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._arrays import Floats
+    from ._arrays import Floats, FloatsGiven
     from ._model import Model
 
 
+@lists(PackOptions)
 def pack(checkpoint: Path, path: Path, **options: Unpack[PackOptions]) -> None:
     """Write a Hugging Face checkpoint as a model file in flash layout."""
     struct, callbacks = filled(_ffi.flashinfer_pack_options, PackOptions, options)
@@ -40,6 +41,7 @@ class ProbeResult(ProbeRecord):
         return record(cls, struct)
 
 
+@lists(ProbeOptions)
 def probe(path: Path, **options: Unpack[ProbeOptions]) -> ProbeResult:
     """Measure the device that a file or directory is on, memory and kernels: about five seconds."""
     struct, callbacks = filled(_ffi.flashinfer_probe_options, ProbeOptions, options)
@@ -51,7 +53,8 @@ def probe(path: Path, **options: Unpack[ProbeOptions]) -> ProbeResult:
 class Order(Owner):
     """Learns in which order a model's bundles should lie: give pack(order=...) one that traces were added to."""
 
-    def __init__(self, layers: int, neurons: int) -> None:
+    def __init__(self, layers: SupportsIndex, neurons: SupportsIndex) -> None:
+        """layers, neurons: of the model, as in Info."""
         pointer = ctypes.POINTER(_ffi.flashinfer_order)()
         checked(lambda error: library().order_create(layers, neurons, pointer, error))
         self._handle = Handle(pointer, library().order_destroy)
@@ -62,8 +65,8 @@ class Order(Owner):
         checked(lambda error: library().order_add(handle.pointer, trace.struct, error))
 
 
-class Predictor(Owner):
-    """A predictor being made, or a copy() of the one a model runs by: for every layer a sketch or two low-rank factors.
+class PredictorMaker(Owner):
+    """A predictor being made, or a copy_of() the one a model runs by: for every layer a sketch or two low-rank factors.
 
     One thread at a time.
     """
@@ -73,11 +76,17 @@ class Predictor(Owner):
         self._take(model, library().predictor_create)
 
     @classmethod
-    def copy(cls, model: Model) -> Predictor:
+    def copy_of(cls, model: Model) -> PredictorMaker:
         """A copy of the predictor that a model runs by."""
         predictor = cls.__new__(cls)
         predictor._take(model, library().predictor_copy)
         return predictor
+
+    @classmethod
+    def copy(cls, model: Model) -> PredictorMaker:
+        """Deprecated: copy_of()."""
+        renamed("Predictor.copy()", "PredictorMaker.copy_of()")
+        return cls.copy_of(model)
 
     def _take(self, model: Model, call: Any) -> None:
         handle, pointer = model._use(), ctypes.POINTER(_ffi.flashinfer_predictor)()
@@ -90,14 +99,14 @@ class Predictor(Owner):
         handle = self._use()
         Callbacks().run(lambda error: call(handle.pointer, *arguments, error))
 
-    def set_sketch(self, layer: int, bits: int, margin: float = -1.0) -> None:
+    def set_sketch(self, layer: SupportsIndex, bits: SupportsIndex, margin: Optional[float] = None) -> None:
         """A copy of the layer's deciding matrix (gate with info.ffn_gated, else up) in 1 to 4 bits.
 
-        A negative margin is the default for them.
+        margin: standard deviations of its expected error that biases are raised by; None: the default for these bits.
         """
-        self._run(library().predictor_set_sketch, layer, bits, margin)
+        self._run(library().predictor_set_sketch, layer, bits, -1.0 if margin is None else margin)
 
-    def set_lowrank(self, layer: int, down: Floats, up: Floats, bias: Union[Floats, Sequence[float]], *,
+    def set_lowrank(self, layer: SupportsIndex, down: FloatsGiven, up: FloatsGiven, bias: FloatsGiven, *,
                     relu: bool = False) -> None:
         """Two factors, down (rank, embedding_length) and up (ffn_length, rank): score = up . (down . x), relu between them.
 
@@ -108,21 +117,21 @@ class Predictor(Owner):
         lengths = (rank * info.embedding_length, info.ffn_length * rank, info.ffn_length)
         if tuple(map(len, factors)) != lengths:
             raise ValueError(f"factors and biases of {tuple(map(len, factors))} floats; rank {rank} needs {lengths}")
-        self._run(library().predictor_set_lowrank, layer, rank, int(relu), *factors)
+        self._run(library().predictor_set_lowrank, layer, rank, int(bool(relu)), *factors)
 
     def import_powerinfer(self, path: Path) -> None:
         """Every layer's factors from a GGUF of PowerInfer's."""
         self._run(library().predictor_import, os.fsencode(path))
 
-    def bias(self, layer: int) -> Floats:
+    def bias(self, layer: SupportsIndex) -> Floats:
         values, array = room(self._info.ffn_length)
         self._run(library().predictor_bias, layer, values)
         return array
 
-    def set_bias(self, layer: int, bias: Union[Floats, Sequence[float]]) -> None:
+    def set_bias(self, layer: SupportsIndex, bias: FloatsGiven) -> None:
         self._run(library().predictor_set_bias, layer, self._sized(bias, self._info.ffn_length))
 
-    def scores(self, layer: int, x: Union[Floats, Sequence[float]]) -> Floats:
+    def scores(self, layer: SupportsIndex, x: FloatsGiven) -> Floats:
         """What the layer's predictor thinks of an FFN input, biases left out."""
         values, array = room(self._info.ffn_length)
         self._run(library().predictor_scores, layer, self._sized(x, self._info.embedding_length), values)
@@ -135,7 +144,7 @@ class Predictor(Owner):
             raise ValueError(f"{len(values)} floats where {count} are needed")
         return values
 
-    def bytes(self, layer: int) -> int:
+    def bytes(self, layer: SupportsIndex) -> int:
         """Memory that the layer's predictor takes in an open model; 0 without one."""
         return library().predictor_bytes(self._use().pointer, layer)
 

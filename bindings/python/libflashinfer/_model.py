@@ -4,15 +4,18 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional, SupportsIndex, Union
 
 from . import _ffi
-from ._arrays import ids, room, view
-from ._calls import Handle, Owner, SessionHandle
+from ._arrays import Tokens, ids, room, view
+from ._budget import Budget, budget_bytes
+from ._calls import Handle, Owner, SessionHandle, Stop, cancelled
 from ._ffi import ErrorCode, OpenFlags, Part, TokenizeFlags
-from ._library import Error, checked, library
+from ._generate import AsyncGeneration, Generation
+from ._library import Error, checked, library, renamed
+from ._numbers import limits, whole
 from ._options import options as filled
-from ._records import Info, ModelOptions, Path, Plan, SamplerOptions, Stats, Tensor, record
+from ._records import Info, ModelOptions, Path, Plan, SamplerOptions, Stats, TensorInfo, lists, record
 from ._storage import HostStorage, Storage
 from ._text import Decoder, Sampler
 
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
     from ._arrays import Floats
 
 VALUE_BYTES = 4096  # of a metadata entry's text
+BESIDE_SAMPLING = ("tokens", "sampler")  # what generate() takes besides the sampler's options
+HEADER = OpenFlags.METADATA | OpenFlags.NO_TOKENIZER  # all that a file's size is asked with
+
+
+Prompt = Union[str, bytes, Tokens]
 
 
 def quiet(code: int) -> None:
@@ -37,13 +45,20 @@ def answer(kind: Any, struct: Any, call: Callable[[Any], int]) -> Any:
 
 
 def plan_file(path: Path, **options: Unpack[ModelOptions]) -> Plan:
-    """What a budget would give, without opening the model."""
-    struct, callbacks = filled(_ffi.flashinfer_options, ModelOptions, options)
+    """What a budget would give, without opening the model. The options are Model()'s; a budget too small is no error here."""
+    name = os.fsencode(path)
+    struct, callbacks = filled(_ffi.flashinfer_options, ModelOptions, options, file_bytes=lambda: file_bytes(name))
     plan = _ffi.flashinfer_plan(size=ctypes.sizeof(_ffi.flashinfer_plan))
-    callbacks.run(lambda error: library().plan_file(os.fsencode(path), struct, plan, error))
+    callbacks.run(lambda error: library().plan_file(name, struct, plan, error))
     return record(Plan, plan)
 
 
+def file_bytes(path: bytes) -> int:
+    """What a budget is a share of."""
+    return plan_file(path, flags=OpenFlags.NO_TOKENIZER).file_bytes
+
+
+@lists(ModelOptions)
 class Model(Owner):
     """An open model file within a memory budget. Use it in a with statement, or close() it.
 
@@ -51,15 +66,19 @@ class Model(Owner):
     """
 
     def __init__(self, path: Path, **options: Unpack[ModelOptions]) -> None:
-        """Open a model file. memory_budget is in bytes; one that cannot work is an Error that names one that can."""
+        """Open a model file. A memory_budget that cannot work is an Error that names one that can."""
         name = os.fsencode(path)
-        self._open(lambda *rest: library().model_open(name, *rest), options)
+        self._open(lambda *rest: library().model_open(name, *rest), options, lambda: file_bytes(name))
 
     @classmethod
-    def open_fd(cls, fd: int, offset: int = 0, length: int = 0, **options: Unpack[ModelOptions]) -> Model:
-        """Open a model that is part of an open file. The descriptor stays yours and may be closed at once."""
+    def open_fd(cls, fd: SupportsIndex, offset: SupportsIndex = 0, length: SupportsIndex = 0,
+                **options: Unpack[ModelOptions]) -> Model:
+        """Open a model that is part of an open file; length 0: up to its end. The descriptor stays yours and may be closed."""
+        def length_bytes() -> int:
+            with Model.open_fd(fd, offset, length, flags=HEADER) as header:
+                return header.info.file_bytes
         model = cls.__new__(cls)
-        model._open(lambda *rest: library().model_open_fd(fd, offset, length, *rest), options)
+        model._open(lambda *rest: library().model_open_fd(fd, offset, length, *rest), options, length_bytes)
         return model
 
     @classmethod
@@ -67,11 +86,13 @@ class Model(Owner):
         """Open a model whose bytes you deliver yourself."""
         host = HostStorage(storage)
         model = cls.__new__(cls)
-        model._open(lambda *rest: library().model_open_storage(host.ops, *rest), options, host)
+        model._open(lambda *rest: library().model_open_storage(host.ops, *rest), options, lambda: storage.length_bytes, host)
         return model
 
-    def _open(self, call: Callable[..., int], options: Any, host: Optional[HostStorage] = None) -> None:
-        struct, callbacks = filled(_ffi.flashinfer_options, ModelOptions, options)
+    def _open(self, call: Callable[..., int], options: Any, size: Callable[[], int],
+              host: Optional[HostStorage] = None) -> None:
+        """size(): what a budget may be a share of."""
+        struct, callbacks = filled(_ffi.flashinfer_options, ModelOptions, options, file_bytes=size)
         pointer = ctypes.POINTER(_ffi.flashinfer_model)()
         if host is not None:
             host.callbacks = callbacks
@@ -122,11 +143,11 @@ class Model(Owner):
         return found
 
     @property
-    def tensors(self) -> list[Tensor]:
+    def tensors(self) -> list[TensorInfo]:
         handle = self._use()
 
-        def one(index: int) -> Tensor:
-            return answer(Tensor, _ffi.flashinfer_tensor_info,
+        def one(index: int) -> TensorInfo:
+            return answer(TensorInfo, _ffi.flashinfer_tensor_info,
                           lambda tensor: library().model_tensor(handle.pointer, index, tensor))
         return [one(index) for index in range(self.info.tensor_count)]
 
@@ -134,7 +155,8 @@ class Model(Owner):
         """Read the whole file and compare every checksum; the first that differs is an Error."""
         self._run(library().model_verify)
 
-    def ffn_rows(self, layer: int, part: Optional[Part] = None, first: int = 0, count: Optional[int] = None) -> Floats:
+    def ffn_rows(self, layer: SupportsIndex, part: Optional[Part] = None, first: SupportsIndex = 0,
+                 count: Optional[SupportsIndex] = None) -> Floats:
         """(count, embedding_length) weights of a layer's neurons, all of them from `first` on if count is left out.
 
         Without a part those that decide which neurons fire: gate with info.ffn_gated, else up.
@@ -142,12 +164,14 @@ class Model(Owner):
         info = self.info
         if part is None:
             part = Part.GATE if info.ffn_gated else Part.UP
-        count = info.ffn_length - first if count is None else count
+        first = whole("first", first, *limits(ctypes.c_uint32))
+        left = max(info.ffn_length - first, 1)  # past the last neuron: for the library to refuse
+        count = left if count is None else whole("count", count, 0, info.ffn_length)
         values, array = room(count, info.embedding_length)
         self._run(library().model_ffn_rows, layer, part, first, count, values)
         return array
 
-    def ffn_bias(self, layer: int) -> Floats:
+    def ffn_bias(self, layer: SupportsIndex) -> Floats:
         """(ffn_length) biases of the deciding sums: a neuron may fire if row . x + bias is above info.ffn_threshold."""
         values, array = room(self.info.ffn_length)
         self._run(library().model_ffn_bias, layer, values)
@@ -161,9 +185,10 @@ class Model(Owner):
         handle = self._use()
         return answer(Plan, _ffi.flashinfer_plan, lambda plan: library().model_plan(handle.pointer, plan))
 
-    def set_budget(self, budget_bytes: int) -> None:
-        """Change the budget of a live model; the output does not change."""
-        self._run(library().model_set_budget, budget_bytes)
+    def set_budget(self, budget: Budget) -> None:
+        """Change the budget of a live model, in bytes or as a text like memory_budget; the output does not change."""
+        info = self.info
+        self._run(library().model_set_budget, budget_bytes("budget", budget, lambda: info.file_bytes))
 
     @property
     def stats(self) -> Stats:
@@ -179,13 +204,14 @@ class Model(Owner):
 
     def tokenize(self, text: Union[str, bytes], *, bos: bool = True, special: bool = False) -> list[int]:
         """Text to token ids. bos: begin with the model's bos token if it wants one; special: "</s>" becomes that token."""
-        handle, data, count = self._use(), text.encode() if isinstance(text, str) else bytes(text), ctypes.c_size_t()
+        handle, count = self._use(), ctypes.c_size_t()
+        data = text.encode() if isinstance(text, str) else memoryview(text).tobytes()
         flags = (TokenizeFlags.BOS if bos else 0) | (TokenizeFlags.SPECIAL if special else 0)
         tokens = (ctypes.c_int32 * (len(data) + 1))()
         checked(lambda error: library().tokenize(handle.pointer, data, len(data), flags, tokens, len(tokens), count, error))
         return tokens[:count.value]
 
-    def detokenize_bytes(self, tokens: Sequence[int]) -> bytes:
+    def detokenize_bytes(self, tokens: Tokens) -> bytes:
         """Token ids to bytes, which may begin or end inside a character."""
         handle, given, count = self._use(), ids(tokens), ctypes.c_size_t()
         try:
@@ -197,7 +223,7 @@ class Model(Owner):
         checked(lambda error: library().detokenize(handle.pointer, given, len(given), text, count.value, count, error))
         return text.raw[:count.value]
 
-    def detokenize(self, tokens: Sequence[int]) -> str:
+    def detokenize(self, tokens: Tokens) -> str:
         """Token ids to text, with U+FFFD for what is no character. Use a decoder() for text that comes token by token."""
         return self.detokenize_bytes(tokens).decode("utf-8", "replace")
 
@@ -211,11 +237,43 @@ class Model(Owner):
         """Begin a sequence, in one of the session_count places that were planned when the model was opened."""
         return self._adopt(Session(self))
 
-    def generate(self, prompt: Union[str, Sequence[int]], *, tokens: Optional[int] = None,
-                 sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> Iterator[str]:
-        """The text that follows a prompt, piece by piece, in a session of its own. See Session.generate()."""
-        with self.session() as session:
-            yield from session.generate(prompt, tokens=tokens, sampler=sampler, **sampling)
+    def generate(self, prompt: Prompt, *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
+                 **sampling: Unpack[SamplerOptions]) -> Generation:
+        """The text that follows a prompt, piece by piece, in a session of its own. See Session.generate().
+
+        The session takes its place at the first piece, and gives it back when the generation ends, however that is.
+        """
+        run = self._generating(prompt, tokens, sampler, sampling)
+
+        def pieces(stop: Stop) -> Iterator[str]:
+            with self.session() as session:
+                yield from run(session, stop)
+        return Generation(pieces)
+
+    def agenerate(self, prompt: Prompt, *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
+                  **sampling: Unpack[SamplerOptions]) -> AsyncGeneration:
+        """The same for asyncio: `async for piece in model.agenerate(...)`. See AsyncGeneration for how it is stopped."""
+        return AsyncGeneration(self.generate(prompt, tokens=tokens, sampler=sampler, **sampling))
+
+    def _generating(self, prompt: Prompt, tokens: Optional[SupportsIndex], sampler: Optional[Sampler],
+                    sampling: Any) -> Callable[[Session, Stop], Iterator[str]]:
+        """What generates by these arguments, which are checked now. A sampler made of them is closed at the end."""
+        given = prompt if isinstance(prompt, (str, bytes)) else list(ids(prompt, "prompt"))
+        most = None if tokens is None else whole("tokens", tokens, 0, limits(ctypes.c_uint64)[1])
+        if sampler is not None and sampling:
+            raise TypeError("give a sampler or its options, not both")
+        own = sampler is None
+        chosen = Sampler._beside(BESIDE_SAMPLING, self.info.vocab_count, sampling) if sampler is None else sampler
+        chosen._use()
+
+        def run(session: Session, stop: Stop) -> Iterator[str]:
+            try:
+                with self.decoder() as decoder:
+                    yield from session._pieces(session._prompt(given), most, chosen, decoder, stop)
+            finally:
+                if own:
+                    chosen.close()
+        return run
 
 
 class Session(Owner):
@@ -236,11 +294,11 @@ class Session(Owner):
         finally:
             del handle
 
-    def step(self, token: int) -> None:
+    def step(self, token: SupportsIndex) -> None:
         """Run one token. If it fails or is cancelled, position and logits stay as they were."""
         self._run(library().step, token)
 
-    def eval(self, tokens: Sequence[int]) -> None:
+    def eval(self, tokens: Tokens) -> None:
         """Run tokens, such as a prompt. If it fails or is cancelled, `position` tells how far it came."""
         given = ids(tokens)
         self._run(library().eval, given, len(given))
@@ -261,61 +319,68 @@ class Session(Owner):
         """Tokens in the session's context; during eval() in another thread, how far that is."""
         return library().session_position(self._use().pointer)
 
-    def rewind(self, position: int = 0) -> None:
+    def rewind(self, position: SupportsIndex = 0) -> None:
         """Forget everything from `position` on; the logits too."""
         self._run(library().session_rewind, position)
 
     def cancel(self) -> None:
-        """Stop the session's running call, or its next one if none runs, with ECANCELED. From any thread."""
+        """Stop the session's running call with ECANCELED; does nothing if none runs. From any thread, or a callback."""
         handle = self._use()
-        handle.late_cancel = False
         library().session_cancel(handle.pointer)
 
-    def save(self) -> bytes:
-        """Position, logits and KV cache, for load() by the same model file."""
+    def save_state(self) -> bytes:
+        """Position, logits and KV cache, for load_state() by the same model file."""
         handle = self._use()
         state, written = ctypes.create_string_buffer(library().state_bytes(handle.pointer)), ctypes.c_size_t()
         checked(lambda error: library().state_save(handle.pointer, state, len(state), written, error))
         return state.raw[:written.value]
 
-    def load(self, state: bytes) -> None:
+    def load_state(self, state: Union[bytes, bytearray, memoryview]) -> None:
         """Go back to a saved state; one of another model file or KV type is an Error."""
         data = (ctypes.c_char * len(state)).from_buffer_copy(state) if not isinstance(state, bytes) else state
         self._run(library().state_load, data, len(data))
 
-    def generate(self, prompt: Union[str, Sequence[int]] = "", *, tokens: Optional[int] = None,
-                 sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> Iterator[str]:
+    def save(self) -> bytes:
+        """Deprecated: save_state()."""
+        renamed("Session.save()", "Session.save_state()")
+        return self.save_state()
+
+    def load(self, state: Union[bytes, bytearray, memoryview]) -> None:
+        """Deprecated: load_state()."""
+        renamed("Session.load()", "Session.load_state()")
+        self.load_state(state)
+
+    def generate(self, prompt: Prompt = "", *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
+                 **sampling: Unpack[SamplerOptions]) -> Generation:
         """The text that follows what is in the session and the prompt, piece by piece, without the prompt.
 
         Ends after `tokens` tokens, at the model's end of text, or when the context is full. `sampling` are keywords of
         Sampler(), greedy without any; or give a sampler. You may break off and go on with another generate() or step().
         """
-        info = self.model.info
-        if sampler is not None and sampling:
-            raise TypeError("give a sampler or its options, not both")
-        own = sampler is None
-        chosen = Sampler(info.vocab_count, **sampling) if sampler is None else sampler
-        try:
-            with self.model.decoder() as decoder:
-                yield from self._pieces(self._prompt(prompt), tokens, chosen, decoder)
-        finally:
-            if own:
-                chosen.close()
+        run = self.model._generating(prompt, tokens, sampler, sampling)
+        return Generation(lambda stop: run(self, stop))
 
-    def _prompt(self, prompt: Union[str, Sequence[int]]) -> list[int]:
+    def agenerate(self, prompt: Prompt = "", *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
+                  **sampling: Unpack[SamplerOptions]) -> AsyncGeneration:
+        """The same for asyncio: `async for piece in session.agenerate(...)`."""
+        return AsyncGeneration(self.generate(prompt, tokens=tokens, sampler=sampler, **sampling))
+
+    def _prompt(self, prompt: Union[str, bytes, list[int]]) -> list[int]:
         """The prompt's ids, after what generate() has given out but not run."""
         position, sampled = self.position, self._sampled
         left = [sampled[1]] if sampled is not None and sampled[0] == position else []
-        text = isinstance(prompt, str)
-        return left + (self.model.tokenize(prompt, bos=position == 0 and not left) if text else list(prompt))  # type: ignore
+        if isinstance(prompt, (str, bytes)):
+            return [*left, *self.model.tokenize(prompt, bos=position == 0 and not left)]
+        return [*left, *prompt]
 
-    def _pieces(self, prompt: list[int], tokens: Optional[int], sampler: Sampler, decoder: Decoder) -> Iterator[str]:
+    def _pieces(self, prompt: list[int], tokens: Optional[int], sampler: Sampler, decoder: Decoder,
+                stop: Stop) -> Iterator[str]:
         eos = self.model.info.eos_token
         for token in prompt:
             sampler.accept(token)
             decoder.push(token)
         if prompt:
-            self.eval(prompt)
+            self._under(stop, self.eval, prompt)
         count = 0
         while tokens is None or count < tokens:
             token = sampler.sample(self._last_logits())
@@ -326,15 +391,27 @@ class Session(Owner):
             piece = decoder.push(token)
             if piece:
                 yield piece
-            if self._sampled is None or count == tokens or not self._step_if_room(token):
+            if self._sampled is None or count == tokens or not self._step_if_room(token, stop):
                 break  # the host ran something else meanwhile; enough; no room for more
-        rest = decoder.end()
+        rest = decoder.finish()
         if rest:
             yield rest
 
-    def _step_if_room(self, token: int) -> bool:
+    def _under(self, stop: Stop, call: Callable[[Any], None], argument: Any) -> None:
+        """call(argument), unless and until the generation is cancelled."""
+        if stop.cancelled:
+            raise cancelled()
+        handle = self._use()
+        handle.stop = stop
         try:
-            self.step(token)
+            call(argument)
+        finally:
+            handle.stop = None
+            del handle
+
+    def _step_if_room(self, token: int, stop: Stop) -> bool:
+        try:
+            self._under(stop, self.step, token)
         except Error as error:
             if error.code != ErrorCode.ECONTEXT:
                 raise

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from . import _ffi
+from ._numbers import whole
 
 if TYPE_CHECKING:
     from ._calls import Callbacks
@@ -56,7 +57,7 @@ class HostStorage:
     def read(self, offset: int, address: int, count: int) -> int:
         into = memoryview((ctypes.c_char * count).from_address(address)).cast("B")
         try:
-            return self.storage.read(offset, into)
+            return whole("what read() returns", self.storage.read(offset, into), -(1 << 63), count)
         finally:
             into.release()
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,21 @@ def run_python(text, *arguments, **environment):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, ""), err
     return out
+
+
+SOON = 5  # seconds, on a busy machine
+
+
+class Slow(libflashinfer.Storage):
+    """The model's bytes, 5 ms late once told so: the reads of one step take 20 seconds, those in flight a third of one."""
+
+    def __init__(self):
+        self.file, self.length_bytes, self.late = os.open(MODEL, os.O_RDONLY), os.path.getsize(MODEL), False
+
+    def read(self, offset, into):
+        if self.late:
+            time.sleep(0.005)
+        return os.preadv(self.file, [into], offset)
+
+    def close(self):
+        os.close(self.file)

@@ -19,6 +19,7 @@ SAME = {"int": "int32_t", "unsigned": "uint32_t", "size_t": "uint64_t"}  # on ev
 SCALARS = {ctypes.c_int32: "int32_t", ctypes.c_uint32: "uint32_t", ctypes.c_int64: "int64_t", ctypes.c_uint64: "uint64_t",
            ctypes.c_float: "float", ctypes.c_double: "double", ctypes.c_char: "char", ctypes.c_char_p: "char*",
            ctypes.c_void_p: "void*", None: "void"}
+NUMBERS = {"int32_t", "uint32_t", "int64_t", "uint64_t", "float", "double"}
 assert ctypes.sizeof(ctypes.c_size_t) == 8 and ctypes.sizeof(ctypes.c_int) == 4
 
 
@@ -28,7 +29,12 @@ CALLBACK_NAMES = {getattr(_ffi, name): name for name in _ffi.CALLBACKS}
 
 
 def signature(returned, taken) -> str:
-    return f"{of_ctypes(returned)}({','.join(map(of_ctypes, taken))})"
+    """Numbers that functions take have their names with them: errors tell them."""
+    return f"{of_ctypes(returned)}({','.join(map(of_parameter, taken))})"
+
+
+def of_parameter(kind) -> str:
+    return f"{of_ctypes(kind[1])} {kind[0]}" if isinstance(kind, tuple) else of_ctypes(kind)
 
 
 def of_ctypes(kind) -> str:
@@ -74,6 +80,14 @@ def parameters(text: str) -> str:
     return "" if text.strip() == "void" else ",".join(map(of_c, text.split(",")))
 
 
+def named_parameters(text: str) -> str:
+    """As parameters(), and the names of numbers."""
+    def one(parameter: str) -> str:
+        kind = of_c(parameter)
+        return f"{kind} {parameter.split()[-1]}" if kind in NUMBERS else kind
+    return "" if text.strip() == "void" else ",".join(map(one, text.split(",")))
+
+
 class Headers:
     def __init__(self, include: Path) -> None:
         flags = ["-E", "-P", "-DFLASHINFER_STATIC=", "-I", str(include), "-include", "flashinfer_backend.h", "-xc", "/dev/null"]
@@ -98,7 +112,7 @@ class Headers:
 
     def functions(self) -> dict[str, str]:
         found = re.findall(r"^\s*((?:const )?\w+ \*?)(flashinfer_\w+)\(([^;]*?)\);", self.text, flags=re.M | re.S)
-        return {name: f"{of_c(returned + '_')}({parameters(taken)})" for returned, name, taken in found}
+        return {name: f"{of_c(returned + '_')}({named_parameters(taken)})" for returned, name, taken in found}
 
     def callbacks(self) -> dict[str, str]:
         found = re.findall(r"typedef (\w+ \(\*(flashinfer_\w+)\)\([^;]*\));", self.text, flags=re.S)

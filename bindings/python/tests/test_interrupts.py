@@ -6,27 +6,10 @@ import threading
 import time
 
 import pytest
-from conftest import BUDGET, MODEL
+from conftest import BUDGET, MODEL, SOON, Slow
 
 import libflashinfer as f
-
-SOON = 5  # seconds, on a busy machine
-
-
-class Slow(f.Storage):
-    """The model's bytes, 5 ms late once told so: the reads of one step take 20 seconds, those in flight a third of one."""
-
-    def __init__(self):
-        self.file, self.length_bytes, self.late = os.open(MODEL, os.O_RDONLY), os.path.getsize(MODEL), False
-
-    def read(self, offset, into):
-        if self.late:
-            time.sleep(0.005)
-        return os.preadv(self.file, [into], offset)
-
-    def close(self):
-        os.close(self.file)
-
+from libflashinfer import _calls
 
 class CtrlC:
     """Sends SIGINT a while after the with statement has begun, and says how long after that it ended."""
@@ -92,6 +75,27 @@ def test_a_prompt_ends_at_once(slow):
     session.rewind()
     session.eval([5] * 40)
     assert session.position == 40
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_just_before_a_call(slow, monkeypatch, late):
+    """Before a call is begun it is not begun; as it enters the library, which knows of no call yet, it ends all the same."""
+    def interrupted(*arguments):
+        begun = begin(*arguments) if not late else None
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)  # whoever cancels at once has done so, too early
+        return begin(*arguments) if late else begun
+
+    place, name = (_calls, "attempt") if late else (_calls.WATCHER, "begin")
+    begin = getattr(place, name)
+    monkeypatch.setattr(place, name, interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        slow[1].step(5)
+    assert slow[1].position == 0 and time.monotonic() - started < SOON
+    monkeypatch.undo()
+    slow[0].late = False
+    slow[1].step(5)
 
 
 def test_opening_and_packing_end(tmp_path):

@@ -82,7 +82,7 @@ def test_tokens_and_text(model):
     assert model.tokenize("") == model.tokenize("")[:1] and model.detokenize([]) == ""
     assert model.tokenize("</s>", special=True, bos=False) == [model.info.eos_token] != model.tokenize("</s>", bos=False)
     with model.decoder() as decoder:
-        pieces = [decoder.push(token) for token in ids] + [decoder.end()]
+        pieces = [decoder.push(token) for token in ids] + [decoder.finish()]
     assert "".join(pieces) == "Grüße, 世界 🌍" and "" in pieces[1:-1]
     failure(f.ErrorCode.ETOKEN, model.detokenize, [4096])
 
@@ -157,23 +157,23 @@ def test_positions_and_states(model, session):
     ids = model.tokenize(PROMPT)
     session.eval(ids)
     assert session.position == len(ids)
-    state, expected = session.save(), bytes(session.logits)
+    state, expected = session.save_state(), bytes(session.logits)
     session.step(7)
-    session.load(bytearray(state))
+    session.load_state(bytearray(state))
     assert (session.position, bytes(session.logits)) == (len(ids), expected)
     with model.session() as other:
-        other.load(state)
+        other.load_state(state)
         assert bytes(other.logits) == expected
         other.rewind(3)
         assert (other.position, other.logits) == (3, None)
         failure(f.ErrorCode.EINVAL, other.rewind, 4)
-        failure(f.ErrorCode.ESTATE, other.load, state[:-1])
-        failure(f.ErrorCode.ESTATE, other.load, b"")
+        failure(f.ErrorCode.ESTATE, other.load_state, state[:-1])
+        failure(f.ErrorCode.ESTATE, other.load_state, b"")
 
 
 def test_budget_plan_and_counters(model, session):
     plan = model.plan
-    assert plan.predictor is f.Predictors.SKETCH and plan.planned_bytes <= plan.budget_bytes == BUDGET
+    assert plan.predictor is f.PredictorKind.SKETCH and plan.planned_bytes <= plan.budget_bytes == BUDGET
     session.eval(model.tokenize(PROMPT))
     expected = bytes(session.logits)
     logits = session.logits
@@ -233,7 +233,7 @@ def test_wrong_use(model, session):
     failure(f.ErrorCode.ECONTEXT, session.eval, [1] * 1000)
     assert session.position == 0
     with model.session():
-        failure(f.ErrorCode.EBUDGET, model.session)
+        failure(f.ErrorCode.ESESSIONS, model.session)
     with pytest.raises(TypeError, match="no such option: budget"):
         f.Model(MODEL, budget=3)
     closed = f.Model(MODEL, memory_budget=BUDGET)

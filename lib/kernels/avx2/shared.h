@@ -119,6 +119,12 @@ void flin_avx2_attend_f16(const float *q, const void *keys, const void *values, 
 void flin_avx2_attend_q8_0(const float *q, const void *keys, const void *values, uint32_t count,
                            uint32_t stride, uint32_t head_dim, void *scratch, float *out);
 
+/* avx2/quants.c */
+#define FLIN_AVX2_QUANT_KERNELS(name, type)                                                        \
+    FLIN_QUANT_KERNELS(avx2, name);                                                                \
+    FLIN_QUANT_TO_FLOAT(avx2, name)
+FLIN_EACH_QUANT(FLIN_AVX2_QUANT_KERNELS);
+
 /* avx2/vectors.c */
 void flin_avx2_layer_norm(const float *x, const float *weight, const float *bias, uint32_t n,
                           float eps, float *y);

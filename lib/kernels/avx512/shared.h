@@ -110,6 +110,12 @@ void flin_avx512_attend_f16(const float *q, const void *keys, const void *values
 void flin_avx512_attend_q8_0(const float *q, const void *keys, const void *values, uint32_t count,
                              uint32_t stride, uint32_t head_dim, void *scratch, float *out);
 
+/* avx512/quants.c */
+#define FLIN_AVX512_QUANT_KERNELS(name, type)                                                      \
+    FLIN_QUANT_KERNELS(avx512, name);                                                              \
+    FLIN_QUANT_TO_FLOAT(avx512, name)
+FLIN_EACH_QUANT(FLIN_AVX512_QUANT_KERNELS);
+
 /* avx512/vectors.c */
 void flin_avx512_layer_norm(const float *x, const float *weight, const float *bias, uint32_t n,
                             float eps, float *y);

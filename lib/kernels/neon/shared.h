@@ -13,7 +13,7 @@
 #include <arm_neon.h>
 #include <stddef.h>
 
-#include "kernels/kernels.h"
+#include "kernels/quants.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -109,5 +109,12 @@ void flin_dotprod_dot_rows_q4_0(const void *const *rows, uint32_t count, uint32_
                                 const void *x, float *y);
 void flin_dotprod_attend_q8_0(const float *q, const void *keys, const void *values, uint32_t count,
                               uint32_t stride, uint32_t head_dim, void *scratch, float *out);
+
+/* neon/quants.c and neon/quants_dotprod.c */
+#define FLIN_NEON_QUANT_KERNELS(name, type)                                                        \
+    FLIN_QUANT_KERNELS(neon, name);                                                                \
+    FLIN_QUANT_KERNELS(dotprod, name);                                                             \
+    FLIN_QUANT_TO_FLOAT(neon, name)
+FLIN_EACH_QUANT(FLIN_NEON_QUANT_KERNELS);
 
 #endif

@@ -7,7 +7,7 @@
 #ifndef FLIN_KERNELS_REF_SHARED_H
 #define FLIN_KERNELS_REF_SHARED_H
 
-#include "kernels/kernels.h"
+#include "kernels/quants.h"
 
 /* ref/blocks.c */
 void flin_ref_quantise(const float *x, uint32_t cols, void *levels);
@@ -57,5 +57,11 @@ void flin_ref_from_float_f32(const float *x, uint32_t cols, void *row);
 void flin_ref_from_float_bf16(const float *x, uint32_t cols, void *row);
 void flin_ref_attend_q8_0(const float *q, const void *keys, const void *values, uint32_t count,
                           uint32_t stride, uint32_t head_dim, void *scratch, float *out);
+
+/* ref/quants.c */
+#define FLIN_REF_QUANT(name, type)                                                                 \
+    FLIN_QUANT_KERNELS(ref, name);                                                                 \
+    FLIN_QUANT_TO_FLOAT(ref, name)
+FLIN_EACH_QUANT(FLIN_REF_QUANT);
 
 #endif

@@ -37,24 +37,6 @@ int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer
                      (int)(name.bytes < 64 ? name.bytes : 64), name.data, known);
 }
 
-int flin_arch_refuse_plain(flin_string name, flashinfer_error *error)
-{
-    const flin_architecture *found;
-    char known[256] = "";
-
-    if (name.bytes == 0)
-        return flin_fail(error, FLASHINFER_EFORMAT,
-                         "a GGUF file without general.architecture, not in flash layout: make a "
-                         "model file from a Hugging Face checkpoint with flashinfer_pack()");
-    if (flin_arch_find(name, &found, error) != 0) return FLASHINFER_EUNSUPPORTED;
-    for (size_t i = 0; i < ARCHITECTURES; i++) list(known, sizeof known, architectures[i]->name);
-    return flin_fail(error, FLASHINFER_EFORMAT,
-                     "a GGUF file of architecture \"%s\", not in flash layout: pack the model from "
-                     "its Hugging Face checkpoint with flashinfer_pack() (architectures that run: "
-                     "%s)",
-                     found->name, known);
-}
-
 int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,
                               const flin_model_type **type, flashinfer_error *error)
 {

@@ -108,6 +108,7 @@ enum {
     FLIN_KEY_AGAIN = 2,     /* of a field that a key above it gave: must say the same */
     FLIN_KEY_SPARSE = 4,    /* written only where it is not 0 */
     FLIN_KEY_DEFAULTED = 8, /* required, but `otherwise` stands for it in config.json */
+    FLIN_KEY_COUNTED = 32,  /* where a model file lacks it, it is 0: tensors will say it */
     FLIN_KEY_NULLED = 16    /* null in config.json is 0, not `otherwise` */
 };
 
@@ -249,10 +250,6 @@ extern const flin_architecture flin_architecture_qwen3;
 
 /* By its name in general.architecture; an unknown one is FLASHINFER_EUNSUPPORTED. */
 int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer_error *error);
-
-/* Why a GGUF file without anything of flash layout cannot be run, by its general.architecture (of 0
-   bytes: it has none). Never 0. */
-int flin_arch_refuse_plain(flin_string name, flashinfer_error *error);
 
 /* By model_type of config.json. */
 int flin_arch_find_checkpoint(const char *model_type, const flin_architecture **found,

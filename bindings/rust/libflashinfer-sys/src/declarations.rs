@@ -2,8 +2,15 @@
 
 use std::marker::{PhantomData, PhantomPinned};
 use std::os::raw::{c_char, c_int, c_void};
+
+/// Of this header; the library's own is flashinfer_version().
+/// first number of the version
 pub const FLASHINFER_VERSION_MAJOR: u32 = 0;
+
+/// second
 pub const FLASHINFER_VERSION_MINOR: u32 = 1;
+
+/// third
 pub const FLASHINFER_VERSION_PATCH: u32 = 0;
 
 /// no error
@@ -57,17 +64,22 @@ pub const FLASHINFER_ETHREAD: c_int = -15;
 /// the handle is still in use
 pub const FLASHINFER_EBUSY: c_int = -16;
 
+/// all sessions that the model was opened for exist
+pub const FLASHINFER_ESESSIONS: c_int = -17;
+
 /// How many errors there are, OK included.
-pub const FLASHINFER_ERROR_COUNT_: c_int = 17;
+pub const FLASHINFER_ERROR_COUNT_: c_int = 18;
+
+/// of an error's text, its zero included
 pub const FLASHINFER_ERROR_TEXT_BYTES: u32 = 512;
 
-/// Filled by a failing call; untouched by a call that succeeds. Owned by the caller, one per
-/// thread.
+/// What went wrong, where and what to do. Filled by a failing call; untouched by a call that
+/// succeeds. Owned by the caller, one per thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_error {
     pub size: u32,
-    /// FLASHINFER_E...
+    /// FLASHINFER_E..., as the call returned it
     pub code: i32,
     /// errno of the failing system call, 0 if none
     pub sys_errno: i32,
@@ -130,6 +142,8 @@ pub const FLASHINFER_PREDICTOR_ALL: u32 = 4;
 /// sketch in some layers, lowrank in others
 pub const FLASHINFER_PREDICTOR_MIXED: u32 = 5;
 
+/// How the model file is read.
+///
 /// the first of libaio, io_uring, pread, buffered that works on this file
 pub const FLASHINFER_STORAGE_DEFAULT: u32 = 0;
 
@@ -159,6 +173,8 @@ pub const FLASHINFER_CACHE_FREQUENCY: u32 = 2;
 /// recent and lasting use; slots go where they save most reads
 pub const FLASHINFER_CACHE_BALANCED: u32 = 3;
 
+/// What is compared with its checksum, and when.
+///
 /// header and resident tensors at open, bundles when read
 pub const FLASHINFER_VERIFY_DEFAULT: u32 = 0;
 
@@ -168,6 +184,8 @@ pub const FLASHINFER_VERIFY_NONE: u32 = 1;
 /// as the default, and the whole file once at open
 pub const FLASHINFER_VERIFY_OPEN: u32 = 2;
 
+/// Which instructions of the CPU do the arithmetic. Each has its own last bits.
+///
 /// the best this CPU has
 pub const FLASHINFER_KERNELS_DEFAULT: u32 = 0;
 
@@ -183,8 +201,12 @@ pub const FLASHINFER_KERNELS_AVX512: u32 = 3;
 /// every aarch64 CPU; with dotprod where there is
 pub const FLASHINFER_KERNELS_NEON: u32 = 4;
 
+/// How keys and values of a session are kept.
+///
 /// float32
 pub const FLASHINFER_KV_DEFAULT: u32 = 0;
+
+/// the same
 pub const FLASHINFER_KV_F32: u32 = 1;
 
 /// half the memory; logits differ in about the third digit
@@ -193,13 +215,24 @@ pub const FLASHINFER_KV_F16: u32 = 2;
 /// GGUF's blocks of 32: a quarter of the memory; heads must be a multiple of 32 wide
 pub const FLASHINFER_KV_Q8_0: u32 = 3;
 
-/// header and tokenizer only: no sessions, no budget
+/// How a model is opened; several are joined with |.
+///
+/// header and tokenizer only: no sessions, no budget. Also opens a GGUF file that has a
+/// vocabulary and no tensors
 pub const FLASHINFER_OPEN_METADATA: u32 = 1 << 0;
 
 /// take an unknown tokenizer: no text calls
 pub const FLASHINFER_OPEN_NO_TOKENIZER: u32 = 1 << 1;
+
+/// How much a line of the log matters.
+///
+/// not used so far: calls return failures
 pub const FLASHINFER_LOG_ERROR: c_int = 0;
+
+/// it works, but otherwise than asked for, or slower
 pub const FLASHINFER_LOG_WARNING: c_int = 1;
+
+/// what was chosen and found
 pub const FLASHINFER_LOG_INFO: c_int = 2;
 
 /// What a long call is doing. Valid during the callback only.
@@ -216,11 +249,15 @@ pub struct flashinfer_progress {
     pub total: u64,
 }
 
-/// Called from the thread that made the call. text is valid during the callback only.
+/// Takes a line of the log. Called from the thread that made the call.
+///
+/// - `level`: FLASHINFER_LOG_...
+/// - `text`: one line of UTF-8 without an end of line; valid during the callback only
 pub type flashinfer_log_callback =
     Option<unsafe extern "C" fn(level: c_int, text: *const c_char, user: *mut c_void)>;
 
-/// Return 0 to go on, anything else to cancel the call with FLASHINFER_ECANCELED.
+/// Follows a long call, and may end it. Called from the thread that made the call. Return 0 to go
+/// on, anything else to cancel the call with FLASHINFER_ECANCELED.
 pub type flashinfer_progress_callback =
     Option<unsafe extern "C" fn(progress: *const flashinfer_progress, user: *mut c_void) -> c_int>;
 
@@ -247,8 +284,8 @@ pub struct flashinfer_trace {
     pub ids: *const u32,
 }
 
-/// Called from the thread that steps, for every layer of every step. It may ask the model for its
-/// stats and plan only.
+/// Sees what every layer asks for. Called from the thread that steps, for every layer of every step.
+/// It may ask the model for its stats and plan only.
 pub type flashinfer_trace_callback =
     Option<unsafe extern "C" fn(trace: *const flashinfer_trace, user: *mut c_void)>;
 
@@ -268,8 +305,8 @@ pub struct flashinfer_ffn_input {
     pub x: *const f32,
 }
 
-/// Called from the thread that steps, for every layer of every step, before its FFN. It may ask
-/// the model for its stats and plan only.
+/// Sees the input of every FFN. Called from the thread that steps, for every layer of every step,
+/// before its FFN. It may ask the model for its stats and plan only.
 pub type flashinfer_ffn_input_callback =
     Option<unsafe extern "C" fn(input: *const flashinfer_ffn_input, user: *mut c_void)>;
 
@@ -298,11 +335,13 @@ pub struct flashinfer_audit {
     pub missed_norm: f64,
 }
 
-/// Called from the thread that steps, after the layer's FFN. It may ask the model for its stats
-/// and plan only.
+/// Sees what a predictor missed. Called from the thread that steps, after the layer's FFN. It may
+/// ask the model for its stats and plan only.
 pub type flashinfer_audit_callback =
     Option<unsafe extern "C" fn(audit: *const flashinfer_audit, user: *mut c_void)>;
 
+/// How a model is opened and run. Copied when it is opened: only what log, progress, trace,
+/// ffn_input, audit and their user pointers lead to must stay valid until the model is closed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_options {
@@ -311,13 +350,14 @@ pub struct flashinfer_options {
     pub flags: u32,
     /// ceiling in bytes, sessions included; 0: everything resident
     pub memory_budget: u64,
-    /// compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
+    /// compute threads, caller's included, at most 64; 0: one per CPU, at most 16 and one for 8 MiB
+    /// of FFN.
     /// Of more than the CPUs that the opening thread may run on, and its control group pays for,
     /// as many as those are started, and a warning is logged
     pub threads: u32,
-    /// KV positions per session; 0: all the model has
+    /// KV positions per session, at most the model's; 0: those, up to 8192
     pub context_tokens: u32,
-    /// sessions that may exist at once; 0: 1
+    /// sessions that may exist at once, at most 1024; 0: 1
     pub session_count: u32,
     /// FLASHINFER_KV_...
     pub kv_type: u32,
@@ -331,38 +371,44 @@ pub struct flashinfer_options {
     pub verify: u32,
     /// FLASHINFER_KERNELS_...
     pub kernels: u32,
-    /// reads in flight (libaio, io_uring); 0: the probe's, else 64
+    /// reads in flight (libaio, io_uring), at most 4096; 0: the probe's, else 64
     pub io_depth: u32,
-    /// reading threads (pread, buffered); 0: the probe's, else 4
+    /// reading threads (pread, buffered), at most 256; 0: the probe's, else 4
     pub io_lanes: u32,
     /// longest wait for one read; 0: 30000
     pub io_timeout_ms: u32,
     /// every nth token some layers are also computed densely; 0: never
     pub audit_interval: u32,
-    /// reads at most this far apart become one, gap included; 1: none; 0: the probe's, else 4096
+    /// reads at most this far apart become one, gap included; at most 65536; 1: none; 0: the
+    /// probe's, else 4096
     pub io_gap_bytes: u32,
     pub log: flashinfer_log_callback,
     pub log_user: *mut c_void,
     pub progress: flashinfer_progress_callback,
     pub progress_user: *mut c_void,
-    /// NULL: not measured; looked at during the call only
+    /// what the device was measured to give; NULL: not measured. Looked at during the call only
     pub probe: *const flashinfer_probe_result,
     /// FLASHINFER_CACHE_...
     pub cache_policy: u32,
-    /// how many, in turn; 0: 1
+    /// of such a token, in turn; at most all; 0: 1
     pub audit_layers: u32,
-    /// not called in mode all
+    /// called with what is asked for, but in mode all
     pub trace: flashinfer_trace_callback,
     pub trace_user: *mut c_void,
     /// predictor file made for this model, see flashinfer_predictor_save(); NULL: the model
     /// file's own. Looked at during the call only
     pub predictor_path: *const c_char,
-    /// for calibrating predictors
+    /// called with every FFN's input
     pub ffn_input: flashinfer_ffn_input_callback,
     pub ffn_input_user: *mut c_void,
-    /// for every audited layer; looking changes no output
+    /// called for audited layers; changes no output
     pub audit: flashinfer_audit_callback,
     pub audit_user: *mut c_void,
+    /// FLASHINFER_ACTIVATION_... of the FFN, for GGUF files not in flash layout that do not say
+    /// theirs, or say it wrong; 0: the file's
+    pub ffn_activation: u32,
+    /// of FLASHINFER_ACTIVATION_FATRELU
+    pub ffn_threshold: f32,
 }
 
 /// What an FFN multiplies a neuron's down column with: of its deciding sum s, which is the gate
@@ -400,11 +446,15 @@ pub struct flashinfer_info {
     pub embedding_length: u32,
     /// FFN neurons per layer
     pub ffn_length: u32,
+    /// heads of queries
     pub head_count: u32,
+    /// token ids are below it; logits are as many
     pub vocab_count: u32,
     /// longest context of the model
     pub context_tokens: u32,
+    /// for flashinfer_model_tensor()
     pub tensor_count: u32,
+    /// for flashinfer_model_metadata()
     pub metadata_count: u32,
     /// payload bytes of one FFN neuron
     pub bundle_bytes: u32,
@@ -416,11 +466,13 @@ pub struct flashinfer_info {
     pub eos_token: i32,
     /// 1: texts of this model begin with bos_token
     pub add_bos: u32,
+    /// elements of all weights
     pub parameter_count: u64,
+    /// length of the model file
     pub file_bytes: u64,
     /// payload bytes of all bundles
     pub ffn_bytes: u64,
-    /// "opt", "llama", "qwen3", ...
+    /// "opt", "llama", "qwen3"; "" of a file without tensors
     pub architecture: *const c_char,
     /// "" if the file has none
     pub name: *const c_char,
@@ -447,18 +499,21 @@ pub struct flashinfer_info {
     pub head_length: u32,
 }
 
+/// A tensor of a model file.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_tensor_info {
     pub size: u32,
     /// GGUF tensor type number: 0 F32, 1 F16, 2 Q4_0, 8 Q8_0, 24 I8, 27 I64, 30 BF16
     pub r#type: u32,
+    /// 1 to 4 of dimensions
     pub dimension_count: u32,
     pub reserved: u32,
     /// fastest first, as in GGUF
     pub dimensions: [u64; 4],
     /// bytes from the start of the model
     pub offset: u64,
+    /// its length in the file
     pub bytes: u64,
     /// XXH3-64 of its bytes; of its checksum tensor for a bundle tensor
     pub xxh3: u64,
@@ -482,10 +537,11 @@ pub const FLASHINFER_PART_GATE: u32 = 2;
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_plan {
     pub size: u32,
-    /// the kind in force
+    /// FLASHINFER_PREDICTOR_...: the kind in force
     pub predictor: u32,
     /// as asked for; maximum_bytes if 0 was asked for
     pub budget_bytes: u64,
+    /// what is held under it at most
     pub planned_bytes: u64,
     /// smallest budget that works with these options
     pub minimum_bytes: u64,
@@ -507,19 +563,23 @@ pub struct flashinfer_plan {
     pub io_bytes: u64,
     /// stacks of the compute threads in use but the caller's
     pub thread_bytes: u64,
+    /// length of the model file, for comparison: no part of the sum
     pub file_bytes: u64,
     /// bundles cached, mean over layers
     pub slots_per_layer: u32,
+    /// memory of one cached bundle
     pub slot_bytes: u32,
     /// exact mode: deciding rows of a layer kept in memory
     pub resident_rows: u32,
-    /// the one in force
+    /// FLASHINFER_CACHE_...: the one in force
     pub cache_policy: u32,
     /// bundles cached, over all layers
     pub slots: u32,
     pub reserved: u32,
     /// the system's, of all that is mapped: 1/512 with pages of 4 KiB
     pub page_table_bytes: u64,
+    /// plain files: read for every token, because memory lacks them
+    pub streamed_bytes: u64,
 }
 
 /// Sums since open or the last reset, over all sessions of the model. Neuron counts are per
@@ -580,12 +640,25 @@ pub struct flashinfer_stats {
     pub prefill_bytes: u64,
 }
 
+/// How text becomes tokens; several are joined with |.
+///
 /// begin with the model's bos token if it wants one
 pub const FLASHINFER_TOKENIZE_BOS: u32 = 1 << 0;
 
 /// texts such as \</s\> become their control token
 pub const FLASHINFER_TOKENIZE_SPECIAL: u32 = 1 << 1;
 
+/// What is added to a token's logit, before anything else is done with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flashinfer_logit_bias {
+    /// its id
+    pub token: i32,
+    /// finite; or -INFINITY: the token is never chosen
+    pub bias: f32,
+}
+
+/// How a token is chosen from logits. Copied when the sampler is made.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_sampler_options {
@@ -594,17 +667,30 @@ pub struct flashinfer_sampler_options {
     pub top_k: u32,
     /// same seed, same logits: same tokens on every machine
     pub seed: u64,
-    /// 0: greedy, the lowest id among equals
+    /// at least 0; 0: greedy, the lowest id among equals
     pub temperature: f32,
-    /// nucleus; 0 or 1: off
+    /// keep the likeliest that together have this probability, 0 to 1; 0 or 1: all
     pub top_p: f32,
-    /// drop what is less likely than min_p times the likeliest; 0: off
+    /// drop what is less likely than min_p times the likeliest, 0 to 1; 0: nothing
     pub min_p: f32,
-    /// divides positive and multiplies negative logits of recent tokens; 0 or 1: off
+    /// divides positive and multiplies negative logits of recent tokens; at least 0; 0 or 1: off
     pub repetition_penalty: f32,
-    /// how many recent tokens count; 0: 64
+    /// how many recent tokens count, at most 2^24; 0: 64
     pub repetition_tokens: u32,
-    pub reserved: u32,
+    /// of the list below
+    pub logit_bias_count: u32,
+    /// (logit_bias_count) in any order, at most one a token; looked at by create only
+    pub logit_biases: *const flashinfer_logit_bias,
+}
+
+/// A token and the natural logarithm of its probability; -INFINITY: it has none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct flashinfer_logprob {
+    /// its id
+    pub token: i32,
+    /// natural logarithm; -INFINITY: it has no probability
+    pub logprob: f32,
 }
 
 /// reads of 4, 16, 32, 64, 256 and 1024 KiB
@@ -616,9 +702,9 @@ pub const FLASHINFER_PROBE_DEPTHS: u32 = 4;
 /// one for each FLASHINFER_STORAGE_..., and room for more
 pub const FLASHINFER_PROBE_KINDS: u32 = 8;
 
-/// Rates are bytes per second, at random places past the page cache. 0: not measured, for lack of
-/// time, of a file long enough, or of the kind of storage. The recommendations are values for the
-/// options of their names.
+/// What a device and a machine were measured to give. Rates are bytes per second, at random places
+/// past the page cache. 0: not measured, for lack of time, of a file long enough, or of the kind of
+/// storage. The recommendations are values for the options of their names.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_probe_result {
@@ -633,11 +719,15 @@ pub struct flashinfer_probe_result {
     pub kernels: u32,
     /// recommended
     pub io_depth: u32,
+    /// recommended
     pub io_lanes: u32,
+    /// recommended
     pub io_gap_bytes: u32,
-    /// the sizes and depths below
+    /// the sizes of the table below
     pub read_bytes: [u32; FLASHINFER_PROBE_SIZES as usize],
+    /// and its reads in flight
     pub depths: [u32; FLASHINFER_PROBE_DEPTHS as usize],
+    /// the table: \[i\]\[k\] is read_bytes\[i\] with depths\[k\] in flight
     pub read_bytes_per_s:
         [[u64; FLASHINFER_PROBE_DEPTHS as usize]; FLASHINFER_PROBE_SIZES as usize],
     /// every kind of storage there is, reads of 32 KiB; for pread the depth is the number of
@@ -658,42 +748,52 @@ pub struct flashinfer_probe_result {
     pub elapsed_ns: u64,
 }
 
+/// How long and with what is measured. Looked at during the call only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_probe_options {
     pub size: u32,
     /// for everything; 0: 5000
     pub time_ms: u32,
-    /// of memory and kernel rates; 0: as flashinfer_options
+    /// of memory and kernel rates, at most 64; 0: one per CPU, at most 16
     pub threads: u32,
     /// FLASHINFER_STORAGE_...; 0: every kind there is, the table of the fastest
     pub storage: u32,
-    /// of the file written into a directory; 0: 256 MiB
+    /// of the file written into a directory, 1 MiB at least; 0: 256 MiB
     pub file_bytes: u64,
     pub progress: flashinfer_progress_callback,
     pub progress_user: *mut c_void,
 }
 
+/// Types of a model file's matrices. Q8_0 and Q4_0 are GGUF's blocks of 32 elements with a scale,
+/// as llama.cpp writes them; widths must be multiples of 32.
+///
 /// f16
 pub const FLASHINFER_DTYPE_DEFAULT: u32 = 0;
+
+/// IEEE single, 32 bits
 pub const FLASHINFER_DTYPE_F32: u32 = 1;
+
+/// IEEE half, 16 bits
 pub const FLASHINFER_DTYPE_F16: u32 = 2;
+
+/// the upper half of a single: its range, 8 bits of precision
 pub const FLASHINFER_DTYPE_BF16: u32 = 3;
 
-/// GGUF's blocks of 32 elements with a scale, as llama.cpp writes them; widths must be
-/// multiples of 32
 /// 8.5 bits an element
 pub const FLASHINFER_DTYPE_Q8_0: u32 = 4;
 
 /// 4.5
 pub const FLASHINFER_DTYPE_Q4_0: u32 = 5;
 
+/// Which bundles the same tokens want, for packing them side by side.
 #[repr(C)]
 pub struct flashinfer_order {
     _data: [u8; 0],
     _marker: PhantomData<(*mut u8, PhantomPinned)>,
 }
 
+/// How a checkpoint is packed. Looked at during the call only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_pack_options {
@@ -735,7 +835,9 @@ pub struct flashinfer_predictor {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_storage_segment {
+    /// the library's: valid until the read has completed
     pub data: *mut c_void,
+    /// of data
     pub bytes: usize,
 }
 
@@ -752,41 +854,48 @@ pub struct flashinfer_storage_read {
     pub tag: u64,
     /// (segment_count)
     pub segments: *const flashinfer_storage_segment,
+    /// at most caps.segments_max
     pub segment_count: u32,
     pub reserved: u32,
 }
 
+/// How a read ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_storage_completion {
+    /// as it was in the read
     pub tag: u64,
     /// bytes read, or a negative errno value
     pub result: i64,
 }
 
+/// What a backend can do.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_storage_caps {
+    /// set by the library; leave it as it is
     pub size: u32,
     /// bytes, a power of two up to 4096; 1: any
     pub alignment: u32,
-    /// reads that may be in flight; at least 1
+    /// reads that may be in flight; at least 1, with submit
     pub depth: u32,
-    /// segments a read may have; at least 1
+    /// segments a read may have; at least 1, with submit
     pub segments_max: u32,
     /// of the model
     pub length_bytes: u64,
 }
 
-/// Either submit and wait (asynchronous), or read alone (synchronous, any offset and length; the
-/// library then calls it from options.io_lanes threads of its own, several at once, with 256 KiB of
-/// stack and all signals blocked).
+/// A backend's functions and the host's pointer. Set size to sizeof(flashinfer_storage_ops) and what
+/// is not there to NULL. Either submit and wait (asynchronous), or read alone (synchronous, any
+/// offset and length; the library then calls it from options.io_lanes threads of its own, several at
+/// once, with 256 KiB of stack and all signals blocked).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_storage_ops {
+    /// sizeof(flashinfer_storage_ops)
     pub size: u32,
     pub reserved: u32,
-    /// first argument of every call
+    /// first argument of every call; never looked at
     pub user: *mut c_void,
     /// Fill \*caps. Returns 0 or a negative errno value.
     pub caps: Option<
@@ -827,7 +936,7 @@ pub struct flashinfer_storage_ops {
     >,
     /// Called once when the model is closed. All reads have completed, unless one never came back
     /// within twice options.io_timeout_ms: when this returns it must never land any more, its
-    /// memory is gone. Not called in a child of fork(), which closes what its parent opened: what
+    /// memory is gone. Not called in a child of fork, which closes what its parent opened: what
     /// the host holds there is the host's to give back. May be NULL.
     pub close: Option<unsafe extern "C" fn(user: *mut c_void)>,
 }
@@ -1009,13 +1118,31 @@ extern "C" {
     /// - `plan`: caller's struct with plan-\>size set
     pub fn flashinfer_model_plan(model: *mut flashinfer_model, plan: *mut flashinfer_plan) -> c_int;
 
+    /// flashinfer_budget_parse - bytes of a budget as people write it
+    ///
+    /// - `text`: a share of the model file such as "50%" or "12.5%", bytes such as "123456", or a number of
+    ///   K, M, G or T such as "1.5G" (1024 bytes and its powers)
+    /// - `file_bytes`: what a share is of: plan.file_bytes or info.file_bytes; 0 refuses shares
+    /// - `budget_bytes`: receives the bytes, for options.memory_budget
+    ///
+    /// Exact to the byte whatever the number of digits, rounded down once. Anything else is
+    /// FLASHINFER_EINVAL: spaces, signs, exponents, other units, parts of a byte, what comes to no byte,
+    /// and what a uint64_t cannot hold. Shares above 100% are as good as others.
+    pub fn flashinfer_budget_parse(
+        text: *const c_char,
+        file_bytes: u64,
+        budget_bytes: *mut u64,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
     /// flashinfer_model_set_budget - change the budget of a live model
     ///
     /// - `budget_bytes`: new ceiling; 0: whatever makes everything resident
     ///
     /// Shrinks or grows the neuron cache between two steps; the output does not change. When this
-    /// returns, no more than the new budget is held. Refused with FLASHINFER_EBUDGET, the old budget
-    /// staying in force, below the minimum.
+    /// returns, no more than the new budget is held. It waits for the call that runs on the model: so
+    /// that a long flashinfer_eval() does not keep it waiting, cancel that first and run the rest after.
+    /// Refused with FLASHINFER_EBUDGET, the old budget staying in force, below the minimum.
     pub fn flashinfer_model_set_budget(
         model: *mut flashinfer_model,
         budget_bytes: u64,
@@ -1037,7 +1164,7 @@ extern "C" {
     ///
     /// - `session`: receives the handle, at position 0; NULL on failure
     ///
-    /// Takes one of the options.session_count places planned at open; FLASHINFER_EBUDGET when none is
+    /// Takes one of the options.session_count places planned at open; FLASHINFER_ESESSIONS when none is
     /// free.
     pub fn flashinfer_session_create(
         model: *mut flashinfer_model,
@@ -1110,10 +1237,17 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
-    /// flashinfer_session_cancel - stop the session's running call, or its next one if none runs
+    /// flashinfer_session_cancel - stop the session's running call
     ///
-    /// May be called from any thread and from a signal handler. The stopped call returns
-    /// FLASHINFER_ECANCELED.
+    /// Counts for a flashinfer_step() or flashinfer_eval() that has begun and not returned, also one
+    /// that waits for another call on the model. It returns FLASHINFER_ECANCELED, or, where it was all
+    /// but done, as if nothing had come. A cancel that finds no call does nothing, and none stops a call
+    /// that is made after it. So one too many or too late is harmless.
+    ///
+    /// May be called from any thread, from a callback and from a signal handler; it waits for nothing.
+    /// A stop button for a loop of calls sets a flag of the host's, then cancels; the loop looks at the
+    /// flag before every call. A press between look and call is missed by that call: cancel again until
+    /// the loop has ended.
     pub fn flashinfer_session_cancel(session: *mut flashinfer_session);
 
     /// flashinfer_state_bytes - bytes flashinfer_state_save() needs now
@@ -1121,9 +1255,9 @@ extern "C" {
 
     /// flashinfer_state_save - copy position, logits and KV cache out
     ///
-    /// - `buffer`: receives the state; the caller may write it to a file
-    /// - `capacity`: bytes of `buffer`; FLASHINFER_EBUFFER if too few
-    /// - `written`: receives the bytes used
+    /// - `buffer`: receives the state; the caller may write it to a file. May be NULL if `capacity` is 0
+    /// - `capacity`: bytes of `buffer`
+    /// - `written`: receives how many bytes the state has; FLASHINFER_EBUFFER if more than `capacity`
     pub fn flashinfer_state_save(
         session: *mut flashinfer_session,
         buffer: *mut c_void,
@@ -1205,6 +1339,8 @@ extern "C" {
     ///
     /// A stream may go on with a text, so that its first space is kept. Where the model's bos token
     /// comes first, a text begins: a space that the tokenizer puts before every text is left out.
+    ///
+    /// Nothing is given that is, or may be, part of a stop string: flashinfer_decoder_set_stops().
     pub fn flashinfer_decoder_push(
         decoder: *mut flashinfer_decoder,
         token: i32,
@@ -1212,6 +1348,36 @@ extern "C" {
         text_bytes: *mut usize,
         error: *mut flashinfer_error,
     ) -> c_int;
+
+    /// flashinfer_decoder_set_stops - end the text where one of some texts comes
+    ///
+    /// - `texts`: (count) UTF-8 texts, copied, in place of those set before; may be NULL if `count` is 0
+    /// - `text_bytes`: (count) their lengths; NULL: each ends with a zero byte
+    /// - `count`: how many; 0: no text stops any more
+    ///
+    /// From now on flashinfer_decoder_push() shows no part of a stop string, wherever tokens begin and
+    /// end: what may be the beginning of one is held back until later tokens tell, or the stream ends.
+    /// Once one is complete, what stands before it is given, flashinfer_decoder_stopped() tells, and
+    /// further tokens give no text until the stream ends (token -1), after which another can begin. Of
+    /// several the first to be complete counts, of those that end together the longest.
+    ///
+    /// Strings are compared with the text that is given: after tokens whose text may hold one and should
+    /// not stop, such as a prompt's, is the time to set them. Text that is held back stays so, for the
+    /// new strings. A string that is NULL, empty or not UTF-8 is FLASHINFER_EINVAL; nothing is changed
+    /// then, nor by FLASHINFER_ENOMEM.
+    pub fn flashinfer_decoder_set_stops(
+        decoder: *mut flashinfer_decoder,
+        texts: *const *const c_char,
+        text_bytes: *const usize,
+        count: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_decoder_stopped - which stop string has ended the text
+    ///
+    /// Returns its index, from 0, or -1 if none has. Stands until a token follows the end of the stream,
+    /// or others are set.
+    pub fn flashinfer_decoder_stopped(decoder: *const flashinfer_decoder) -> i32;
 
     /// flashinfer_decoder_destroy - end a stream
     ///
@@ -1228,7 +1394,8 @@ extern "C" {
     /// - `sampler`: receives the handle; NULL on failure
     ///
     /// Independent of any model; one sampler must not be used by two threads at once. Order of
-    /// operations: repetition penalty, top-k, temperature, top-p, min-p.
+    /// operations: logit biases, repetition penalty, top-k, temperature, top-p, min-p. All memory is
+    /// taken here.
     pub fn flashinfer_sampler_create(
         options: *const flashinfer_sampler_options,
         vocab_count: usize,
@@ -1259,10 +1426,80 @@ extern "C" {
         error: *mut flashinfer_error,
     ) -> c_int;
 
+    /// flashinfer_sampler_copy - a second sampler that goes on as this one would
+    ///
+    /// - `copy`: receives the handle; NULL on failure
+    ///
+    /// The same options, the same next random numbers, the same recent tokens. From now on they are
+    /// independent.
+    pub fn flashinfer_sampler_copy(
+        sampler: *const flashinfer_sampler,
+        copy: *mut *mut flashinfer_sampler,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_sampler_state_save - copy out what the next tokens depend on beside logits and options
+    ///
+    /// - `buffer`: receives the state; the caller may write it to a file, beside that of
+    ///   flashinfer_state_save(). May be NULL if `capacity` is 0
+    /// - `capacity`: bytes of `buffer`
+    /// - `written`: receives how many bytes the state has; FLASHINFER_EBUFFER if more than `capacity`
+    ///
+    /// That is: random numbers and recent tokens, some tens of bytes and 4 for each token. Options are
+    /// not in it.
+    pub fn flashinfer_sampler_state_save(
+        sampler: *const flashinfer_sampler,
+        buffer: *mut c_void,
+        capacity: usize,
+        written: *mut usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
+    /// flashinfer_sampler_state_load - go on as the sampler would that a state was saved from
+    ///
+    /// - `buffer`: a state saved from a sampler made for the same vocab_count, which remembers as many
+    ///   recent tokens (without a penalty: none); anything else is FLASHINFER_ESTATE
+    /// - `bytes`: as many as flashinfer_sampler_state_save() wrote
+    ///
+    /// Make the sampler with the options of the other one first: then the same logits give the same
+    /// tokens. A failure changes nothing.
+    pub fn flashinfer_sampler_state_load(
+        sampler: *mut flashinfer_sampler,
+        buffer: *const c_void,
+        bytes: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
+
     /// flashinfer_sampler_destroy - release a sampler
     ///
     /// - `sampler`: may be NULL
     pub fn flashinfer_sampler_destroy(sampler: *mut flashinfer_sampler);
+
+    /// flashinfer_logprobs - log probabilities of tokens, from raw logits
+    ///
+    /// - `logits`: (count) floats, such as those of flashinfer_logits(); NaN counts as -infinity
+    /// - `count`: how many
+    /// - `asked`: (asked_count) with the tokens set, such as the one that was chosen; their logprobs are
+    ///   filled in. May be NULL if `asked_count` is 0
+    /// - `asked_count`: how many
+    /// - `top`: receives (top_count): the likeliest tokens, the likeliest first, lower ids first among
+    ///   equals. May be NULL if `top_count` is 0
+    /// - `top_count`: at most `count`
+    ///
+    /// Of the model's own distribution: what a sampler does to logits (biases, penalty, temperature and
+    /// what it drops) does not count. Sums are made in double precision, in order of ids. Logits of
+    /// +infinity share all probability. A token that has no logit is FLASHINFER_ETOKEN, logits of which
+    /// no token can be chosen are FLASHINFER_EINVAL; nothing is written then. Takes no memory and may
+    /// run in any thread.
+    pub fn flashinfer_logprobs(
+        logits: *const f32,
+        count: usize,
+        asked: *mut flashinfer_logprob,
+        asked_count: usize,
+        top: *mut flashinfer_logprob,
+        top_count: usize,
+        error: *mut flashinfer_error,
+    ) -> c_int;
 
     /// flashinfer_probe_options_init - fill probe options with defaults
     pub fn flashinfer_probe_options_init(options: *mut flashinfer_probe_options, size: usize);

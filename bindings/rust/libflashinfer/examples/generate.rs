@@ -2,9 +2,7 @@
 //!
 //! The lesson: open with a budget, create a session, iterate over pieces of text.
 
-use libflashinfer::{
-    plan_file, Error, GenerateOptions, Model, Options, SamplerOptions, TokenizeFlags,
-};
+use libflashinfer::{Budget, GenerateOptions, Model, Options, SamplerOptions, TokenizeOptions};
 use std::io::Write;
 use std::process::exit;
 
@@ -15,7 +13,7 @@ struct Arguments {
     model: String,
     prompt: String,
     tokens: u32,
-    budget: String,
+    budget: Budget,
     sampling: SamplerOptions,
 }
 
@@ -31,7 +29,8 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> T {
 
 fn arguments() -> Arguments {
     let mut words = std::env::args().skip(1);
-    let (mut model, mut prompt, mut tokens, mut budget) = (None, None, 64, String::from("50%"));
+    let (mut model, mut prompt, mut tokens) = (None, None, 64);
+    let mut budget = Budget::Percent(50.0);
     let mut sampling = SamplerOptions::new();
     while let Some(word) = words.next() {
         if !word.starts_with("--") {
@@ -44,7 +43,11 @@ fn arguments() -> Arguments {
         match word.as_str() {
             "--prompt" => prompt = Some(value),
             "--tokens" => tokens = number(&word, &value),
-            "--budget" => budget = value,
+            "--budget" => {
+                budget = value
+                    .parse()
+                    .unwrap_or_else(|error| wrong(&format!("{}", error)))
+            }
             "--temperature" => sampling = sampling.temperature(number(&word, &value)),
             "--top-k" => sampling = sampling.top_k(number(&word, &value)),
             "--seed" => sampling = sampling.seed(number(&word, &value)),
@@ -63,32 +66,18 @@ fn arguments() -> Arguments {
     }
 }
 
-/// Bytes, or a share of the model file.
-fn budget_bytes(model: &str, budget: &str) -> Result<u64, Error> {
-    let percent = match budget.strip_suffix('%') {
-        Some(percent) => number::<f64>("--budget", percent),
-        None => return Ok(number("--budget", budget)),
-    };
-    let plan = plan_file(model, &Options::new())?;
-    Ok((plan.file_bytes as f64 * percent / 100.0) as u64)
-}
-
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // how long the prompt is decides the context to plan for
-    let flags = TokenizeFlags {
-        bos: true,
-        special: false,
-    };
     let names = Model::open(&arguments.model, &Options::new().metadata_only(true))?;
-    let prompt = names.tokenize(&arguments.prompt, flags)?;
+    let prompt = names.tokenize(&arguments.prompt, TokenizeOptions::new())?;
     let options = Options::new()
-        .memory_budget(budget_bytes(&arguments.model, &arguments.budget)?)
-        .context_tokens(prompt.len() as u32 + arguments.tokens);
+        .memory_budget(arguments.budget)
+        .context_tokens(u32::try_from(prompt.len())?.saturating_add(arguments.tokens));
     let model = Model::open(&arguments.model, &options)?;
 
     let mut session = model.session()?;
     let generate = GenerateOptions::new()
-        .tokens(arguments.tokens as usize)
+        .tokens(usize::try_from(arguments.tokens)?)
         .sampling(arguments.sampling.clone())
         .echo(true);
     let mut out = std::io::stdout();

@@ -10,7 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-const HEADER_BYTES: u64 = 100; // no multiple of anything: the host's reads need no alignment
+const HEADER: [u8; 100] = [0; 100]; // no multiple of anything: the host's reads need no alignment
+const HEADER_BYTES: u64 = 100;
 
 #[derive(Default)]
 struct Counts {
@@ -30,26 +31,32 @@ impl Storage for Container {
     }
 
     fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<usize> {
-        let mut done = 0;
+        let (mut done, mut at) = (0, HEADER_BYTES + offset);
         while done < data.len() {
-            match self
-                .file
-                .read_at(&mut data[done..], HEADER_BYTES + offset + done as u64)?
-            {
+            match self.file.read_at(&mut data[done..], at)? {
                 0 => break,
-                count => done += count,
+                count => {
+                    done += count;
+                    at += count_of(count);
+                }
             }
         }
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
-        self.counts.bytes.fetch_add(done as u64, Ordering::Relaxed);
+        let bytes = at - HEADER_BYTES - offset;
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(done)
     }
+}
+
+/// usize is no wider than u64 on any system there is.
+fn count_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// The container this example reads, made of a model file.
 fn make_container(model: &str, container: &std::path::Path) -> io::Result<u64> {
     let mut out = File::create(container)?;
-    io::copy(&mut &[0_u8; HEADER_BYTES as usize][..], &mut out)?;
+    io::copy(&mut &HEADER[..], &mut out)?;
     io::copy(&mut File::open(model)?, &mut out)
 }
 

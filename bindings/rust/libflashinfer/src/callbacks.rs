@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::kinds::LogLevel;
+use crate::numbers::index;
 use crate::sys;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -119,7 +120,7 @@ unsafe fn items<'a, T>(data: *const T, count: u32) -> &'a [T] {
     if count == 0 {
         &[]
     } else {
-        slice::from_raw_parts(data, count as usize)
+        slice::from_raw_parts(data, index(count))
     }
 }
 
@@ -263,8 +264,6 @@ thread_local! {
 pub(crate) struct Outcome {
     pub code: c_int,
     pub panic: Option<Payload>,
-    /// A callback panicked and cancelled the session.
-    pub cancelled: bool,
     record: sys::flashinfer_error,
 }
 
@@ -297,11 +296,9 @@ pub(crate) fn call(
     CURRENT.with(|current| current.set(&call));
     let code = run(&mut record);
     CURRENT.with(|current| current.set(call.outer));
-    let panic = call.panic.into_inner();
     Outcome {
         code,
-        cancelled: panic.is_some(),
-        panic,
+        panic: call.panic.into_inner(),
         record,
     }
 }

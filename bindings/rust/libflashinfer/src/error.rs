@@ -44,6 +44,8 @@ numbers! {
         Thread = FLASHINFER_ETHREAD,
         /// The handle is still in use, or the call came from a callback of the same model.
         Busy = FLASHINFER_EBUSY,
+        /// All sessions that the model was opened for exist: `session_count` of its options.
+        Sessions = FLASHINFER_ESESSIONS,
     }
 }
 

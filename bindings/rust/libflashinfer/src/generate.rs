@@ -1,15 +1,16 @@
 //! A prompt's continuation as an iterator over pieces of text.
 
-use crate::error::Result;
-use crate::model::TokenizeFlags;
+use crate::error::{ErrorCode, Result};
+use crate::numbers::index;
 use crate::sampler::{Sampler, SamplerOptions};
 use crate::session::Session;
 use crate::text::Decoder;
+use crate::tokenize::TokenizeOptions;
 
 /// How a text is continued.
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
-    tokens: usize,
+    tokens: Option<usize>,
     sampling: SamplerOptions,
     echo: bool,
     special: bool,
@@ -18,7 +19,7 @@ pub struct GenerateOptions {
 impl Default for GenerateOptions {
     fn default() -> Self {
         GenerateOptions {
-            tokens: 64,
+            tokens: None,
             sampling: SamplerOptions::new(),
             echo: false,
             special: false,
@@ -27,14 +28,19 @@ impl Default for GenerateOptions {
 }
 
 impl GenerateOptions {
-    /// 64 tokens, greedy, without the prompt.
+    /// To the text's end, greedy, without the prompt.
     pub fn new() -> Self {
         GenerateOptions::default()
     }
 
+    /// End after so many tokens, if the model does not end the text before and the context has room.
+    #[must_use]
+    pub fn tokens(mut self, tokens: usize) -> Self {
+        self.tokens = Some(tokens);
+        self
+    }
+
     setters! {
-        /// End after so many tokens, if the model does not end the text before.
-        tokens: usize,
         /// How tokens are chosen.
         sampling: SamplerOptions,
         /// The first pieces are the prompt's own.
@@ -47,14 +53,15 @@ impl GenerateOptions {
 impl Session {
     /// Run a prompt and go on from there. The prompt is run before this returns; every piece costs a token or a few.
     ///
+    /// Ends after [`GenerateOptions::tokens`], at the model's end of text, or when the context is full.
+    ///
     /// At position 0 the prompt begins with the model's bos token if it wants one. Afterwards the session holds prompt
     /// and continuation but for the last token, which was chosen and not run.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generate<'_>> {
-        let flags = TokenizeFlags {
-            bos: self.position() == 0,
-            special: options.special,
-        };
-        let tokens = self.model().tokenize(prompt, flags)?;
+        let how = TokenizeOptions::new()
+            .bos(self.position() == 0)
+            .special(options.special);
+        let tokens = self.model().tokenize(prompt, how)?;
         self.generate_from(tokens, options)
     }
 
@@ -65,7 +72,7 @@ impl Session {
         options: &GenerateOptions,
     ) -> Result<Generate<'_>> {
         let info = self.model().info();
-        let mut sampler = Sampler::new(&options.sampling, info.vocab_count as usize)?;
+        let mut sampler = Sampler::new(&options.sampling, index(info.vocab_count))?;
         let decoder = self.model().decoder()?;
         if !prompt.is_empty() {
             self.eval(&prompt)?;
@@ -97,7 +104,7 @@ pub struct Generate<'a> {
     tokens: Vec<i32>, // the prompt, then what was generated
     prompt_count: usize,
     echoed: usize, // of the prompt
-    wanted: usize,
+    wanted: Option<usize>,
     ended: bool,
 }
 
@@ -119,11 +126,11 @@ impl Generate<'_> {
             return Ok(Some(self.tokens[self.echoed - 1]));
         }
         let count = self.tokens().len();
-        if count == self.wanted {
+        if Some(count) == self.wanted {
             return Ok(None);
         }
-        if count > 0 {
-            self.session.step(self.tokens[self.tokens.len() - 1])?;
+        if count > 0 && !self.step_if_room(self.tokens[self.tokens.len() - 1])? {
+            return Ok(None);
         }
         let token = match self.session.logits() {
             Some(logits) => self.sampler.sample(logits)?,
@@ -134,6 +141,13 @@ impl Generate<'_> {
         }
         self.tokens.push(token);
         Ok(Some(token))
+    }
+
+    fn step_if_room(&mut self, token: i32) -> Result<bool> {
+        match self.session.step(token) {
+            Err(error) if error.code() == ErrorCode::Context => Ok(false),
+            result => result.map(|()| true),
+        }
     }
 
     /// The next piece, which may be empty.

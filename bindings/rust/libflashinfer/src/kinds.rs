@@ -5,7 +5,7 @@ use std::os::raw::c_int;
 numbers! {
     /// Which neurons of a layer are computed. `Exact` and `All` give the dense model's output bit for bit. The deciding
     /// matrix is gate where [`Info::ffn_gated`](crate::Info::ffn_gated) says so, else up.
-    Predictor: u32 {
+    PredictorKind: u32 {
         /// What there is for every layer: sketch, low-rank, mixed; else exact.
         Default = FLASHINFER_PREDICTOR_DEFAULT,
         /// Every deciding sum computed, firing neurons fetched.
@@ -186,25 +186,26 @@ mod tests {
                 );
             }
         }
-        check("PREDICTOR_", 6, |n| Predictor::from(n as u32));
-        check("STORAGE_", 5, |n| StorageKind::from(n as u32));
-        check("CACHE_", 4, |n| CachePolicy::from(n as u32));
-        check("VERIFY_", 3, |n| Verify::from(n as u32));
-        check("KERNELS_", 4, |n| Kernels::from(n as u32));
-        check("KV_", 4, |n| KvType::from(n as u32));
-        check("DTYPE_", 6, |n| Dtype::from(n as u32));
-        check("PART_", 3, |n| Part::from(n as u32));
-        check("ACTIVATION_", 5, |n| Activation::from(n as u32));
-        check("LOG_", 3, |n| LogLevel::from(n as c_int));
-        check("E", 16, |n| ErrorCode::from(n as c_int));
+        let number = |n: i64| u32::try_from(n).unwrap();
+        check("PREDICTOR_", 6, |n| PredictorKind::from(number(n)));
+        check("STORAGE_", 5, |n| StorageKind::from(number(n)));
+        check("CACHE_", 4, |n| CachePolicy::from(number(n)));
+        check("VERIFY_", 3, |n| Verify::from(number(n)));
+        check("KERNELS_", 4, |n| Kernels::from(number(n)));
+        check("KV_", 4, |n| KvType::from(number(n)));
+        check("DTYPE_", 6, |n| Dtype::from(number(n)));
+        check("PART_", 3, |n| Part::from(number(n)));
+        check("ACTIVATION_", 5, |n| Activation::from(number(n)));
+        check("LOG_", 3, |n| LogLevel::from(c_int::try_from(n).unwrap()));
+        check("E", 16, |n| ErrorCode::from(c_int::try_from(n).unwrap()));
     }
 
     #[test]
     fn numbers_go_there_and_back() {
         for number in 0..9 {
-            assert_eq!(Predictor::from(number).number(), number);
+            assert_eq!(PredictorKind::from(number).number(), number);
         }
-        assert_eq!(Predictor::from(77), Predictor::Other(77));
+        assert_eq!(PredictorKind::from(77), PredictorKind::Other(77));
         assert_eq!(ErrorCode::from(-7), ErrorCode::Budget);
     }
 }

@@ -45,12 +45,14 @@
 #[macro_use]
 mod macros;
 
+mod budget;
 mod callbacks;
 mod error;
 mod generate;
 mod kinds;
 mod make;
 mod model;
+mod numbers;
 mod options;
 mod probe;
 mod records;
@@ -58,16 +60,19 @@ mod sampler;
 mod session;
 mod storage;
 mod text;
+mod tokenize;
 
+pub use budget::Budget;
 pub use callbacks::{Audit, FfnInput, Progress, Trace};
 pub use error::{Error, ErrorCode, Result};
 pub use generate::{Generate, GenerateOptions};
 pub use kinds::{
-    Activation, CachePolicy, Dtype, Kernels, KvType, LogLevel, Part, Predictor, StorageKind, Verify,
+    Activation, CachePolicy, Dtype, Kernels, KvType, LogLevel, Part, PredictorKind, StorageKind,
+    Verify,
 };
 pub use libflashinfer_sys as sys;
 pub use make::{pack, Order, PackOptions, PredictorMaker};
-pub use model::{plan_file, Model, TokenizeFlags};
+pub use model::{plan_file, Model};
 pub use options::Options;
 pub use probe::{probe, ProbeOptions, ProbeResult};
 pub use records::{Info, Plan, Stats, TensorInfo};
@@ -75,6 +80,12 @@ pub use sampler::{Sampler, SamplerOptions};
 pub use session::{CancelHandle, Session};
 pub use storage::Storage;
 pub use text::Decoder;
+#[allow(deprecated)]
+pub use tokenize::{TokenizeFlags, TokenizeOptions};
+
+/// The old name of [`PredictorKind`].
+#[deprecated(note = "PredictorKind, as in Python: a predictor itself is made with PredictorMaker")]
+pub type Predictor = PredictorKind;
 
 /// The README's programs compile.
 #[cfg(doctest)]

@@ -49,7 +49,7 @@ macro_rules! record {
             pub(crate) fn empty() -> libflashinfer_sys::$raw {
                 // SAFETY: numbers and pointers, for which zero is a value
                 let mut raw: libflashinfer_sys::$raw = unsafe { std::mem::zeroed() };
-                raw.size = std::mem::size_of_val(&raw) as u32;
+                raw.size = crate::numbers::size_of::<libflashinfer_sys::$raw>();
                 raw
             }
 

@@ -4,6 +4,7 @@ use crate::callbacks::{call, Callbacks, Progress, Trace};
 use crate::error::{Error, Result};
 use crate::kinds::{Activation, Dtype, LogLevel};
 use crate::model::Model;
+use crate::numbers::{index, size_of};
 use crate::options::c_path;
 use crate::sys;
 use std::ops::ControlFlow;
@@ -99,7 +100,7 @@ pub fn pack(
     let (checkpoint, path) = (c_path(checkpoint.as_ref())?, c_path(path.as_ref())?);
     let user = options.callbacks.user();
     let raw = sys::flashinfer_pack_options {
-        size: std::mem::size_of::<sys::flashinfer_pack_options>() as u32,
+        size: size_of::<sys::flashinfer_pack_options>(),
         dtype: options.dtype.number(),
         sketch_bits: options.sketch_bits,
         no_sketch: options.no_sketch.into(),
@@ -207,8 +208,8 @@ impl PredictorMaker {
         let maker = NonNull::new(raw).map(|raw| PredictorMaker {
             model: model.clone(),
             raw,
-            width: info.embedding_length as usize,
-            neurons: info.ffn_length as usize,
+            width: index(info.embedding_length),
+            neurons: index(info.ffn_length),
         });
         outcome.finish()?;
         maker.ok_or_else(|| Error::invalid("the library returned no predictor"))
@@ -258,8 +259,14 @@ impl PredictorMaker {
         })
     }
 
-    /// Every layer's factors from a PowerInfer GGUF, in place of what the layers had.
+    /// The old name of [`import_powerinfer`](Self::import_powerinfer).
+    #[deprecated(note = "import_powerinfer(), as in Python")]
     pub fn import(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        self.import_powerinfer(path)
+    }
+
+    /// Every layer's factors from a PowerInfer GGUF, in place of what the layers had.
+    pub fn import_powerinfer(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = c_path(path.as_ref())?;
         // SAFETY: the predictor is ours alone
         self.run(|raw, error| unsafe {

@@ -1,17 +1,20 @@
 //! Models: opening, asking, changing the budget, closing.
 
+use crate::budget::Budget;
 use crate::callbacks::{call, Callbacks, Outcome};
 use crate::error::{Error, ErrorCode, Result};
 use crate::kinds::Part;
+use crate::numbers::index;
 use crate::options::{c_path, Options};
 use crate::records::{Info, Plan, Stats, TensorInfo};
 use crate::session::Session;
 use crate::storage::{Host, Storage};
 use crate::sys;
 use crate::text::Decoder;
+use crate::tokenize::TokenizeOptions;
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int};
-use std::os::unix::io::{AsFd, AsRawFd};
+use std::os::unix::io::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 use std::ptr;
 use std::ptr::NonNull;
@@ -107,10 +110,16 @@ type RawModel = *mut sys::flashinfer_model;
 type Opening<'a> =
     dyn FnOnce(&sys::flashinfer_options, &mut RawModel, *mut sys::flashinfer_error) -> c_int + 'a;
 
-fn open(options: &Options, host: Option<Box<Host>>, run: Box<Opening<'_>>) -> Result<Model> {
+/// file_bytes: what a budget may be a share of.
+fn open(
+    options: &Options,
+    file_bytes: impl FnOnce() -> Result<u64>,
+    host: Option<Box<Host>>,
+    run: Box<Opening<'_>>,
+) -> Result<Model> {
     let callbacks = options.boxed_callbacks();
     let mut raw: RawModel = ptr::null_mut();
-    let mut outcome = options.with_raw(&callbacks, |options| {
+    let mut outcome = options.with_raw(&callbacks, file_bytes, |options| {
         call(ptr::null(), ptr::null_mut(), |error| {
             run(options, &mut raw, error)
         })
@@ -132,42 +141,53 @@ fn open(options: &Options, host: Option<Box<Host>>, run: Box<Opening<'_>>) -> Re
 
 /// What a budget would give, without opening the model. One below the minimum is no error here: see `minimum_bytes`.
 pub fn plan_file(path: impl AsRef<Path>, options: &Options) -> Result<Plan> {
-    let path = c_path(path.as_ref())?;
+    plan(&c_path(path.as_ref())?, options)
+}
+
+fn plan(path: &CStr, options: &Options) -> Result<Plan> {
     let callbacks = options.boxed_callbacks();
     let mut plan = Plan::empty();
-    let outcome = options.with_raw(&callbacks, |options| {
-        // SAFETY: everything lives until the call returns
-        call(ptr::null(), ptr::null_mut(), |error| unsafe {
-            sys::flashinfer_plan_file(path.as_ptr(), options, &mut plan, error)
-        })
-    })?;
+    let outcome = options.with_raw(
+        &callbacks,
+        || file_bytes(path),
+        |options| {
+            // SAFETY: everything lives until the call returns
+            call(ptr::null(), ptr::null_mut(), |error| unsafe {
+                sys::flashinfer_plan_file(path.as_ptr(), options, &mut plan, error)
+            })
+        },
+    )?;
     outcome.finish()?;
     // SAFETY: filled by the call
     Ok(unsafe { Plan::of(&plan) })
 }
 
-/// How a text becomes tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TokenizeFlags {
-    /// Begin with the model's bos token if it wants one.
-    pub bos: bool,
-    /// Texts such as `</s>` become their control token.
-    pub special: bool,
+fn file_bytes(path: &CStr) -> Result<u64> {
+    Ok(plan(path, &Options::new().no_tokenizer(true))?.file_bytes)
 }
 
-impl TokenizeFlags {
-    fn number(self) -> u32 {
-        let bos = if self.bos {
-            sys::FLASHINFER_TOKENIZE_BOS
-        } else {
-            0
-        };
-        let special = if self.special {
-            sys::FLASHINFER_TOKENIZE_SPECIAL
-        } else {
-            0
-        };
-        bos | special
+fn open_part(fd: RawFd, offset: u64, length: u64, options: &Options) -> Result<Model> {
+    let header = Options::new().metadata_only(true).no_tokenizer(true);
+    open(
+        options,
+        || Ok(open_part(fd, offset, length, &header)?.info().file_bytes),
+        None,
+        // SAFETY: the descriptor is open until the call returns
+        Box::new(move |options, model, error| unsafe {
+            sys::flashinfer_model_open_fd(fd, offset, length, options, model, error)
+        }),
+    )
+}
+
+/// What the callbacks of a storage say; `user` is theirs.
+unsafe fn storage_bytes(ops: &sys::flashinfer_storage_ops) -> Result<u64> {
+    let mut caps: sys::flashinfer_storage_caps = std::mem::zeroed();
+    caps.size = crate::numbers::size_of::<sys::flashinfer_storage_caps>();
+    match ops.caps {
+        Some(ask) if ask(ops.user, &mut caps) == 0 => Ok(caps.length_bytes),
+        _ => Err(Error::invalid(
+            "the storage does not say how long it is: give a budget in bytes",
+        )),
     }
 }
 
@@ -177,6 +197,7 @@ impl Model {
         let path = c_path(path.as_ref())?;
         open(
             options,
+            || file_bytes(&path),
             None,
             // SAFETY: path and options live until the call returns
             Box::new(|options, model, error| unsafe {
@@ -196,24 +217,21 @@ impl Model {
         if length == Some(0) {
             return Err(Error::invalid("a model of 0 bytes"));
         }
-        let fd = file.as_fd().as_raw_fd();
-        let length = length.unwrap_or(0);
-        open(
+        open_part(
+            file.as_fd().as_raw_fd(),
+            offset,
+            length.unwrap_or(0),
             options,
-            None,
-            // SAFETY: the descriptor is open until the call returns
-            Box::new(move |options, model, error| unsafe {
-                sys::flashinfer_model_open_fd(fd, offset, length, options, model, error)
-            }),
         )
     }
 
     /// Open a model whose bytes the host reads.
     pub fn open_storage(storage: impl Storage + 'static, options: &Options) -> Result<Model> {
         let host = Host::new(Box::new(storage));
-        let ops = host.ops();
+        let (ops, length) = (host.ops(), host.length());
         open(
             options,
+            || Ok(length),
             Some(host),
             // SAFETY: ops are copied; the host they point at stays where it is, in the model
             Box::new(move |options, model, error| unsafe {
@@ -233,6 +251,7 @@ impl Model {
     ) -> Result<Model> {
         open(
             options,
+            || storage_bytes(ops),
             None,
             Box::new(move |options, model, error| {
                 sys::flashinfer_model_open_storage(ops, options, model, error)
@@ -240,7 +259,7 @@ impl Model {
         )
     }
 
-    /// Begin a sequence. Takes one of the `session_count` places; [`ErrorCode::Budget`] when none is free.
+    /// Begin a sequence. Takes one of the `session_count` places; [`ErrorCode::Sessions`] when none is free.
     pub fn session(&self) -> Result<Session> {
         Session::create(self)
     }
@@ -264,10 +283,10 @@ impl Model {
     pub fn tensors(&self) -> Vec<TensorInfo> {
         let mut all = Vec::new();
         let mut raw = TensorInfo::empty();
-        // SAFETY: names are the model's; an index past the last is refused
-        unsafe {
-            while sys::flashinfer_model_tensor(self.inner.as_ptr(), all.len() as u32, &mut raw) == 0
-            {
+        for index in 0..self.info().tensor_count {
+            // SAFETY: names are the model's; cannot fail below the count
+            unsafe {
+                sys::flashinfer_model_tensor(self.inner.as_ptr(), index, &mut raw);
                 all.push(TensorInfo::of(&raw));
             }
         }
@@ -279,16 +298,16 @@ impl Model {
         let mut all = Vec::new();
         let mut value = vec![0 as c_char; METADATA_BYTES];
         let mut key: *const c_char = ptr::null();
-        // SAFETY: keys are the model's, values end with a zero byte; an index past the last is refused
-        unsafe {
-            while sys::flashinfer_model_metadata(
-                self.inner.as_ptr(),
-                all.len() as u32,
-                &mut key,
-                value.as_mut_ptr(),
-                value.len(),
-            ) == 0
-            {
+        for index in 0..self.info().metadata_count {
+            // SAFETY: keys are the model's, values end with a zero byte; cannot fail below the count
+            unsafe {
+                sys::flashinfer_model_metadata(
+                    self.inner.as_ptr(),
+                    index,
+                    &mut key,
+                    value.as_mut_ptr(),
+                    value.len(),
+                );
                 let text = |at| CStr::from_ptr(at).to_string_lossy().into_owned();
                 all.push((text(key), text(value.as_ptr())));
             }
@@ -313,7 +332,8 @@ impl Model {
                 count, info.ffn_length
             )));
         }
-        let mut rows = vec![0.0; count as usize * info.embedding_length as usize];
+        let floats = index(count).checked_mul(index(info.embedding_length));
+        let mut rows = vec![0.0; floats.ok_or_else(|| Error::invalid("more floats than memory"))?];
         // SAFETY: there is room for the rows
         self.run(|error| unsafe {
             let (model, part) = (self.inner.as_ptr(), part.number());
@@ -333,7 +353,7 @@ impl Model {
     /// Biases of the deciding sums of a layer's neurons, zeros where the model has none: one may fire if
     /// row . x + bias is above [`Info::ffn_threshold`].
     pub fn ffn_bias(&self, layer: u32) -> Result<Vec<f32>> {
-        let mut bias = vec![0.0; self.info().ffn_length as usize];
+        let mut bias = vec![0.0; index(self.info().ffn_length)];
         // SAFETY: there is room for the biases
         self.run(|error| unsafe {
             sys::flashinfer_model_ffn_bias(self.inner.as_ptr(), layer, bias.as_mut_ptr(), error)
@@ -350,9 +370,10 @@ impl Model {
         Ok(unsafe { Plan::of(&raw) })
     }
 
-    /// Change the budget between two steps; 0: whatever makes everything resident. The output does not change. Refused
-    /// with [`ErrorCode::Budget`], the old budget staying in force, below the minimum.
-    pub fn set_budget(&self, budget_bytes: u64) -> Result<()> {
+    /// Change the budget between two steps, to bytes, of which 0 makes everything resident, or a share of the file. The
+    /// output does not change. Refused with [`ErrorCode::Budget`], the old budget staying in force, below the minimum.
+    pub fn set_budget(&self, budget: impl Into<Budget>) -> Result<()> {
+        let budget_bytes = budget.into().bytes(|| Ok(self.info().file_bytes))?;
         // SAFETY: the model is open
         self.run(|error| unsafe {
             sys::flashinfer_model_set_budget(self.inner.as_ptr(), budget_bytes, error)
@@ -376,8 +397,12 @@ impl Model {
     }
 
     /// Text to token ids by the model's own tokenizer. Waits for nothing.
-    pub fn tokenize(&self, text: impl AsRef<[u8]>, flags: TokenizeFlags) -> Result<Vec<i32>> {
-        let text = text.as_ref();
+    pub fn tokenize(
+        &self,
+        text: impl AsRef<[u8]>,
+        options: impl Into<TokenizeOptions>,
+    ) -> Result<Vec<i32>> {
+        let (text, flags) = (text.as_ref(), options.into().number());
         fill(text.len() + 1, |tokens: &mut [i32], count| {
             // SAFETY: the text and room for that many tokens
             self.inner.call(ptr::null_mut(), |error| unsafe {
@@ -385,7 +410,7 @@ impl Model {
                     self.inner.as_ptr(),
                     text.as_ptr() as *const c_char,
                     text.len(),
-                    flags.number(),
+                    flags,
                     tokens.as_mut_ptr(),
                     tokens.len(),
                     count,

@@ -1,8 +1,10 @@
 //! How a model is opened.
 
+use crate::budget::Budget;
 use crate::callbacks::{Audit, Callbacks, FfnInput, Progress, Trace};
 use crate::error::{Error, Result};
-use crate::kinds::{CachePolicy, Kernels, KvType, LogLevel, Predictor, StorageKind, Verify};
+use crate::kinds::{Activation, CachePolicy, Kernels, KvType, LogLevel, PredictorKind, StorageKind, Verify};
+use crate::numbers::size_of;
 use crate::probe::ProbeResult;
 use crate::sys;
 use std::ffi::CString;
@@ -15,18 +17,18 @@ use std::sync::Arc;
 /// How a model is opened; every option left alone has the library's default.
 ///
 /// ```no_run
-/// use libflashinfer::{Options, Predictor};
-/// let options = Options::new().memory_budget(64 << 20).predictor(Predictor::Exact);
+/// use libflashinfer::{Options, PredictorKind};
+/// let options = Options::new().memory_budget(64 << 20).predictor(PredictorKind::Exact);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     flags: u32,
-    memory_budget: u64,
+    memory_budget: Budget,
     threads: u32,
     context_tokens: u32,
     session_count: u32,
     kv_type: KvType,
-    predictor: Predictor,
+    predictor: PredictorKind,
     window_tokens: u32,
     storage: StorageKind,
     verify: Verify,
@@ -40,6 +42,8 @@ pub struct Options {
     cache_policy: CachePolicy,
     audit_layers: u32,
     predictor_path: Option<PathBuf>,
+    ffn_activation: Option<Activation>,
+    ffn_threshold: f32,
     callbacks: Callbacks,
 }
 
@@ -47,12 +51,12 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             flags: 0,
-            memory_budget: 0,
+            memory_budget: Budget::default(),
             threads: 0,
             context_tokens: 0,
             session_count: 0,
             kv_type: KvType::Default,
-            predictor: Predictor::Default,
+            predictor: PredictorKind::Default,
             window_tokens: 0,
             storage: StorageKind::Default,
             verify: Verify::Default,
@@ -66,6 +70,8 @@ impl Default for Options {
             cache_policy: CachePolicy::Default,
             audit_layers: 0,
             predictor_path: None,
+            ffn_activation: None,
+            ffn_threshold: 0.0,
             callbacks: Callbacks::default(),
         }
     }
@@ -77,20 +83,26 @@ impl Options {
         Options::default()
     }
 
+    /// Ceiling, sessions included: bytes, of which 0 makes everything resident, or a [`Budget`] such as a share of the file. A
+    /// budget that cannot work is refused with [`ErrorCode::Budget`](crate::ErrorCode::Budget) and the smallest one that
+    /// can.
+    #[must_use]
+    pub fn memory_budget(mut self, memory_budget: impl Into<Budget>) -> Self {
+        self.memory_budget = memory_budget.into();
+        self
+    }
+
     setters! {
-        /// Ceiling in bytes, sessions included; 0: everything resident. A budget that cannot work is refused with
-        /// [`ErrorCode::Budget`](crate::ErrorCode::Budget) and the smallest one that can.
-        memory_budget: u64,
         /// Compute threads, caller's included; 0: one per CPU, at most 16 and one for 8 MiB of FFN.
         threads: u32,
-        /// Positions a session may have; 0: all the model has.
+        /// Positions a session may have; 0: all the model has, at most 8192.
         context_tokens: u32,
         /// Sessions that may exist at once; 0: 1.
         session_count: u32,
         /// What keys and values are kept as.
         kv_type: KvType,
         /// Which neurons are computed.
-        predictor: Predictor,
+        predictor: PredictorKind,
         /// k of the paper's sliding window: neurons unused for so many tokens leave; 0: as slots last.
         window_tokens: u32,
         /// How bundles are read.
@@ -113,6 +125,15 @@ impl Options {
         cache_policy: CachePolicy,
         /// How many layers an audit looks at, in turn; 0: 1.
         audit_layers: u32,
+    }
+
+    /// The FFN's activation, for GGUF files that do not say theirs. The threshold is that of
+    /// [`Activation::FatRelu`], 0 for others.
+    #[must_use]
+    pub fn ffn_activation(mut self, activation: Activation, threshold: f32) -> Self {
+        self.ffn_activation = Some(activation);
+        self.ffn_threshold = threshold;
+        self
     }
 
     /// Read header and tokenizer only: no sessions, no budget.
@@ -196,19 +217,21 @@ impl Options {
         Box::new(self.callbacks.clone())
     }
 
-    /// Hand the options to a call as C sees them.
+    /// Hand the options to a call as C sees them. file_bytes: what a budget may be a share of.
     pub(crate) fn with_raw<T>(
         &self,
         callbacks: &Callbacks,
+        file_bytes: impl FnOnce() -> Result<u64>,
         run: impl FnOnce(&sys::flashinfer_options) -> T,
     ) -> Result<T> {
         let path = self.predictor_path.as_deref().map(c_path).transpose()?;
+        let memory_budget = self.memory_budget.bytes(file_bytes)?;
         let user = callbacks.user();
         // every field is named: a header with more of them does not compile until it is passed on here
         let raw = sys::flashinfer_options {
-            size: std::mem::size_of::<sys::flashinfer_options>() as u32,
+            size: size_of::<sys::flashinfer_options>(),
             flags: self.flags,
-            memory_budget: self.memory_budget,
+            memory_budget,
             threads: self.threads,
             context_tokens: self.context_tokens,
             session_count: self.session_count,
@@ -237,6 +260,8 @@ impl Options {
             ffn_input_user: user,
             audit: callbacks.audit_callback(),
             audit_user: user,
+            ffn_activation: self.ffn_activation.map_or(0, |activation| activation.number()),
+            ffn_threshold: self.ffn_threshold,
         };
         Ok(run(&raw))
     }

@@ -3,6 +3,7 @@
 use crate::callbacks::{call, Callbacks, Progress};
 use crate::error::Result;
 use crate::kinds::{Kernels, StorageKind};
+use crate::numbers::size_of;
 use crate::options::c_path;
 use crate::sys;
 use std::ops::ControlFlow;
@@ -70,7 +71,7 @@ impl ProbeResult {
     fn empty() -> ProbeResult {
         // SAFETY: numbers, for which zero is a value
         let mut raw: Box<sys::flashinfer_probe_result> = Box::new(unsafe { std::mem::zeroed() });
-        raw.size = std::mem::size_of::<sys::flashinfer_probe_result>() as u32;
+        raw.size = size_of::<sys::flashinfer_probe_result>();
         ProbeResult { raw }
     }
 
@@ -133,7 +134,7 @@ pub fn probe(path: impl AsRef<Path>, options: &ProbeOptions) -> Result<ProbeResu
     let path = c_path(path.as_ref())?;
     let mut result = ProbeResult::empty();
     let raw = sys::flashinfer_probe_options {
-        size: std::mem::size_of::<sys::flashinfer_probe_options>() as u32,
+        size: size_of::<sys::flashinfer_probe_options>(),
         time_ms: options.time_ms,
         threads: options.threads,
         storage: options.storage.number(),

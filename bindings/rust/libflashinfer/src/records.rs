@@ -1,6 +1,6 @@
 //! What the library tells: plans, statistics, what is in a model file.
 
-use crate::kinds::{Activation, CachePolicy, Dtype, Predictor};
+use crate::kinds::{Activation, CachePolicy, Dtype, PredictorKind};
 use std::ffi::CStr;
 use std::os::raw::c_char;
 
@@ -42,9 +42,9 @@ impl Read<*const c_char> for String {
     }
 }
 
-impl Read<u32> for Predictor {
+impl Read<u32> for PredictorKind {
     unsafe fn read(field: u32) -> Self {
-        Predictor::from(field)
+        PredictorKind::from(field)
     }
 }
 
@@ -158,7 +158,7 @@ record! {
     /// How a budget is divided. `planned_bytes` is the sum of the parts and never above the budget.
     Plan of flashinfer_plan {
         /// The kind in force.
-        predictor: Predictor,
+        predictor: PredictorKind,
         /// As asked for; `maximum_bytes` if 0 was asked for.
         budget_bytes: u64,
         /// What is held.
@@ -197,6 +197,8 @@ record! {
         slots: u32,
         /// The system's page tables of all that is mapped.
         page_table_bytes: u64,
+        /// Plain files: read for every token, because memory lacks them.
+        streamed_bytes: u64,
     } without { size, reserved, }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::callbacks::call;
 use crate::error::{Error, Result};
+use crate::numbers::size_of;
 use crate::sys;
 use std::os::raw::c_int;
 use std::ptr;
@@ -44,7 +45,7 @@ impl SamplerOptions {
 
     fn raw(&self) -> sys::flashinfer_sampler_options {
         sys::flashinfer_sampler_options {
-            size: std::mem::size_of::<sys::flashinfer_sampler_options>() as u32,
+            size: size_of::<sys::flashinfer_sampler_options>(),
             top_k: self.top_k,
             seed: self.seed,
             temperature: self.temperature,
@@ -52,7 +53,8 @@ impl SamplerOptions {
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
             repetition_tokens: self.repetition_tokens,
-            reserved: 0,
+            logit_bias_count: 0,
+            logit_biases: ptr::null(),
         }
     }
 }

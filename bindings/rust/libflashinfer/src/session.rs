@@ -15,15 +15,14 @@ pub struct Session {
     model: Model,
     raw: NonNull<sys::flashinfer_session>,
     cancel: CancelHandle,
-    stale: bool, // a cancel of ours that no call has taken
 }
 
 // SAFETY: calls on sessions may come from any thread and are serialised inside; what runs a session takes it mutably
 unsafe impl Send for Session {}
 unsafe impl Sync for Session {}
 
-/// Stops a session's running call, or its next one if none runs, which then fails with
-/// [`ErrorCode::Canceled`](crate::ErrorCode::Canceled). Does nothing once the session is gone.
+/// Stops a session's running call, which then fails with [`ErrorCode::Canceled`](crate::ErrorCode::Canceled). Does
+/// nothing if no call runs, and once the session is gone.
 ///
 /// May be used from any thread, also in a callback. It takes a lock for a moment, so it is not for signal handlers.
 #[derive(Clone, Debug)]
@@ -38,7 +37,7 @@ struct Target(NonNull<sys::flashinfer_session>);
 unsafe impl Send for Target {}
 
 impl CancelHandle {
-    /// Stop the session's running or next call.
+    /// Stop the session's running call.
     pub fn cancel(&self) {
         if let Some(Target(session)) = &*self.lock() {
             // SAFETY: the session takes itself out of the lock before it goes
@@ -71,7 +70,6 @@ impl Session {
             cancel: CancelHandle {
                 target: Arc::new(Mutex::new(Some(Target(raw)))),
             },
-            stale: false,
         });
         outcome.finish()?;
         session.ok_or_else(|| Error::invalid("the library returned no session"))
@@ -158,24 +156,8 @@ impl Session {
         &mut self,
         run: impl FnOnce(*mut sys::flashinfer_session, *mut sys::flashinfer_error) -> c_int,
     ) -> Result<()> {
-        self.take_stale_cancel();
         let session = self.raw.as_ptr();
         let outcome = self.model.inner.call(session, |error| run(session, error));
-        if outcome.cancelled && outcome.code != sys::FLASHINFER_ECANCELED {
-            self.stale = true;
-            self.take_stale_cancel();
-        }
         outcome.finish()
-    }
-
-    /// A callback that panicked after the last place that looks for cancels, such as an audit of the last layer, has
-    /// left one that would stop the next call. A step takes it: it changes nothing then, nor if the context is full,
-    /// where it stays until there is room.
-    fn take_stale_cancel(&mut self) {
-        if self.stale {
-            // SAFETY: the session is there, and ours alone
-            let code = unsafe { sys::flashinfer_step(self.raw.as_ptr(), 0, ptr::null_mut()) };
-            self.stale = code != sys::FLASHINFER_ECANCELED;
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! Storage of the host: reads answered by Rust code.
 
 use crate::callbacks::Payload;
+use crate::numbers::size_of;
 use crate::sys;
 use std::fmt;
 use std::io;
@@ -55,9 +56,13 @@ impl Host {
         })
     }
 
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     pub fn ops(&self) -> sys::flashinfer_storage_ops {
         sys::flashinfer_storage_ops {
-            size: std::mem::size_of::<sys::flashinfer_storage_ops>() as u32,
+            size: size_of::<sys::flashinfer_storage_ops>(),
             reserved: 0,
             user: self as *const Host as *mut c_void,
             caps: Some(on_caps),
@@ -94,7 +99,9 @@ unsafe extern "C" fn on_read(
     let host = &*(user as *const Host);
     let data = slice::from_raw_parts_mut(data as *mut u8, bytes);
     match catch_unwind(AssertUnwindSafe(|| host.storage.read(offset, data))) {
-        Ok(Ok(count)) => count as i64,
+        // more than was asked for is no answer
+        Ok(Ok(count)) if count <= bytes => i64::try_from(count).unwrap_or(-i64::from(EIO)),
+        Ok(Ok(_)) => -i64::from(EIO),
         Ok(Err(problem)) => -i64::from(problem.raw_os_error().filter(|n| *n > 0).unwrap_or(EIO)),
         Err(payload) => {
             if let Ok(mut panic) = host.panic.lock() {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use libflashinfer::{ErrorCode, Model, Predictor, Session, Storage};
+use libflashinfer::{sys, Budget, ErrorCode, Model, PredictorKind, Session, Storage};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -95,9 +95,9 @@ fn progress_and_handles_cancel() {
     stop.store(false, Ordering::Relaxed);
     session.eval(&tokens[2..]).unwrap();
 
+    // too late: no call runs
     let handle = session.cancel_handle();
     std::thread::spawn(move || handle.cancel()).join().unwrap();
-    assert_eq!(session.step(600).unwrap_err().code(), ErrorCode::Canceled);
     session.step(600).unwrap();
 
     // a handle that outlives its session stops nobody else
@@ -267,7 +267,7 @@ impl Storage for HostFile {
 #[test]
 fn storage_of_the_host() {
     let counts = Arc::new(Counts::default());
-    let small = options().predictor(Predictor::All); // every bundle is read for every token
+    let small = options().predictor(PredictorKind::All); // every bundle is read for every token
     let model = Model::open_storage(HostFile::new(&counts), &small).unwrap();
     let mut session = model.session().unwrap();
     session.eval(&[2, 300]).unwrap();
@@ -307,4 +307,61 @@ fn storage_that_fails_to_open_is_dropped() {
     counts.panics.store(true, Ordering::SeqCst);
     let open = || drop(Model::open_storage(HostFile::new(&counts), &options()));
     assert_eq!(panic_of(open), "the host lost its file");
+}
+
+/// Says of every read that it gave a byte more than was asked for.
+struct Boastful(HostFile);
+
+impl Storage for Boastful {
+    fn length(&self) -> u64 {
+        self.0.length()
+    }
+
+    fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<usize> {
+        self.0.read(offset, data).map(|_| data.len() + 1)
+    }
+}
+
+#[test]
+fn more_than_was_asked_for_is_no_answer() {
+    let storage = Boastful(HostFile::new(&Arc::default()));
+    let error = Model::open_storage(storage, &options()).unwrap_err();
+    assert_eq!((error.code(), error.errno()), (ErrorCode::Io, Some(5)));
+}
+
+#[test]
+fn a_budget_is_a_share_of_what_the_host_has() {
+    let storage = HostFile::new(&Arc::default());
+    let bytes = storage.length();
+    let share = options().memory_budget(Budget::Percent(75.0));
+    let model = Model::open_storage(storage, &share).unwrap();
+    assert_eq!(model.plan().unwrap().budget_bytes, bytes * 3 / 4);
+}
+
+unsafe extern "C" fn caps(
+    user: *mut std::os::raw::c_void,
+    caps: *mut sys::flashinfer_storage_caps,
+) -> std::os::raw::c_int {
+    (*caps).length_bytes = *(user as *const u64);
+    0
+}
+
+/// Callbacks in C's terms are asked how long the model is. Opening fails: these cannot read.
+#[test]
+fn a_budget_is_a_share_of_what_c_callbacks_say() {
+    let mut length: u64 = 1;
+    // SAFETY: numbers and pointers, for which zero is a value
+    let mut ops: sys::flashinfer_storage_ops = unsafe { std::mem::zeroed() };
+    ops.user = (&mut length as *mut u64).cast();
+    let open = |ops: &sys::flashinfer_storage_ops| {
+        let share = options().memory_budget(Budget::Percent(50.0));
+        // SAFETY: the callback keeps its contract
+        unsafe { Model::open_storage_ops(ops, &share) }.unwrap_err()
+    };
+    assert!(open(&ops).text().contains("does not say how long"));
+    ops.caps = Some(caps);
+    assert!(open(&ops).text().contains("\"50%\" is not a byte")); // half a byte
+    length = 1 << 30;
+    assert!(open(&ops).text().contains("storage")); // the library's own words
+    assert_eq!(length, 1 << 30);
 }

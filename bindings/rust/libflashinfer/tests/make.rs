@@ -3,8 +3,8 @@
 mod support;
 
 use libflashinfer::{
-    pack, probe, Dtype, ErrorCode, Model, Options, Order, PackOptions, Predictor, PredictorMaker,
-    ProbeOptions, ProbeResult,
+    pack, probe, Dtype, ErrorCode, Model, Options, Order, PackOptions, PredictorKind,
+    PredictorMaker, ProbeOptions, ProbeResult,
 };
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ fn predictor_files() {
     maker.save(&path).unwrap();
     drop((maker, model));
     let model = Model::open(model_path(), &options().predictor_path(&path)).unwrap();
-    assert_eq!(model.plan().unwrap().predictor, Predictor::Mixed);
+    assert_eq!(model.plan().unwrap().predictor, PredictorKind::Mixed);
     let fresh = PredictorMaker::new(&model).unwrap();
     assert_eq!(fresh.bytes(0), 0);
     assert_eq!(

@@ -3,8 +3,8 @@
 mod support;
 
 use libflashinfer::{
-    plan_file, Activation, CachePolicy, Decoder, Error, ErrorCode, GenerateOptions, Model, Options,
-    Part, Predictor, Sampler, SamplerOptions, Session, StorageKind, TokenizeFlags,
+    plan_file, Activation, Budget, CachePolicy, Decoder, Error, ErrorCode, GenerateOptions, Model,
+    Options, Part, PredictorKind, Sampler, SamplerOptions, Session, StorageKind, TokenizeOptions,
 };
 use std::error::Error as _;
 use std::fs::File;
@@ -98,7 +98,7 @@ fn errors_say_what_and_where() {
 
     let model = open();
     let mut session = model.session().unwrap();
-    assert_eq!(failed(model.session()).code(), ErrorCode::Budget); // one place only
+    assert_eq!(failed(model.session()).code(), ErrorCode::Sessions); // one place only
     assert_eq!(failed(session.step(-1)).code(), ErrorCode::Token);
     assert_eq!(failed(session.eval(&[5; 65])).code(), ErrorCode::Context);
     assert_eq!(failed(session.rewind(1)).code(), ErrorCode::InvalidArgument);
@@ -141,23 +141,17 @@ fn corruption_has_a_place() {
 #[test]
 fn text_to_tokens_and_back() {
     let model = open();
-    let bos = TokenizeFlags {
-        bos: true,
-        special: false,
-    };
-    let tokens = model.tokenize(PROMPT, bos).unwrap();
-    assert_eq!(
-        tokens[1..],
-        model.tokenize(PROMPT, TokenizeFlags::default()).unwrap()
-    );
+    let tokens = model.tokenize(PROMPT, TokenizeOptions::new()).unwrap();
+    assert_eq!(Some(tokens[0]), model.info().bos_token);
+    let middle = TokenizeOptions::new().bos(false);
+    assert_eq!(tokens[1..], model.tokenize(PROMPT, middle).unwrap());
     assert_eq!(model.detokenize(&tokens).unwrap(), PROMPT.as_bytes());
     let long = "caf\u{e9} \u{1f600} ".repeat(50);
-    let tokens = model.tokenize(&long, TokenizeFlags::default()).unwrap();
+    let tokens = model.tokenize(&long, middle).unwrap();
     assert_eq!(model.detokenize(&tokens).unwrap(), long.as_bytes());
-    assert!(model
-        .tokenize("", TokenizeFlags::default())
-        .unwrap()
-        .is_empty());
+    assert!(model.tokenize("", middle).unwrap().is_empty());
+    let eos = model.tokenize("</s>", middle.special(true)).unwrap();
+    assert_eq!(eos, [model.info().eos_token.unwrap()]);
 
     let mut decoder = model.decoder().unwrap();
     let mut text = String::new();
@@ -173,7 +167,7 @@ fn steps_give_logits() {
     let model = open();
     let mut session = model.session().unwrap();
     assert!(session.logits().is_none());
-    let tokens = model.tokenize(PROMPT, TokenizeFlags::default()).unwrap();
+    let tokens = model.tokenize(PROMPT, TokenizeOptions::new()).unwrap();
     session.eval(&tokens).unwrap();
     assert_eq!(session.position() as usize, tokens.len());
     let logits = session.logits().unwrap().to_vec();
@@ -225,13 +219,7 @@ fn generate_is_an_iterator() {
         generate
             .session()
             .model()
-            .tokenize(
-                PROMPT,
-                TokenizeFlags {
-                    bos: true,
-                    special: false
-                }
-            )
+            .tokenize(PROMPT, TokenizeOptions::new())
             .unwrap()
             .len()
             + 11
@@ -239,22 +227,17 @@ fn generate_is_an_iterator() {
     assert!(generate.next().is_none());
     assert_eq!(echoed, format!("{}{}", PROMPT, text));
 
-    // a seed gives the same text twice; a context that is full ends the text with an error
+    // a seed gives the same text twice; without a number of tokens it ends when the context is full
     let sampling = SamplerOptions::new().temperature(0.8).top_k(40).seed(7);
-    let options = GenerateOptions::new().tokens(200).sampling(sampling);
+    let options = GenerateOptions::new().sampling(sampling);
     let mut run = || {
         session.rewind(0).unwrap();
-        let pieces: Vec<_> = session.generate(PROMPT, &options).unwrap().collect();
-        let (last, good) = pieces.split_last().unwrap();
-        let text: Vec<_> = good
-            .iter()
-            .map(|piece| piece.as_ref().unwrap().clone())
-            .collect();
-        (text.concat(), last.as_ref().err().map(Error::code))
+        let text: Result<String, Error> = session.generate(PROMPT, &options).unwrap().collect();
+        (text.unwrap(), session.position())
     };
-    let (first, end) = run();
-    assert_eq!(end, Some(ErrorCode::Context));
-    assert_eq!(run().0, first);
+    let first = run();
+    assert_eq!(first.1, 64);
+    assert_eq!(run(), first);
 }
 
 #[test]
@@ -299,22 +282,67 @@ fn a_budget_changes_while_running() {
     assert_eq!(session.logits().unwrap(), &small[..]);
 }
 
+/// A share of whatever the model is: a file, a part of one.
+#[test]
+fn a_budget_is_a_share() {
+    let bytes = std::fs::metadata(model_path()).unwrap().len();
+    let share = options().memory_budget(Budget::Percent(75.0));
+    let plan = plan_file(model_path(), &share).unwrap();
+    assert_eq!(plan.budget_bytes, bytes * 3 / 4);
+    let model = Model::open(model_path(), &share).unwrap();
+    assert_eq!(model.plan().unwrap().budget_bytes, bytes * 3 / 4);
+    model.set_budget("80%".parse::<Budget>().unwrap()).unwrap();
+    assert_eq!(model.plan().unwrap().budget_bytes, bytes * 4 / 5);
+    let small = failed(model.set_budget(Budget::Percent(1.0)));
+    assert_eq!(small.code(), ErrorCode::Budget);
+    let none = failed(model.set_budget(Budget::Percent(0.0)));
+    assert_eq!(none.code(), ErrorCode::InvalidArgument);
+    assert_eq!(model.plan().unwrap().budget_bytes, bytes * 4 / 5);
+
+    let larger = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("larger");
+    let mut content = vec![0; 4096];
+    content.extend(std::fs::read(model_path()).unwrap());
+    content.extend([0; 100_000]);
+    std::fs::write(&larger, content).unwrap();
+    let part = Model::open_fd(File::open(&larger).unwrap(), 4096, Some(bytes), &share).unwrap();
+    assert_eq!(part.plan().unwrap().budget_bytes, bytes * 3 / 4);
+    std::fs::remove_file(larger).unwrap();
+    let missing = failed(Model::open("/nonexistent/model.gguf", &share));
+    assert_eq!(missing.errno(), Some(2));
+}
+
+/// What the interface was called before. bos is off in the old flags, so that old programs get what they got.
+#[test]
+#[allow(deprecated)]
+fn old_names_still_work() {
+    use libflashinfer::{Predictor, TokenizeFlags};
+    let model = Model::open(model_path(), &options().predictor(Predictor::Exact)).unwrap();
+    assert_eq!(model.plan().unwrap().predictor, PredictorKind::Exact);
+    let plain = model.tokenize(PROMPT, TokenizeFlags::default()).unwrap();
+    let new = TokenizeOptions::new();
+    assert_eq!(plain, model.tokenize(PROMPT, new.bos(false)).unwrap());
+    let (bos, special) = (true, false);
+    let flags = TokenizeFlags { bos, special };
+    let tokens = model.tokenize(PROMPT, flags).unwrap();
+    assert_eq!(tokens, model.tokenize(PROMPT, new).unwrap());
+}
+
 #[test]
 fn options_reach_the_library() {
     let options = options()
-        .predictor(Predictor::Exact)
+        .predictor(PredictorKind::Exact)
         .storage(StorageKind::Buffered)
         .cache_policy(CachePolicy::Window)
         .session_count(2);
     let model = Model::open(model_path(), &options).unwrap();
     let plan = model.plan().unwrap();
-    assert_eq!(plan.predictor, Predictor::Exact);
+    assert_eq!(plan.predictor, PredictorKind::Exact);
     assert_eq!(plan.cache_policy, CachePolicy::Window);
     let both = (model.session().unwrap(), model.session().unwrap());
     drop(both);
     let error = failed(Model::open(
         model_path(),
-        &options.clone().predictor(Predictor::Other(99)),
+        &options.clone().predictor(PredictorKind::Other(99)),
     ));
     assert_eq!(error.code(), ErrorCode::InvalidArgument);
 

@@ -81,6 +81,8 @@ structs! {
         ffn_input_user,
         audit,
         audit_user,
+        ffn_activation,
+        ffn_threshold,
     }
     flashinfer_info {
         size,
@@ -148,6 +150,7 @@ structs! {
         slots,
         reserved,
         page_table_bytes,
+        streamed_bytes,
     }
     flashinfer_stats {
         size,
@@ -177,6 +180,10 @@ structs! {
         prefill_wait_ns,
         prefill_bytes,
     }
+    flashinfer_logit_bias {
+        token,
+        bias,
+    }
     flashinfer_sampler_options {
         size,
         top_k,
@@ -186,7 +193,12 @@ structs! {
         min_p,
         repetition_penalty,
         repetition_tokens,
-        reserved,
+        logit_bias_count,
+        logit_biases,
+    }
+    flashinfer_logprob {
+        token,
+        logprob,
     }
     flashinfer_probe_result {
         size,
@@ -287,6 +299,7 @@ constants! {
     FLASHINFER_ESTATE,
     FLASHINFER_ETHREAD,
     FLASHINFER_EBUSY,
+    FLASHINFER_ESESSIONS,
     FLASHINFER_ERROR_COUNT_,
     FLASHINFER_ERROR_TEXT_BYTES,
     FLASHINFER_PREDICTOR_DEFAULT,
@@ -362,6 +375,7 @@ functions! {
     flashinfer_model_ffn_bias,
     flashinfer_plan_file,
     flashinfer_model_plan,
+    flashinfer_budget_parse,
     flashinfer_model_set_budget,
     flashinfer_model_stats,
     flashinfer_model_reset_stats,
@@ -380,12 +394,18 @@ functions! {
     flashinfer_detokenize,
     flashinfer_decoder_create,
     flashinfer_decoder_push,
+    flashinfer_decoder_set_stops,
+    flashinfer_decoder_stopped,
     flashinfer_decoder_destroy,
     flashinfer_sampler_options_init,
     flashinfer_sampler_create,
     flashinfer_sampler_sample,
     flashinfer_sampler_accept,
+    flashinfer_sampler_copy,
+    flashinfer_sampler_state_save,
+    flashinfer_sampler_state_load,
     flashinfer_sampler_destroy,
+    flashinfer_logprobs,
     flashinfer_probe_options_init,
     flashinfer_probe,
     flashinfer_probe_save,

@@ -254,6 +254,7 @@ static int read_number(const flin_keys *keys, const flin_key_rule *rule, double 
     (void)full_name(keys, rule, key, sizeof key);
     *found = (rule->flags & (FLIN_KEY_REQUIRED | FLIN_KEY_DEFAULTED)) != 0 ||
              flin_gguf_find(gguf, key) != NULL;
+    if (!*found && (rule->flags & FLIN_KEY_COUNTED) != 0) *number = 0;
     if (!*found) return 0;
     if (rule->kind == FLIN_KEY_TEXT) return read_choice(gguf, rule, key, number, error);
     if (rule->kind == FLIN_KEY_F32) {

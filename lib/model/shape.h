@@ -100,6 +100,10 @@ typedef struct flin_shape {
     flin_bundle bundle; /* of no parts in a plain file */
 } flin_shape;
 
+#ifndef FLIN_PLAIN
+#define FLIN_PLAIN 1
+#endif
+
 /* A GGUF file as others make it: no bundles, no checksums, every matrix on its own. FLIN_PLAIN is 0
    in builds made without those. */
 static inline int flin_shape_is_plain(const flin_shape *shape)

@@ -36,7 +36,7 @@ static const flin_key_rule keys[] = {
              FLIN_KEY_NULLED, .otherwise = 50),
     FLIN_KEY(F32, logit_cap, "final_logit_softcapping", "final_logit_softcapping", -1, 1e6,
              FLIN_KEY_NULLED, .otherwise = 30),
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, DEFAULTED,
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED,
              .otherwise = 256000),
     {.name = NULL},
 };
@@ -119,7 +119,7 @@ const flin_architecture flin_architecture_gemma2 = {
     .pairs = FLIN_PAIRS_HALVES,
     .activations = 1u << FLIN_ACTIVATION_GELU_TANH | 1u << FLIN_ACTIVATION_RELU,
     .activation_key = FLIN_FOR_PACKING("hidden_activation"),
-    .activation_otherwise = FLIN_FOR_PACKING("gelu_pytorch_tanh"),
+    .activation_otherwise = "gelu_tanh",
     .prefixes = FLIN_FOR_PACKING(prefixes),
     .layer_stem = FLIN_FOR_PACKING("layers"),
     .read_config = FLIN_FOR_PACKING(read_config),

@@ -37,7 +37,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEY(U32, window_period, "attention.sliding_window_pattern", "sliding_window_pattern", 0,
              FLIN_LAYERS_MAX, 0, .otherwise = 6,
              .sources[1] = FLIN_FOR_PACKING("_sliding_window_pattern")),
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, DEFAULTED,
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED,
              .otherwise = 262208),
     {.name = NULL},
 };
@@ -131,7 +131,7 @@ const flin_architecture flin_architecture_gemma3 = {
     .pairs = FLIN_PAIRS_HALVES,
     .activations = 1u << FLIN_ACTIVATION_GELU_TANH | 1u << FLIN_ACTIVATION_RELU,
     .activation_key = FLIN_FOR_PACKING("hidden_activation"),
-    .activation_otherwise = FLIN_FOR_PACKING("gelu_pytorch_tanh"),
+    .activation_otherwise = "gelu_tanh",
     .prefixes = FLIN_FOR_PACKING(prefixes),
     .layer_stem = FLIN_FOR_PACKING("layers"),
     .read_config = FLIN_FOR_PACKING(read_config),

@@ -29,7 +29,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEYS_OF_SCALING,
     FLIN_KEY(U32, window, "attention.sliding_window", "sliding_window", 1, FLIN_CONTEXT_MAX,
              FLIN_KEY_SPARSE),
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, NEEDED),
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED),
     {.name = NULL},
 };
 
@@ -118,7 +118,7 @@ const flin_architecture flin_architecture_llama = {
                    1u << FLIN_ACTIVATION_FATRELU | 1u << FLIN_ACTIVATION_DRELU |
                    1u << FLIN_ACTIVATION_SILU,
     .activation_key = FLIN_FOR_PACKING("hidden_act"),
-    .activation_otherwise = FLIN_FOR_PACKING("silu"),
+    .activation_otherwise = "silu",
     .prefixes = FLIN_FOR_PACKING(prefixes),
     .layer_stem = FLIN_FOR_PACKING("layers"),
     .read_config = FLIN_FOR_PACKING(read_config),

@@ -27,7 +27,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEY(F32, embedding_scale, "embedding_scale", "scale_emb", 0, 1e6, 0, .otherwise = 12),
     FLIN_KEY(F32, residual_scale, "residual_scale", NULL, 0, 1e6, 0),
     FLIN_KEY(F32, logit_scale, "logit_scale", NULL, 0, 1e6, 0),
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, NEEDED),
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED),
     {.name = NULL},
 };
 
@@ -119,7 +119,7 @@ const flin_architecture flin_architecture_minicpm = {
                    1u << FLIN_ACTIVATION_FATRELU | 1u << FLIN_ACTIVATION_DRELU |
                    1u << FLIN_ACTIVATION_SILU,
     .activation_key = FLIN_FOR_PACKING("hidden_act"),
-    .activation_otherwise = FLIN_FOR_PACKING("silu"),
+    .activation_otherwise = "silu",
     .prefixes = FLIN_FOR_PACKING(prefixes),
     .layer_stem = FLIN_FOR_PACKING("layers"),
     .read_config = FLIN_FOR_PACKING(read_config),

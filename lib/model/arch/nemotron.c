@@ -24,7 +24,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEY(F32, rotary.base, "rope.freq_base", "rope_theta", 1, 1e12, 0, .otherwise = 10000,
              .sources[1] = FLIN_FOR_PACKING("rope_parameters.rope_theta")),
     FLIN_KEYS_OF_SCALING,
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, NEEDED),
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED),
     {.name = NULL},
 };
 
@@ -84,7 +84,7 @@ const flin_architecture flin_architecture_nemotron = {
     .pairs = FLIN_PAIRS_HALVES,
     .activations = 1u << FLIN_ACTIVATION_RELU | 1u << FLIN_ACTIVATION_RELU2,
     .activation_key = FLIN_FOR_PACKING("hidden_act"),
-    .activation_otherwise = FLIN_FOR_PACKING("relu2"),
+    .activation_otherwise = "relu2",
     .prefixes = FLIN_FOR_PACKING(prefixes),
     .layer_stem = FLIN_FOR_PACKING("layers"),
     .read_config = FLIN_FOR_PACKING(read_config),

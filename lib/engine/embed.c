@@ -143,7 +143,8 @@ static int unembed(flin_pass *pass, const uint32_t *list, uint32_t count, flashi
     }
     for (uint32_t i = 0; i < count; i++) to[i] = pass->rows[list[i]].logits;
     code = flin_linear_narrow(pass, &weights->output, x, count, to, error);
-    for (uint32_t i = 0; FLIN_MORE_ARCHITECTURES && shape->logit_cap > 0 && i < count; i++)
+    for (uint32_t i = 0; FLIN_MORE_ARCHITECTURES && code == 0 && shape->logit_cap > 0 && i < count;
+         i++)
         for (uint32_t v = 0; v < shape->vocab; v++)
             to[i][v] = shape->logit_cap * tanhf(to[i][v] / shape->logit_cap);
     return code;

@@ -351,6 +351,18 @@ static int may_be_strange(int code, const flashinfer_error *error)
            error != NULL && error->size >= offsetof(flashinfer_error, text) + sizeof error->text;
 }
 
+/* A vocabulary alone opens for its metadata, and says itself what else is wrong. */
+static int is_vocabulary(flin_storage *storage)
+{
+    flin_gguf gguf;
+    int found;
+
+    if (flin_gguf_open(&gguf, storage, 0, NULL) != 0) return 0;
+    found = gguf.tensor_count == 0;
+    flin_gguf_close(&gguf);
+    return found;
+}
+
 static int explain(const asked *of, flin_storage *storage, int code, flashinfer_error *error)
 {
     uint8_t head[FLIN_STRANGER_HEAD_BYTES];
@@ -361,7 +373,7 @@ static int explain(const asked *of, flin_storage *storage, int code, flashinfer_
     if (bytes > sizeof head) bytes = sizeof head;
     if (flin_storage_read(storage, 0, head, bytes, "the first bytes", NULL) != 0) return code;
     stranger = flin_stranger_of(head, (size_t)bytes);
-    if (stranger == NULL) return code;
+    if (stranger == NULL || (of->advice == NULL && is_vocabulary(storage))) return code;
     if (of->knows_gguf && bytes >= 4 &&
         (memcmp(head, "GGUF", 4) == 0 || memcmp(head, "PWRI", 4) == 0))
         return code;

@@ -42,7 +42,7 @@ except ImportError as missing:
     sys.exit(77)
 
 REFUSED = {  # what the refusal must say
-    "aquila": "GGUF version 2",
+    "aquila": "a GGUF file of an old version",
     "bert-bge": 'tokenizer.ggml.model is "bert"',
     "gpt-neox": "tokenizer.ggml.pre is missing",
     "nomic-bert-moe": 'tokenizer.ggml.model is "t5"'}

@@ -167,7 +167,7 @@ static void a_file_of_nothing_is_refused(void **state)
     add_text(&keys, "general.architecture", "llama");
     write_plain(&keys);
     assert_int_equal(open_plain(FLASHINFER_OPEN_METADATA, 0, &model, &error), FLASHINFER_EFORMAT);
-    assert_string_equal(error.text, "the file has no tensors");
+    assert_non_null(strstr(error.text, "a GGUF file without weights"));
     keys = (metadata){{0}, 0};
     add_text(&keys, "tokenizer.ggml.tokens", "not a list");
     write_plain(&keys);

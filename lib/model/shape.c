@@ -246,14 +246,15 @@ static int read_number(const flin_keys *keys, const flin_key_rule *rule, double 
                        flashinfer_error *error)
 {
     const flin_gguf *gguf = ((const gguf_keys *)keys)->gguf;
+    const uint32_t needed =
+        FLIN_KEY_REQUIRED | FLIN_KEY_DEFAULTED | (gguf->foreign ? 0 : FLIN_KEY_COUNTED);
     char key[KEY_BYTES];
     uint32_t whole = 0;
     uint64_t flag = 0;
     int code = 0;
 
     (void)full_name(keys, rule, key, sizeof key);
-    *found = (rule->flags & (FLIN_KEY_REQUIRED | FLIN_KEY_DEFAULTED)) != 0 ||
-             flin_gguf_find(gguf, key) != NULL;
+    *found = (rule->flags & needed) != 0 || flin_gguf_find(gguf, key) != NULL;
     if (!*found && (rule->flags & FLIN_KEY_COUNTED) != 0) *number = 0;
     if (!*found) return 0;
     if (rule->kind == FLIN_KEY_TEXT) return read_choice(gguf, rule, key, number, error);

@@ -80,6 +80,14 @@ static int read_float(const cJSON *object, const char *key, const flin_key_rule 
                      rule->most);
 }
 
+/* Without anything that stands for it. */
+static int is_needed(const flin_key_rule *rule)
+{
+    const uint32_t counted = (rule->flags & FLIN_KEY_COUNTED) != 0 && !(rule->otherwise > 0);
+
+    return counted || (rule->flags & FLIN_KEY_REQUIRED) != 0;
+}
+
 static int read_number(const flin_keys *keys, const flin_key_rule *rule, double *number, int *found,
                        flashinfer_error *error)
 {
@@ -97,7 +105,7 @@ static int read_number(const flin_keys *keys, const flin_key_rule *rule, double 
         *number = 0;
         return 0;
     }
-    if ((rule->flags & FLIN_KEY_REQUIRED) == 0 && !is_given(keys, path)) return 0;
+    if (!is_needed(rule) && !is_given(keys, path)) return 0;
     *found = 1;
     if (rule->kind == FLIN_KEY_F32) return read_float(object, key, rule, number, error);
     if (rule->kind == FLIN_KEY_BOOL) {

@@ -110,7 +110,7 @@ class Packing(Case):
             said = json.loads(run("inspect", self.out, "--json").stdout)
             self.assertEqual((said["activation"], said["threshold"], said["sparse"]), (activation, threshold, True))
             os.remove(self.out)
-        for told, words in (("fatrelu", "needs its threshold"), ("fatrelu:x", "no number"), ("swish", "cannot be"),
+        for told, words in (("fatrelu", "needs its threshold"), ("fatrelu:x", "no number"), ("swish", "is one of relu, relu2, fatrelu"),
                             ("fatrelu:-1", "activation_threshold"), ("gelu", "activation \"gelu\" is not supported")):
             self.refused(run("pack", checkpoint, self.out, "--activation", told), words)
 

@@ -108,7 +108,7 @@ enum {
     FLIN_KEY_AGAIN = 2,     /* of a field that a key above it gave: must say the same */
     FLIN_KEY_SPARSE = 4,    /* written only where it is not 0 */
     FLIN_KEY_DEFAULTED = 8, /* required, but `otherwise` stands for it in config.json */
-    FLIN_KEY_COUNTED = 32,  /* where a model file lacks it, it is 0: tensors will say it */
+    FLIN_KEY_COUNTED = 32,  /* required but in files of others: there tensors say it */
     FLIN_KEY_NULLED = 16    /* null in config.json is 0, not `otherwise` */
 };
 

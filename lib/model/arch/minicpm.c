@@ -27,7 +27,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEY(F32, embedding_scale, "embedding_scale", "scale_emb", 0, 1e6, 0, .otherwise = 12),
     FLIN_KEY(F32, residual_scale, "residual_scale", NULL, 0, 1e6, 0),
     FLIN_KEY(F32, logit_scale, "logit_scale", NULL, 0, 1e6, 0),
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, 0),
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED),
     {.name = NULL},
 };
 

@@ -24,7 +24,7 @@ static const flin_key_rule keys[] = {
     FLIN_KEY(F32, rotary.base, "rope.freq_base", "rope_theta", 1, 1e12, 0, .otherwise = 10000,
              .sources[1] = FLIN_FOR_PACKING("rope_parameters.rope_theta")),
     FLIN_KEYS_OF_SCALING,
-    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, 0),
+    FLIN_KEY(U32, vocab, "vocab_size", "vocab_size", 1, FLIN_VOCAB_MAX, FLIN_KEY_COUNTED),
     {.name = NULL},
 };
 

@@ -8,7 +8,7 @@ import ctypes
 import inspect
 import os
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Callable, TypedDict, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Tuple, TypedDict, TypeVar, Union
 
 from . import _ffi
 from ._arrays import view
@@ -210,6 +210,12 @@ class Audit:
     missed_norm: float
 
 
+class Logprob(NamedTuple):
+    """A token and the natural logarithm of its probability; -inf: it has none."""
+    token: int
+    logprob: float
+
+
 def converters(owner: Callable[[], Any]) -> dict[str, Callable[..., Any]]:
     """What callbacks get, made of what the library gives. owner(): the handle whose memory arrays look into."""
     def trace(given: Any) -> tuple[Trace]:
@@ -299,6 +305,10 @@ class ModelOptions(TypedDict, total=False):
     ffn_threshold: float
 
 
+# The order of pairs means nothing; a token has one bias at most.
+LogitBiases = Union[Mapping[int, float], Iterable[Tuple[int, float]]]
+
+
 class SamplerOptions(TypedDict, total=False):
     """Keywords of Sampler() and generate(), the fields of flashinfer_sampler_options. Left out or None: the default.
 
@@ -309,6 +319,7 @@ class SamplerOptions(TypedDict, total=False):
     min_p (float, 0): drop what is less likely than min_p times the likeliest; 0: off.
     repetition_penalty (float, 0): divides positive and multiplies negative logits of recent tokens; 0 or 1: off.
     repetition_tokens (int, 0): how many recent tokens count for it; 0: 64.
+    logit_biases (dict or pairs, None): what is added to tokens' logits before all else, {token: bias}; -inf: never chosen.
     """
     top_k: int
     seed: int
@@ -317,6 +328,7 @@ class SamplerOptions(TypedDict, total=False):
     min_p: float
     repetition_penalty: float
     repetition_tokens: int
+    logit_biases: LogitBiases
 
 
 class PackOptions(TypedDict, total=False):

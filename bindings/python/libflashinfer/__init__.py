@@ -15,15 +15,15 @@ from ._generate import AsyncGeneration, Generation
 from ._library import Error, LibraryNotFound, load, renamed, version
 from ._make import Order, PredictorMaker, ProbeResult, pack, probe
 from ._model import Model, Session, plan_file
-from ._records import (Audit, FfnInput, Info, ModelOptions, PackOptions, Plan, ProbeOptions, Progress, SamplerOptions, Stats,
-                       TensorInfo, Trace)
+from ._records import (Audit, FfnInput, Info, Logprob, ModelOptions, PackOptions, Plan, ProbeOptions, Progress, SamplerOptions,
+                       Stats, TensorInfo, Trace)
 from ._storage import Storage
 from ._text import Decoder, Sampler
 
 __all__ = [
     "Activation", "AsyncGeneration", "Audit", "Budget", "CachePolicy", "Decoder", "Dtype", "Error", "ErrorCode", "FfnInput",
-    "Generation", "Info", "Kernels", "KvType", "LibraryNotFound", "LogLevel", "Model", "ModelOptions", "OpenFlags", "Order",
-    "PackOptions", "Part", "Plan", "PredictorKind", "PredictorMaker", "ProbeOptions", "ProbeResult", "Progress", "Sampler",
+    "Generation", "Info", "Kernels", "KvType", "LibraryNotFound", "LogLevel", "Logprob", "Model", "ModelOptions", "OpenFlags",
+    "Order", "PackOptions", "Part", "Plan", "PredictorKind", "PredictorMaker", "ProbeOptions", "ProbeResult", "Progress", "Sampler",
     "SamplerOptions", "Session", "Stats", "Storage", "StorageKind", "TensorInfo", "Trace", "Verify", "load", "pack",
     "plan_file", "probe", "version",
 ]

@@ -15,9 +15,9 @@ from ._generate import AsyncGeneration, Generation
 from ._library import Error, checked, library, renamed
 from ._numbers import limits, whole
 from ._options import options as filled
-from ._records import Info, ModelOptions, Path, Plan, SamplerOptions, Stats, TensorInfo, lists, record
+from ._records import Info, Logprob, ModelOptions, Path, Plan, SamplerOptions, Stats, TensorInfo, lists, record
 from ._storage import HostStorage, Storage
-from ._text import Decoder, Sampler
+from ._text import Decoder, Sampler, Stops, stop_texts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._arrays import Floats
 
 VALUE_BYTES = 4096  # of a metadata entry's text
-BESIDE_SAMPLING = ("tokens", "sampler")  # what generate() takes besides the sampler's options
+BESIDE_SAMPLING = ("tokens", "stop", "sampler")  # what generate() takes besides the sampler's options
 HEADER = OpenFlags.METADATA | OpenFlags.NO_TOKENIZER  # all that a file's size is asked with
 
 
@@ -243,39 +243,43 @@ class Model(Owner):
         """Begin a sequence, in one of the session_count places that were planned when the model was opened."""
         return self._adopt(Session(self))
 
-    def generate(self, prompt: Prompt, *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
-                 **sampling: Unpack[SamplerOptions]) -> Generation:
+    def generate(self, prompt: Prompt, *, tokens: Optional[SupportsIndex] = None, stop: Optional[Stops] = None,
+                 sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> Generation:
         """The text that follows a prompt, piece by piece, in a session of its own. See Session.generate().
 
         The session takes its place at the first piece, and gives it back when the generation ends, however that is.
         """
-        run = self._generating(prompt, tokens, sampler, sampling)
+        run = self._generating(prompt, tokens, stop, sampler, sampling)
 
-        def pieces(stop: Stop) -> Iterator[str]:
+        def pieces(cancel: Stop) -> Iterator[str]:
             with self.session() as session:
-                yield from run(session, stop)
+                yield from run(session, cancel)
         return Generation(pieces)
 
-    def agenerate(self, prompt: Prompt, *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
-                  **sampling: Unpack[SamplerOptions]) -> AsyncGeneration:
+    def agenerate(self, prompt: Prompt, *, tokens: Optional[SupportsIndex] = None, stop: Optional[Stops] = None,
+                  sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> AsyncGeneration:
         """The same for asyncio: `async for piece in model.agenerate(...)`. See AsyncGeneration for how it is stopped."""
-        return AsyncGeneration(self.generate(prompt, tokens=tokens, sampler=sampler, **sampling))
+        return AsyncGeneration(self.generate(prompt, tokens=tokens, stop=stop, sampler=sampler, **sampling))
 
-    def _generating(self, prompt: Prompt, tokens: Optional[SupportsIndex], sampler: Optional[Sampler],
-                    sampling: Any) -> Callable[[Session, Stop], Iterator[str]]:
+    def _generating(self, prompt: Prompt, tokens: Optional[SupportsIndex], stop: Optional[Stops],
+                    sampler: Optional[Sampler], sampling: Any) -> Callable[[Session, Stop], Iterator[str]]:
         """What generates by these arguments, which are checked now. A sampler made of them is closed at the end."""
         given = prompt if isinstance(prompt, (str, bytes)) else list(ids(prompt, "prompt"))
         most = None if tokens is None else whole("tokens", tokens, 0, limits(ctypes.c_uint64)[1])
+        stops = stop_texts(stop)
+        if stops:
+            with self.decoder() as judge:
+                judge._set_stops(stops)
         if sampler is not None and sampling:
             raise TypeError("give a sampler or its options, not both")
         own = sampler is None
         chosen = Sampler._beside(BESIDE_SAMPLING, self.info.vocab_count, sampling) if sampler is None else sampler
         chosen._use()
 
-        def run(session: Session, stop: Stop) -> Iterator[str]:
+        def run(session: Session, cancel: Stop) -> Iterator[str]:
             try:
                 with self.decoder() as decoder:
-                    yield from session._pieces(session._prompt(given), most, chosen, decoder, stop)
+                    yield from session._pieces(session._prompt(given), most, stops, chosen, decoder, cancel)
             finally:
                 if own:
                     chosen.close()
@@ -320,6 +324,22 @@ class Session(Owner):
         pointer = library().logits(handle.pointer, count)
         return view(pointer, count.value, handle.needs[0]) if pointer else None
 
+    def logprobs(self, *tokens: SupportsIndex, top: SupportsIndex = 0) -> list[Logprob]:
+        """Log probabilities after the last step: of these tokens, then of the `top` likeliest, the likeliest first.
+
+        Of the model's own distribution: what a sampler does to logits does not count.
+        """
+        handle, asked, count = self._use(), ids(tokens), ctypes.c_size_t()
+        most = whole("top", top, 0, self.model.info.vocab_count)
+        logits = library().logits(handle.pointer, count)
+        if not logits:
+            raise ValueError("the session has no logits: run a token first")
+        chosen, likeliest = (_ffi.flashinfer_logprob * len(asked))(), (_ffi.flashinfer_logprob * most)()
+        for one, token in zip(chosen, asked):
+            one.token = token
+        checked(lambda error: library().logprobs(logits, count.value, chosen, len(chosen), likeliest, most, error))
+        return [Logprob(one.token, one.logprob) for one in (*chosen, *likeliest)]
+
     @property
     def position(self) -> int:
         """Tokens in the session's context; during eval() in another thread, how far that is."""
@@ -356,20 +376,21 @@ class Session(Owner):
         renamed("Session.load()", "Session.load_state()")
         self.load_state(state)
 
-    def generate(self, prompt: Prompt = "", *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
-                 **sampling: Unpack[SamplerOptions]) -> Generation:
+    def generate(self, prompt: Prompt = "", *, tokens: Optional[SupportsIndex] = None, stop: Optional[Stops] = None,
+                 sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> Generation:
         """The text that follows what is in the session and the prompt, piece by piece, without the prompt.
 
-        Ends after `tokens` tokens, at the model's end of text, or when the context is full. `sampling` are keywords of
+        Ends after `tokens` tokens, before the first text of `stop` (one or several), at the model's end of text, or when
+        the context is full. No part of a stop text is given, wherever tokens begin and end. `sampling` are keywords of
         Sampler(), greedy without any; or give a sampler. You may break off and go on with another generate() or step().
         """
-        run = self.model._generating(prompt, tokens, sampler, sampling)
-        return Generation(lambda stop: run(self, stop))
+        run = self.model._generating(prompt, tokens, stop, sampler, sampling)
+        return Generation(lambda cancel: run(self, cancel))
 
-    def agenerate(self, prompt: Prompt = "", *, tokens: Optional[SupportsIndex] = None, sampler: Optional[Sampler] = None,
-                  **sampling: Unpack[SamplerOptions]) -> AsyncGeneration:
+    def agenerate(self, prompt: Prompt = "", *, tokens: Optional[SupportsIndex] = None, stop: Optional[Stops] = None,
+                  sampler: Optional[Sampler] = None, **sampling: Unpack[SamplerOptions]) -> AsyncGeneration:
         """The same for asyncio: `async for piece in session.agenerate(...)`."""
-        return AsyncGeneration(self.generate(prompt, tokens=tokens, sampler=sampler, **sampling))
+        return AsyncGeneration(self.generate(prompt, tokens=tokens, stop=stop, sampler=sampler, **sampling))
 
     def _prompt(self, prompt: Union[str, bytes, list[int]]) -> list[int]:
         """The prompt's ids, after what generate() has given out but not run."""
@@ -379,14 +400,16 @@ class Session(Owner):
             return [*left, *self.model.tokenize(prompt, bos=position == 0 and not left)]
         return [*left, *prompt]
 
-    def _pieces(self, prompt: list[int], tokens: Optional[int], sampler: Sampler, decoder: Decoder,
-                stop: Stop) -> Iterator[str]:
+    def _pieces(self, prompt: list[int], tokens: Optional[int], stops: list[bytes], sampler: Sampler, decoder: Decoder,
+                cancel: Stop) -> Iterator[str]:
         eos = self.model.info.eos_token
         for token in prompt:
             sampler.accept(token)
             decoder.push(token)
+        if stops:
+            decoder._set_stops(stops)  # only now: the prompt may hold one
         if prompt:
-            self._under(stop, self.eval, prompt)
+            self._under(cancel, self.eval, prompt)
         count = 0
         while tokens is None or count < tokens:
             token = sampler.sample(self._last_logits())
@@ -397,8 +420,10 @@ class Session(Owner):
             piece = decoder.push(token)
             if piece:
                 yield piece
-            if self._sampled is None or count == tokens or not self._step_if_room(token, stop):
-                break  # the host ran something else meanwhile; enough; no room for more
+            if self._sampled is None or count == tokens or decoder.stopped is not None:
+                break  # the host ran something else meanwhile; enough; a stop text has come
+            if not self._step_if_room(token, cancel):
+                break  # no room for more
         rest = decoder.finish()
         if rest:
             yield rest

@@ -7,10 +7,11 @@ import enum
 import os
 from typing import Any, Callable, Iterable, Mapping, Optional
 
+from . import _ffi
 from ._budget import budget_bytes
 from ._calls import Callbacks
 from ._library import PREFIX, library
-from ._numbers import BOOLEANS, shown
+from ._numbers import BOOLEANS, number, shown
 from ._records import converters
 
 FUNCTIONS = ("log", "progress", "trace", "ffn_input", "audit")
@@ -31,7 +32,10 @@ def options(struct: Any, keywords: Any, given: Mapping[str, Any], beside: Iterab
         if name not in FUNCTIONS and value is not None:
             if name == "memory_budget" and file_bytes is not None:
                 value = budget_bytes(name, value, file_bytes)
-            setattr(filled, name, native(name, value, kinds[name]))
+            taken = native(name, value, kinds[name])
+            setattr(filled, name, taken)
+            if name == "logit_biases":
+                filled.logit_bias_count = len(taken)
     if hasattr(struct, "progress"):
         callbacks.fill(filled, converters(lambda: callbacks.owner()))
     return filled, callbacks
@@ -63,8 +67,23 @@ def native(name: str, value: Any, kind: str) -> Any:
         return ctypes.pointer(value.struct)
     if kind == "Order":
         return value._use().pointer
+    if kind == "LogitBiases":
+        return logit_biases(name, value)
     if kind == "bool":
         return int(value) if type(value).__name__ in BOOLEANS else value
     if isinstance(value, enum.Enum) and kind != "int" and type(value).__name__ != kind:
         raise TypeError(f"{name} must be a {kind}, not {shown(value)}")
     return value
+
+
+def logit_biases(name: str, value: Any) -> Any:
+    """The array of a dict or of pairs; the struct keeps it alive."""
+    if isinstance(value, (str, bytes, bytearray)) or not hasattr(value, "__iter__"):
+        raise TypeError(f"{name} must be a dict or pairs of a token and its bias, not {shown(value)}")
+    pairs = []
+    for at, pair in enumerate(value.items() if isinstance(value, Mapping) else value):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"{name}[{at}] must be a pair of a token and its bias, not {shown(pair)}")
+        token = number(f"{name}[{at}].token", pair[0], ctypes.c_int32)
+        pairs.append(_ffi.flashinfer_logit_bias(token, number(f"{name}[{at}].bias", pair[1], ctypes.c_float)))
+    return (_ffi.flashinfer_logit_bias * len(pairs))(*pairs)

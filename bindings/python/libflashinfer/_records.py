@@ -8,7 +8,7 @@ import ctypes
 import inspect
 import os
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Callable, TypedDict, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Tuple, TypedDict, TypeVar, Union
 
 from . import _ffi
 from ._arrays import view
@@ -210,6 +210,12 @@ class Audit:
     missed_norm: float
 
 
+class Logprob(NamedTuple):
+    """A token and the natural logarithm of its probability; -inf: it has none."""
+    token: int
+    logprob: float
+
+
 def converters(owner: Callable[[], Any]) -> dict[str, Callable[..., Any]]:
     """What callbacks get, made of what the library gives. owner(): the handle whose memory arrays look into."""
     def trace(given: Any) -> tuple[Trace]:
@@ -267,7 +273,7 @@ class ModelOptions(TypedDict, total=False):
     predictor_path (path, None): a predictor file made for this model, in place of the model file's own.
     ffn_input (function of FfnInput, None): called for every layer of every step with what goes into its FFN.
     audit (function of Audit, None): called for every audited layer.
-    ffn_activation (Activation, 0): the FFN's, for GGUF files not in flash layout that do not say theirs; 0: the file's.
+    ffn_activation (Activation, None): the FFN's, for GGUF files not in flash layout that do not say theirs; the file's.
     ffn_threshold (float, 0): the threshold of Activation.FATRELU.
     """
     flags: int
@@ -299,6 +305,10 @@ class ModelOptions(TypedDict, total=False):
     ffn_threshold: float
 
 
+# The order of pairs means nothing; a token has one bias at most.
+LogitBiases = Union[Mapping[int, float], Iterable[Tuple[int, float]]]
+
+
 class SamplerOptions(TypedDict, total=False):
     """Keywords of Sampler() and generate(), the fields of flashinfer_sampler_options. Left out or None: the default.
 
@@ -309,6 +319,7 @@ class SamplerOptions(TypedDict, total=False):
     min_p (float, 0): drop what is less likely than min_p times the likeliest; 0: off.
     repetition_penalty (float, 0): divides positive and multiplies negative logits of recent tokens; 0 or 1: off.
     repetition_tokens (int, 0): how many recent tokens count for it; 0: 64.
+    logit_biases (dict or pairs, None): what is added to tokens' logits before all else, {token: bias}; -inf: never chosen.
     """
     top_k: int
     seed: int
@@ -317,6 +328,7 @@ class SamplerOptions(TypedDict, total=False):
     min_p: float
     repetition_penalty: float
     repetition_tokens: int
+    logit_biases: LogitBiases
 
 
 class PackOptions(TypedDict, total=False):
@@ -327,6 +339,8 @@ class PackOptions(TypedDict, total=False):
     dtype_ffn (Dtype, DEFAULT): of bundles, which are read from flash; as dtype.
     sketch_bits (int, 0): 1 to 4 bits of the deciding matrix, for the sketch predictor; 0: 3.
     no_sketch (bool, False): write no predictor; the file runs in exact and all mode only.
+    activation (Activation, None): the FFN's, where config.json says another than the authors' code; as there.
+    activation_threshold (float, 0): the threshold of Activation.FATRELU.
     log (function of LogLevel and str, None): called with what the library has to say.
     progress (function of Progress, None): called while packing; a true result cancels.
     order (Order, None): bundles wanted by the same tokens lie together.

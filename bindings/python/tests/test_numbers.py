@@ -19,12 +19,14 @@ NO_WHOLE_NUMBERS = [1.0, "1", b"1", True, numpy.float64(1), numpy.bool_(True), [
 NO_NUMBERS = ["1", b"1", True, [1.0], 1j]
 NO_BUDGETS = [1.5, True, b"50%", -1, TOO_MUCH, "", "%", "0", "0%", "0G", "-5%", "50 %", "64m", "1e9", "nan", "1K%",
               "5%%", "1.5", "5.", ".5G", "5.G", "1.2.3G", "50%\n", "5\0", "٣%", "1" * 5000, "18446744073709551615", "16777216T"]
+NO_BIASES = [5, "5", b"5", True, [5], [(5,)], [(5, 1.0, 2)], ["51"], {"5": 1.0}, {5: "1"}, {5: True}, {True: 1.0}, {5.0: 1.0},
+             {1 << 31: 1.0}, {5: 1e300}, [(5, 1.0), (6, None)]]
 NO_TOKENS = [5, "Once", b"1234", [1, 2.0], [1, "2"], [True], [1, 1 << 31], [-TOO_MUCH], numpy.array([1.0])]
 
 
 def refused(name, call, *arguments, **keywords):
     """By this module, before the library is asked, and by name."""
-    with pytest.raises((TypeError, ValueError), match=rf"^{name}(\[\d+\])? (must be|takes) ") as caught:
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}(\[\d+\](\.\w+)?)? (must be|takes) ") as caught:
         call(*arguments, **keywords)
     return str(caught.value)
 
@@ -95,7 +97,8 @@ GOOD = {"path": MODEL, "checkpoint": CHECKPOINT, "storage": None, "fd": 0, "laye
         "layer": 0, "bits": 2, "down": [0.0] * 320, "up": [0.0] * 2560, "bias": [0.0] * 2560, "x": [0.0] * 320, "token": 5,
         "tokens": [5], "logits": [0.0] * 4096, "budget": 0, "text": "x", "state": b"", "prompt": "x", "trace": None}
 KINDS = {r"SupportsIndex|\bint\b": NO_WHOLE_NUMBERS, r"\bfloat\b": [*NO_NUMBERS, 1e300], r"\bBudget\b": NO_BUDGETS,
-         r"\bTokens\b": NO_TOKENS, r"\bPrompt\b": [bad for bad in NO_TOKENS if not isinstance(bad, (str, bytes))]}
+         r"\bLogitBiases\b": NO_BIASES, r"\bTokens\b": NO_TOKENS,
+         r"\bPrompt\b": [bad for bad in NO_TOKENS if not isinstance(bad, (str, bytes))]}
 HANDLES = {"Model", "Session", "Decoder", "Sampler", "Order", "PredictorMaker"}
 NO_CALLS = {"Error"}  # which an application does not make
 

@@ -17,7 +17,7 @@ import libflashinfer as f
 OPTIONS = [name for name in f.__all__ if name.endswith("Options")]
 LISTED = re.compile(r"^(\w+) \((.+), (\w+)\): (.+)$", flags=re.M)
 TYPES = {"Budget": "int or str", "LogFunction": "function of LogLevel and str", "ProgressFunction": "function of Progress",
-         "ProbeRecord": "ProbeResult", "Path": "path"}
+         "ProbeRecord": "ProbeResult", "Path": "path", "LogitBiases": "dict or pairs"}
 UNITS = {"_ms": "milliseconds", "_bytes": "bytes|file", "_tokens": "tokens", "memory_budget": "bytes"}
 
 # ------------------------------------------------------------------------------------------------------------- help
@@ -125,10 +125,14 @@ def tell(model: f.Model, prompt: str, **options: object) -> str:
             largest: float = float(logits.max())
             chosen: int = sampler.sample(logits)
             chosen = sampler.sample(logits[::2].copy())
+            again = sampler.copy()
+            again.load_state(sampler.save_state())
+            likeliest: list[tuple[int, float]] = [(token, value) for token, value in session.logprobs(best, chosen, top=3)]
+            largest = max(largest, session.logprobs(top=1)[0].logprob, likeliest[0][1])
             chosen = sampler.sample(array.array("f", [1.0, largest]))
             pieces.append(decoder.push(best) + decoder.push(chosen) + decoder.finish())
         session.eval(array.array("i", [5]))
-    generation = model.generate(prompt, tokens=5, temperature=0.5)
+    generation = model.generate(prompt, tokens=5, temperature=0.5, stop=["\\n", "."], logit_biases={5: -1.0, 6: float("-inf")})
     pieces += generation
     generation.cancel()
     return "".join(pieces)
@@ -149,7 +153,10 @@ with f.Model("model.gguf", **options) as model:
     print(tell(model, "Once"), asyncio.run(stream(model)), model.plan.predictor is f.PredictorKind.EXACT)
     model.set_budget("1.5G")
     model.set_budget(1 << 30)
+    model.generate("x", stop="END", logit_biases=[(5, 1.5)])
     model.generate("x", tokens="5")  # type: ignore[arg-type]
+    model.generate("x", stop=b"END")  # type: ignore[arg-type]
+    model.generate("x", logit_biases=[5])  # type: ignore[list-item]
     model.generate("x", temprature=0.5)  # type: ignore[call-arg]
     model.set_budget(0.5)  # type: ignore[arg-type]
 f.Model("model.gguf", memory_budget=0.5)  # type: ignore[arg-type]

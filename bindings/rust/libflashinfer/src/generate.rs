@@ -11,6 +11,7 @@ use crate::tokenize::TokenizeOptions;
 #[derive(Clone, Debug)]
 pub struct GenerateOptions {
     tokens: Option<usize>,
+    stop: Vec<String>,
     sampling: SamplerOptions,
     echo: bool,
     special: bool,
@@ -20,6 +21,7 @@ impl Default for GenerateOptions {
     fn default() -> Self {
         GenerateOptions {
             tokens: None,
+            stop: Vec::new(),
             sampling: SamplerOptions::new(),
             echo: false,
             special: false,
@@ -40,6 +42,14 @@ impl GenerateOptions {
         self
     }
 
+    /// End before the first of these texts that comes, in place of those given before. No part of one is given, wherever
+    /// tokens begin and end. The prompt may hold them.
+    #[must_use]
+    pub fn stop<S: Into<String>>(mut self, stop: impl IntoIterator<Item = S>) -> Self {
+        self.stop = stop.into_iter().map(Into::into).collect();
+        self
+    }
+
     setters! {
         /// How tokens are chosen.
         sampling: SamplerOptions,
@@ -53,7 +63,7 @@ impl GenerateOptions {
 impl Session {
     /// Run a prompt and go on from there. The prompt is run before this returns; every piece costs a token or a few.
     ///
-    /// Ends after [`GenerateOptions::tokens`], at the model's end of text, or when the context is full.
+    /// Ends after [`GenerateOptions::tokens`], before a text of [`GenerateOptions::stop`], at the model's end of text, or when the context is full.
     ///
     /// At position 0 the prompt begins with the model's bos token if it wants one. Afterwards the session holds prompt
     /// and continuation but for the last token, which was chosen and not run.
@@ -73,7 +83,11 @@ impl Session {
     ) -> Result<Generate<'_>> {
         let info = self.model().info();
         let mut sampler = Sampler::new(&options.sampling, index(info.vocab_count))?;
-        let decoder = self.model().decoder()?;
+        let mut decoder = self.model().decoder()?;
+        decoder.set_stops(&options.stop)?;
+        if options.echo {
+            decoder.set_stops::<String>(&[])?; // not yet: the prompt may hold one
+        }
         if !prompt.is_empty() {
             self.eval(&prompt)?;
         }
@@ -88,6 +102,7 @@ impl Session {
             echoed: if options.echo { 0 } else { prompt.len() },
             prompt_count: prompt.len(),
             wanted: options.tokens,
+            stop: options.stop.clone(),
             tokens: prompt,
             ended: false,
         })
@@ -105,6 +120,7 @@ pub struct Generate<'a> {
     prompt_count: usize,
     echoed: usize, // of the prompt
     wanted: Option<usize>,
+    stop: Vec<String>,
     ended: bool,
 }
 
@@ -126,8 +142,11 @@ impl Generate<'_> {
             return Ok(Some(self.tokens[self.echoed - 1]));
         }
         let count = self.tokens().len();
-        if Some(count) == self.wanted {
+        if Some(count) == self.wanted || self.decoder.stopped().is_some() {
             return Ok(None);
+        }
+        if count == 0 {
+            self.decoder.set_stops(&self.stop)?;
         }
         if count > 0 && !self.step_if_room(self.tokens[self.tokens.len() - 1])? {
             return Ok(None);

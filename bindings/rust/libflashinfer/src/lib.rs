@@ -75,7 +75,7 @@ pub use make::{pack, Order, PackOptions, PredictorMaker};
 pub use model::{plan_file, Model};
 pub use options::Options;
 pub use probe::{probe, ProbeOptions, ProbeResult};
-pub use records::{Info, Plan, Stats, TensorInfo};
+pub use records::{Info, Logprob, Plan, Stats, TensorInfo};
 pub use sampler::{Sampler, SamplerOptions};
 pub use session::{CancelHandle, Session};
 pub use storage::Storage;

@@ -72,6 +72,15 @@ impl Read<[u64; 4]> for [u64; 4] {
     }
 }
 
+/// A token and its probability.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logprob {
+    /// Its id.
+    pub token: i32,
+    /// The natural logarithm of its probability; negative infinity: it has none.
+    pub logprob: f32,
+}
+
 record! {
     /// What is in a model file.
     Info of flashinfer_info {

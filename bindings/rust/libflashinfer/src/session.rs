@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::records::Logprob;
 use crate::sys;
 use std::os::raw::{c_int, c_void};
 use std::ptr;
@@ -106,6 +107,45 @@ impl Session {
                 .as_ref()
                 .map(|first| slice::from_raw_parts(first, count))
         }
+    }
+
+    /// Log probabilities after the last step: of these tokens, then of the `top` likeliest, the likeliest first.
+    ///
+    /// Of the model's own distribution: what a sampler does to logits does not count. Before the first step there are
+    /// none, which is [`ErrorCode::InvalidArgument`](crate::ErrorCode::InvalidArgument).
+    pub fn logprobs(&self, tokens: &[i32], top: usize) -> Result<Vec<Logprob>> {
+        let logits = self
+            .logits()
+            .ok_or_else(|| Error::invalid("the session has no logits: run a token first"))?;
+        if top > logits.len() {
+            let text = format!("top is {}, must be at most {}", top, logits.len());
+            return Err(Error::invalid(text));
+        }
+        let raw = |token: i32| sys::flashinfer_logprob {
+            token,
+            logprob: 0.0,
+        };
+        let mut asked: Vec<_> = tokens.iter().map(|token| raw(*token)).collect();
+        let mut likeliest = vec![raw(0); top];
+        // SAFETY: the logits are there as long as they are borrowed; both lists have room for their lengths
+        let outcome = self.model.inner.call(ptr::null_mut(), |error| unsafe {
+            sys::flashinfer_logprobs(
+                logits.as_ptr(),
+                logits.len(),
+                asked.as_mut_ptr(),
+                asked.len(),
+                likeliest.as_mut_ptr(),
+                likeliest.len(),
+                error,
+            )
+        });
+        outcome.finish()?;
+        asked.append(&mut likeliest);
+        let read = |raw: sys::flashinfer_logprob| Logprob {
+            token: raw.token,
+            logprob: raw.logprob,
+        };
+        Ok(asked.into_iter().map(read).collect())
     }
 
     /// Tokens in the session's context.

@@ -56,6 +56,30 @@ impl Decoder {
         self.push_raw(-1)
     }
 
+    /// End the text before the first of these that comes, in place of those set before; none: nothing ends it.
+    ///
+    /// No part of one is given: what may be the beginning of one is held back until later tokens tell. Set them after a
+    /// prompt's tokens, whose text may hold one.
+    pub fn set_stops<S: AsRef<str>>(&mut self, stops: &[S]) -> Result<()> {
+        let texts: Vec<&str> = stops.iter().map(AsRef::as_ref).collect();
+        let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
+        let texts: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr() as _).collect();
+        let raw = self.raw.as_ptr();
+        // SAFETY: the decoder is there, and ours alone; the texts are copied
+        let outcome = self.model.inner.call(ptr::null_mut(), |error| unsafe {
+            let (texts, lengths) = (texts.as_ptr(), lengths.as_ptr());
+            sys::flashinfer_decoder_set_stops(raw, texts, lengths, stops.len(), error)
+        });
+        outcome.finish()
+    }
+
+    /// Which of the stops has ended the text, from 0; none so far. It stands until another text begins.
+    pub fn stopped(&self) -> Option<usize> {
+        // SAFETY: the decoder is there
+        let stopped = unsafe { sys::flashinfer_decoder_stopped(self.raw.as_ptr()) };
+        usize::try_from(stopped).ok()
+    }
+
     fn push_raw(&mut self, token: i32) -> Result<&str> {
         let mut text: *const c_char = ptr::null();
         let mut bytes = 0;

@@ -853,8 +853,8 @@ FLASHINFER_API void flashinfer_decoder_destroy(flashinfer_decoder *decoder);
 
 /* What is added to a token's logit, before anything else is done with it. */
 typedef struct flashinfer_logit_bias {
-    int32_t token; /* its id */
-    float bias;    /* finite; or -INFINITY: the token is never chosen */
+    int32_t token;
+    float bias; /* finite; or -INFINITY: the token is never chosen */
 } flashinfer_logit_bias;
 
 /* How a token is chosen from logits. Copied when the sampler is made. */
@@ -955,7 +955,7 @@ FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
 
 /* A token and the natural logarithm of its probability; -INFINITY: it has none. */
 typedef struct flashinfer_logprob {
-    int32_t token; /* its id */
+    int32_t token;
     float logprob; /* natural logarithm; -INFINITY: it has no probability */
 } flashinfer_logprob;
 

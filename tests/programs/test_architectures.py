@@ -110,8 +110,8 @@ class Packing(Case):
             said = json.loads(run("inspect", self.out, "--json").stdout)
             self.assertEqual((said["activation"], said["threshold"], said["sparse"]), (activation, threshold, True))
             os.remove(self.out)
-        for told, words in (("fatrelu", "needs its threshold"), ("fatrelu:x", "no number"), ("swish", "cannot be"),
-                            ("fatrelu:-1", "activation_threshold"), ("gelu", "activation \"gelu\" is not supported")):
+        for told, words in (("fatrelu", "fatrelu:THRESHOLD, not \"fatrelu\""), ("fatrelu:x", "behind its colon"), ("swish", "is one of relu"),
+                            ("fatrelu:-1", "at least 0"), ("gelu", "activation \"gelu\" is not supported")):
             self.refused(run("pack", checkpoint, self.out, "--activation", told), words)
 
     def test_inspect_says_what_was_packed(self):

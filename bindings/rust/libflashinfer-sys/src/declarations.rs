@@ -652,7 +652,6 @@ pub const FLASHINFER_TOKENIZE_SPECIAL: u32 = 1 << 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_logit_bias {
-    /// its id
     pub token: i32,
     /// finite; or -INFINITY: the token is never chosen
     pub bias: f32,
@@ -687,7 +686,6 @@ pub struct flashinfer_sampler_options {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_logprob {
-    /// its id
     pub token: i32,
     /// natural logarithm; -INFINITY: it has no probability
     pub logprob: f32,

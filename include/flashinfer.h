@@ -299,11 +299,10 @@ typedef struct flashinfer_options {
        Of more than the CPUs that the opening thread may run on, and its control group pays for,
        as many as those are started, and a warning is logged */
     uint32_t threads;
-    uint32_t
-        context_tokens; /* KV positions per session, at most the model's; 0: those, up to 8192 */
-    uint32_t session_count; /* sessions that may exist at once, at most 1024; 0: 1 */
-    uint32_t kv_type;       /* FLASHINFER_KV_... */
-    uint32_t predictor;     /* FLASHINFER_PREDICTOR_... */
+    uint32_t context_tokens; /* of a session, at most the model's; 0: those, up to 8192 */
+    uint32_t session_count;  /* sessions that may exist at once, at most 1024; 0: 1 */
+    uint32_t kv_type;        /* FLASHINFER_KV_... */
+    uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
     /* k of the paper's sliding window: neurons unused for so many tokens leave; 0: as slots last */
     uint32_t window_tokens;
     uint32_t storage; /* FLASHINFER_STORAGE_... */

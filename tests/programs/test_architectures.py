@@ -145,7 +145,7 @@ class Plain(Case):
 
     def calls(self, path):
         yield "inspect", path
-        yield "generate", path, "--prompt", "x", "--tokens", "2", "--budget", "100%"
+        yield "generate", path, "--prompt", "a", "--tokens", "2", "--budget", "100%"
         yield "perplexity", path, "--text", __file__, "--window-tokens", "16", "--limit", "1"
 
     def test_what_a_file_does_not_say_is_told(self):

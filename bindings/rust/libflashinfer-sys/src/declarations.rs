@@ -355,7 +355,7 @@ pub struct flashinfer_options {
     /// Of more than the CPUs that the opening thread may run on, and its control group pays for,
     /// as many as those are started, and a warning is logged
     pub threads: u32,
-    /// KV positions per session, at most the model's; 0: those, up to 8192
+    /// of a session, at most the model's; 0: those, up to 8192
     pub context_tokens: u32,
     /// sessions that may exist at once, at most 1024; 0: 1
     pub session_count: u32,

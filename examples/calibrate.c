@@ -16,7 +16,7 @@ static const char usage[] =
     "calibrate MODEL.gguf OUT.gguf --text FILE [--recall 0.995] [--size 10.7%|BYTES]\n"
     "          [--kinds both|sketch|lowrank] [--bits N] [--rank N] [--json]\n"
     "          [--tokens 4096] [--window-tokens 256]\n"
-    "          [--budget 50%|BYTES] [--threads N] [--storage KIND]\n"
+    "          [--budget 50%|BYTES] [--threads N] [--storage KIND] [--activation NAME]\n"
     "  MODEL.gguf   model file, made by pack\n"
     "  OUT.gguf     predictor file to write: give it to other programs with --predictor-file\n"
     "  --text       what the predictor is fitted to; evenly spread windows of it are run (needed)\n"
@@ -35,7 +35,7 @@ static const char usage[] =
     "  --budget     memory of the model while it runs over the text (default: all it can use)\n"
     "  --threads    compute threads (default: one for 8 MiB of FFN, at most one per CPU and 16)\n"
     "  --storage    how the file is read: libaio, io_uring, pread or buffered (default: the first "
-    "of these that works on it)\n"
+    "of these that works on it)\n" PROGRAM_ACTIVATION_HELP "\n"
     "  --json       print the layers as JSON, not a table";
 
 #define WHOLE_BYTES (UINT64_C(1) << 40)
@@ -286,13 +286,19 @@ int main(int argc, char **argv)
     request_texts numbers = {0};
     const char *paths[2];
     request asked = {.tokens = 4096, .window = 256};
-    const program_option table[] = {
-        {"--text", &asked.text_path, NULL},  {"--recall", &numbers.recall, NULL},
-        {"--size", &asked.size, NULL},       {"--kinds", &numbers.kinds, NULL},
-        {"--bits", &numbers.bits, NULL},     {"--rank", &numbers.rank, NULL},
-        {"--tokens", &numbers.tokens, NULL}, {"--window-tokens", &numbers.window, NULL},
-        {"--json", NULL, &asked.json},       {"--budget", &texts.budget, NULL},
-        {"--threads", &texts.threads, NULL}, {"--storage", &texts.storage, NULL}};
+    const program_option table[] = {{"--text", &asked.text_path, NULL},
+                                    {"--recall", &numbers.recall, NULL},
+                                    {"--size", &asked.size, NULL},
+                                    {"--kinds", &numbers.kinds, NULL},
+                                    {"--bits", &numbers.bits, NULL},
+                                    {"--rank", &numbers.rank, NULL},
+                                    {"--tokens", &numbers.tokens, NULL},
+                                    {"--window-tokens", &numbers.window, NULL},
+                                    {"--json", NULL, &asked.json},
+                                    {"--budget", &texts.budget, NULL},
+                                    {"--threads", &texts.threads, NULL},
+                                    {"--storage", &texts.storage, NULL},
+                                    {"--activation", &texts.activation, NULL}};
     flashinfer_options options;
     flashinfer_model *model = NULL;
     samples from = {0};

@@ -17,6 +17,7 @@ static const char usage[] =
     "fidelity MODEL.gguf [PREDICTOR.gguf|own ...] (--text FILE | --ids FILE)\n"
     "         [--window-tokens 512] [--limit WINDOWS] [--audit 8] [--plot FILE.svg] [--json]\n"
     "         [--budget 50%|BYTES] [--exact-budget 50%|BYTES] [--threads N] [--storage KIND]\n"
+    "         [--activation NAME]\n"
     "  MODEL.gguf     model file, made by pack\n"
     "  PREDICTOR      predictor files to look at, or own: the one in the model's file (default: "
     "own)\n"
@@ -33,7 +34,7 @@ static const char usage[] =
     "  --exact-budget  memory of the exact model (default: all it can use)\n"
     "  --threads      compute threads (default: one for 8 MiB of FFN, at most one per CPU and 16)\n"
     "  --storage      how files are read: libaio, io_uring, pread or buffered (default: the first "
-    "of these that works on them)";
+    "of these that works on them)\n" PROGRAM_ACTIVATION_HELP;
 
 #define PLOT_TOKENS 4096u /* whose inputs the curves are made from */
 
@@ -181,7 +182,7 @@ static int open_exact(fidelity *at, const request *asked, flashinfer_error *erro
     options.audit_interval = 0;
     options.ffn_input = samples_take;
     options.ffn_input_user = &at->inputs;
-    code = program_budget("--exact-budget", asked->exact_budget, asked->model_path,
+    code = program_budget("--exact-budget", asked->exact_budget, asked->model_path, &options,
                           &options.memory_budget);
     if (code != 0) return code;
     code = flashinfer_model_open(asked->model_path, &options, &at->exact.model, error);
@@ -326,7 +327,7 @@ int main(int argc, char **argv)
         {"--audit", &audit, NULL},           {"--plot", &asked.plot_path, NULL},
         {"--json", NULL, &asked.json},       {"--budget", &texts.budget, NULL},
         {"--threads", &texts.threads, NULL}, {"--exact-budget", &asked.exact_budget, NULL},
-        {"--storage", &texts.storage, NULL}};
+        {"--storage", &texts.storage, NULL}, {"--activation", &texts.activation, NULL}};
     fidelity at = {.info = {.size = sizeof at.info}};
     flashinfer_error error;
     int code;

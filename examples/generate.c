@@ -48,8 +48,8 @@ static int emit(run *at, int32_t token, flashinfer_error *error)
 }
 
 /* The prompt's ids, from the metadata alone: how long it is decides the context to plan for. *positions: the model's. */
-static int tokenize(run *at, const char *path, const char *prompt, uint32_t *positions,
-                    flashinfer_error *error)
+static int tokenize(run *at, const char *path, const char *prompt, const flashinfer_options *asked,
+                    uint32_t *positions, flashinfer_error *error)
 {
     flashinfer_info info = {.size = sizeof info};
     flashinfer_options options;
@@ -57,6 +57,8 @@ static int tokenize(run *at, const char *path, const char *prompt, uint32_t *pos
 
     flashinfer_options_init(&options, sizeof options);
     options.flags = FLASHINFER_OPEN_METADATA;
+    options.ffn_activation = asked->ffn_activation;
+    options.ffn_threshold = asked->ffn_threshold;
     code = flashinfer_model_open(path, &options, &at->model, error);
     if (code == 0)
         code = program_tokenize(at->model, prompt, strlen(prompt), at->wanted, &at->tokens,
@@ -174,7 +176,7 @@ int main(int argc, char **argv)
     if (code != 0) return code;
     sampling.seed = seed_number;
     at.wanted = wanted;
-    code = tokenize(&at, model, prompt, &positions, &error);
+    code = tokenize(&at, model, prompt, &options, &positions, &error);
     if (code == 0) code = choose_context(&at, positions, &options.context_tokens);
     if (code == 0) code = run_model(&at, model, &options, &sampling, &error);
     free(at.tokens);

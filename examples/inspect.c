@@ -10,8 +10,8 @@
 
 static const char usage[] =
     "Says what is in a model file, which memory budgets it can have, and whether it is whole.\n"
-    "inspect MODEL.gguf [--verify] [--json]\n"
-    "  MODEL.gguf     model file, made by pack\n"
+    "inspect MODEL.gguf [--activation NAME] [--verify] [--json]\n"
+    "  MODEL.gguf     model file, made by pack\n" PROGRAM_ACTIVATION_HELP "\n"
     "  --verify       read the whole file, compare every checksum, and print a summary and the "
     "verdict\n"
     "  --json         print all of it as JSON";
@@ -132,9 +132,10 @@ static void print_json(const flashinfer_model *model, const flashinfer_info *inf
 
 int main(int argc, char **argv)
 {
-    const char *path = NULL;
+    const char *path = NULL, *activation = NULL;
     int json = 0, verify = 0, code;
-    const program_option known[] = {{"--verify", NULL, &verify}, {"--json", NULL, &json}};
+    const program_option known[] = {
+        {"--verify", NULL, &verify}, {"--json", NULL, &json}, {"--activation", &activation, NULL}};
     flashinfer_options options;
     flashinfer_model *model = NULL;
     flashinfer_info info = {.size = sizeof info};
@@ -144,6 +145,8 @@ int main(int argc, char **argv)
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&options, sizeof options);
     code = program_parse(argc, argv, known, sizeof known / sizeof known[0], &path, 1, usage);
+    if (code == 0)
+        code = program_activation(activation, &options.ffn_activation, &options.ffn_threshold);
     if (code != 0) return code;
     options.flags = FLASHINFER_OPEN_METADATA | FLASHINFER_OPEN_NO_TOKENIZER;
     code = flashinfer_model_open(path, &options, &model, &error);

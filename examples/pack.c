@@ -28,7 +28,7 @@ static const char usage[] =
     "  --order        trace of generate --trace or perplexity --trace: neurons that its tokens\n"
     "                 wanted together lie together (default: none, the checkpoint's order)\n"
     "  --activation   what the FFN computes, where config.json says another than its authors'\n"
-    "                 code: relu, relu2, drelu, fatrelu:THRESHOLD, silu, gelu or gelu_tanh\n"
+    "                 code: " PROGRAM_ACTIVATION_NAMES "\n"
     "                 (default: what config.json says)\n"
     "  --json         print path, bytes and seconds as JSON";
 
@@ -107,31 +107,6 @@ static int read_order(const char *path, flashinfer_order **order)
     return code;
 }
 
-/* "drelu", "fatrelu:0.01" */
-static int read_activation(const char *text, flashinfer_pack_options *options)
-{
-    static const char *const names[] = {"relu", "relu2", "fatrelu",   "drelu",
-                                        "silu", "gelu",  "gelu_tanh", NULL};
-    static const uint32_t numbers[] = {FLASHINFER_ACTIVATION_RELU,     FLASHINFER_ACTIVATION_RELU2,
-                                       FLASHINFER_ACTIVATION_FATRELU,  FLASHINFER_ACTIVATION_DRELU,
-                                       FLASHINFER_ACTIVATION_SILU,     FLASHINFER_ACTIVATION_GELU,
-                                       FLASHINFER_ACTIVATION_GELU_TANH};
-    static const char fat[] = "fatrelu:";
-    char *end;
-
-    if (text == NULL || strncmp(text, fat, sizeof fat - 1) != 0) {
-        if (text == NULL || strcmp(text, "fatrelu") != 0)
-            return program_choice("--activation", text, names, numbers, &options->activation);
-        (void)fprintf(stderr, "--activation fatrelu needs its threshold: fatrelu:0.01\n");
-        return 2;
-    }
-    options->activation = FLASHINFER_ACTIVATION_FATRELU;
-    options->activation_threshold = strtof(text + sizeof fat - 1, &end);
-    if (end != text + sizeof fat - 1 && *end == '\0') return 0;
-    (void)fprintf(stderr, "--activation %s has no number behind the colon\n", text);
-    return 2;
-}
-
 int main(int argc, char **argv)
 {
     static const char *const dtypes[] = {"f16", "f32", "bf16", "q8_0", "q4_0", NULL};
@@ -161,7 +136,8 @@ int main(int argc, char **argv)
     if (code == 0)
         code = program_choice("--dtype-ffn", ffn, dtypes, dtype_numbers, &options.dtype_ffn);
     if (code == 0) code = program_u32("--sketch-bits", bits, 1, 4, &options.sketch_bits);
-    if (code == 0) code = read_activation(activation, &options);
+    if (code == 0)
+        code = program_activation(activation, &options.activation, &options.activation_threshold);
     if (code == 0) code = read_order(trace, &order);
     if (code != 0) {
         flashinfer_order_destroy(order);

@@ -12,27 +12,60 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What a share is of. Returns 0, or 1 after one line on stderr. */
-static int model_bytes(const char *model_path, uint64_t *bytes)
+/* What a share is of. activation: with the model's own it may not open. Returns 0, or 1 after one line on stderr. */
+static int model_bytes(const char *model_path, const flashinfer_options *activation,
+                       uint64_t *bytes)
 {
     flashinfer_error error;
+    flashinfer_options options;
     flashinfer_plan plan = {.size = sizeof plan};
 
     flashinfer_error_init(&error, sizeof error);
-    if (flashinfer_plan_file(model_path, NULL, &plan, &error) != 0) return program_fail(&error);
+    flashinfer_options_init(&options, sizeof options);
+    options.ffn_activation = activation->ffn_activation;
+    options.ffn_threshold = activation->ffn_threshold;
+    if (flashinfer_plan_file(model_path, &options, &plan, &error) != 0) return program_fail(&error);
     *bytes = plan.file_bytes;
     return 0;
 }
 
-int program_budget(const char *name, const char *text, const char *model_path, uint64_t *bytes)
+int program_budget(const char *name, const char *text, const char *model_path,
+                   const flashinfer_options *options, uint64_t *bytes)
 {
     uint64_t file_bytes = 0;
     int code;
 
     if (text != NULL && strchr(text, '%') != NULL &&
-        (code = model_bytes(model_path, &file_bytes)) != 0)
+        (code = model_bytes(model_path, options, &file_bytes)) != 0)
         return code;
     return program_share(name, text, file_bytes, bytes);
+}
+
+int program_activation(const char *text, uint32_t *activation, float *threshold)
+{
+    static const char *const names[] = {
+        "relu", "relu2", "drelu", "silu", "gelu", "gelu_tanh", "fatrelu:THRESHOLD", NULL};
+    static const uint32_t numbers[] = {FLASHINFER_ACTIVATION_RELU,
+                                       FLASHINFER_ACTIVATION_RELU2,
+                                       FLASHINFER_ACTIVATION_DRELU,
+                                       FLASHINFER_ACTIVATION_SILU,
+                                       FLASHINFER_ACTIVATION_GELU,
+                                       FLASHINFER_ACTIVATION_GELU_TANH,
+                                       0};
+    static const char fat[] = "fatrelu:";
+    float number;
+    char *end;
+
+    if (text == NULL || strncmp(text, fat, sizeof fat - 1) != 0)
+        return program_choice("--activation", text, names, numbers, activation);
+    number = strtof(text + sizeof fat - 1, &end);
+    if (end == text + sizeof fat - 1 || *end != '\0' || !(number >= 0 && number < 1e6f))
+        return program_refuse("--activation fatrelu takes a threshold of at least 0 behind its "
+                              "colon, such as fatrelu:0.01, not \"%s\"",
+                              text);
+    *activation = FLASHINFER_ACTIVATION_FATRELU;
+    *threshold = number;
+    return 0;
 }
 
 int program_storage(const char *text, uint32_t *storage)
@@ -135,13 +168,15 @@ int program_model_options_read(program_model_options *texts, const char *model_p
         (code = program_choice("--policy", texts->policy, policies, policy_numbers,
                                &options->cache_policy)) != 0 ||
         (code = program_storage(texts->storage, &options->storage)) != 0 ||
+        (code = program_activation(texts->activation, &options->ffn_activation,
+                                   &options->ffn_threshold)) != 0 ||
         (code = program_u32("--threads", texts->threads, 1, 64, &options->threads)) != 0 ||
         (code = program_u32("--window", texts->window, 0, 1000000, &options->window_tokens)) != 0 ||
         (code = program_u32("--context", texts->context, 1, 1u << 22, &options->context_tokens)) !=
             0 ||
         (code = load_probe(texts, options)) != 0)
         return code;
-    code = program_budget("--budget", texts->budget, model_path, &options->memory_budget);
+    code = program_budget("--budget", texts->budget, model_path, options, &options->memory_budget);
     return code != 0 ? code : open_trace(texts, model_path, options);
 }
 

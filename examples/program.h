@@ -14,8 +14,20 @@
 /* FLASHINFER_STORAGE_... by name; NULL text leaves it alone. 0, or 2 after a line. */
 int program_storage(const char *text, uint32_t *storage);
 
-/* "50%" of the model file, or bytes with an optional K, M, G or T: flashinfer_budget_parse(). 0, 1 (no such file) or 2. */
-int program_budget(const char *name, const char *text, const char *model_path, uint64_t *bytes);
+/* "50%" of the model file, or bytes with an optional K, M, G or T: flashinfer_budget_parse(). options: what the file is to be
+   opened with, of which the activation is looked at. 0, 1 (no such file) or 2. */
+int program_budget(const char *name, const char *text, const char *model_path,
+                   const flashinfer_options *options, uint64_t *bytes);
+
+/* FLASHINFER_ACTIVATION_... by name; fatrelu is said with its threshold, fatrelu:0.01. NULL text leaves both alone. 0, or 2
+   after a line. */
+int program_activation(const char *text, uint32_t *activation, float *threshold);
+
+/* Of --activation, in a program's help. */
+#define PROGRAM_ACTIVATION_NAMES "relu, relu2, drelu, fatrelu:THRESHOLD, silu, gelu or gelu_tanh"
+#define PROGRAM_ACTIVATION_HELP                                                                    \
+    "  --activation     what the FFN of a GGUF file not made by pack computes, where the file "    \
+    "says it wrong or not at all: " PROGRAM_ACTIVATION_NAMES " (default: what the file says)"
 
 /*
  * A trace file: what every layer of every step asked for; tests/bench/cache_replay reads it. Little-endian:
@@ -32,7 +44,7 @@ typedef struct program_trace {
 /* The options that several programs have in common; lives as long as the library options made from it. */
 typedef struct program_model_options {
     const char *budget, *predictor, *predictor_file, *storage, *threads, *policy, *window, *context,
-        *kv, *probe;
+        *kv, *probe, *activation;
     const char *trace;
     flashinfer_probe_result measured; /* of the file named by probe */
     program_trace recording;          /* to the file named by trace */
@@ -43,7 +55,7 @@ typedef struct program_model_options {
     "       [--budget 50%|BYTES] [--predictor exact|sketch|lowrank|mixed|all] [--context N]\n"     \
     "       [--predictor-file FILE] [--kv f32|f16|q8_0]\n"                                         \
     "       [--policy window|frequency|balanced] [--window K] [--threads N] [--probe FILE]\n"      \
-    "       [--storage libaio|io_uring|pread|buffered] [--trace FILE]"
+    "       [--storage libaio|io_uring|pread|buffered] [--trace FILE] [--activation NAME]"
 
 /* And what each does, but for --budget, --context and --kv, whose defaults are the program's. */
 #define PROGRAM_MODEL_HELP                                                                         \
@@ -59,7 +71,7 @@ typedef struct program_model_options {
     "  --probe          file by probe --save, of how this machine reads best (default: none)\n"    \
     "  --storage        how the file is read (default: the first of these that works on it)\n"     \
     "  --trace          file to write with what every layer of every token asked for (default: "   \
-    "none)"
+    "none)\n" PROGRAM_ACTIVATION_HELP
 
 /* Rows of a program's option table for them. */
 #define PROGRAM_MODEL_OPTIONS(texts)                                                               \
@@ -68,7 +80,7 @@ typedef struct program_model_options {
         {"--storage", &(texts).storage, NULL}, {"--threads", &(texts).threads, NULL},              \
         {"--policy", &(texts).policy, NULL}, {"--window", &(texts).window, NULL},                  \
         {"--kv", &(texts).kv, NULL}, {"--probe", &(texts).probe, NULL},                            \
-        {"--trace", &(texts).trace, NULL},                                                         \
+        {"--trace", &(texts).trace, NULL}, {"--activation", &(texts).activation, NULL},            \
     {                                                                                              \
         "--context", &(texts).context, NULL                                                        \
     }

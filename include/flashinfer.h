@@ -299,11 +299,10 @@ typedef struct flashinfer_options {
        Of more than the CPUs that the opening thread may run on, and its control group pays for,
        as many as those are started, and a warning is logged */
     uint32_t threads;
-    uint32_t
-        context_tokens; /* KV positions per session, at most the model's; 0: those, up to 8192 */
-    uint32_t session_count; /* sessions that may exist at once, at most 1024; 0: 1 */
-    uint32_t kv_type;       /* FLASHINFER_KV_... */
-    uint32_t predictor;     /* FLASHINFER_PREDICTOR_... */
+    uint32_t context_tokens; /* of a session, at most the model's; 0: those, up to 8192 */
+    uint32_t session_count;  /* sessions that may exist at once, at most 1024; 0: 1 */
+    uint32_t kv_type;        /* FLASHINFER_KV_... */
+    uint32_t predictor;      /* FLASHINFER_PREDICTOR_... */
     /* k of the paper's sliding window: neurons unused for so many tokens leave; 0: as slots last */
     uint32_t window_tokens;
     uint32_t storage; /* FLASHINFER_STORAGE_... */
@@ -853,8 +852,8 @@ FLASHINFER_API void flashinfer_decoder_destroy(flashinfer_decoder *decoder);
 
 /* What is added to a token's logit, before anything else is done with it. */
 typedef struct flashinfer_logit_bias {
-    int32_t token; /* its id */
-    float bias;    /* finite; or -INFINITY: the token is never chosen */
+    int32_t token;
+    float bias; /* finite; or -INFINITY: the token is never chosen */
 } flashinfer_logit_bias;
 
 /* How a token is chosen from logits. Copied when the sampler is made. */
@@ -955,7 +954,7 @@ FLASHINFER_API void flashinfer_sampler_destroy(flashinfer_sampler *sampler);
 
 /* A token and the natural logarithm of its probability; -INFINITY: it has none. */
 typedef struct flashinfer_logprob {
-    int32_t token; /* its id */
+    int32_t token;
     float logprob; /* natural logarithm; -INFINITY: it has no probability */
 } flashinfer_logprob;
 

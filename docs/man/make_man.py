@@ -211,15 +211,15 @@ def strings_of(source):
 
 def usage_of(root, name):
     with open(f"{root}/examples/program.h", encoding="utf8") as file:
-        macros = dict(re.findall(r"#define (PROGRAM_MODEL_(?:USAGE|HELP))\s*\\\n((?:.*\\\n)*.*\n)", file.read()))
+        macros = dict(re.findall(r"#define (PROGRAM_\w+) ((?:.*\\\n)*.*\n)", file.read()))
     with open(f"{root}/examples/{name}.c", encoding="utf8") as file:
         source = file.read()
     usage = re.search(r"static const char usage\[\] =(.*?);\n", source, flags=re.S)
     if usage is None:
         raise Problem(f"examples/{name}.c has no usage text")
     text = usage[1]
-    for macro, value in macros.items():
-        text = re.sub(rf"\b{macro}\b", lambda _, value=value: value, text)
+    while re.search(r"\bPROGRAM_\w+", text):  # one may stand in another
+        text = re.sub(r"\bPROGRAM_\w+", lambda match: macros[match[0]], text)
     summary, usage = strings_of(text).split("\n", 1)
     if not summary.endswith("."):
         raise Problem(f"the usage of examples/{name}.c does not begin with a sentence")

@@ -11,7 +11,8 @@
 static int wrong_kind(const char *key, const char *wanted, flashinfer_error *error)
 {
     return flin_fail(error, FLASHINFER_EFORMAT,
-                     "metadata key %s is missing or not %s; pack the model again", key, wanted);
+                     "metadata key %s is missing or not %s; convert or pack the model again", key,
+                     wanted);
 }
 
 static int is_signed(uint32_t type)

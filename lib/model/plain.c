@@ -4,6 +4,7 @@
 #include "model/plain.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "model/arch/arch.h"
 #include "model/names.h"
@@ -62,7 +63,7 @@ static const char *find_hint(const flin_gguf *gguf, const char **key)
 
 static int has_zeros(const flin_architecture *architecture)
 {
-    return (architecture->activations & ~(1u << FLIN_ACTIVATION_SILU)) != 0;
+    return (architecture->activations & ((1u << FLIN_ACTIVATION_SILU) - 1)) != 0;
 }
 
 /* Without a word to the contrary the format means what the architecture mostly has. */
@@ -81,7 +82,7 @@ static int default_activation(const flin_gguf *gguf, flin_shape *shape, flashinf
         error, FLASHINFER_EUNSUPPORTED,
         "the file does not say its activation, and %s has \"%s\" in it: models of this "
         "architecture have %s unless they say otherwise, and with the wrong one all "
-        "words are wrong; say which it is in options.ffn_activation (--activation)",
+        "words are wrong; say which it is in options.ffn_activation",
         key, hint, name);
 }
 
@@ -119,7 +120,7 @@ static int settle_activation(const flin_gguf *gguf, flin_shape *shape, flashinfe
     if (code == 0 && shape->activation.kind == FLIN_ACTIVATION_FATRELU)
         return flin_fail(error, FLASHINFER_EUNSUPPORTED,
                          "%s is fatrelu, whose threshold the file does not have: say both in "
-                         "options.ffn_activation and ffn_threshold (--activation fatrelu:0.01)",
+                         "options.ffn_activation and ffn_threshold",
                          key);
     return code;
 }
@@ -143,6 +144,8 @@ static void count_words(const flin_gguf *gguf, flin_shape *shape)
 int flin_plain_settle(const flin_gguf *gguf, flin_shape *shape, const flin_activation_rule *wanted,
                       flashinfer_error *error)
 {
+    const char *name;
+
     count_words(gguf, shape);
     if (shape->vocab == 0)
         return flin_fail(error, FLASHINFER_EFORMAT,
@@ -150,5 +153,8 @@ int flin_plain_settle(const flin_gguf *gguf, flin_shape *shape, const flin_activ
                          "model; convert it again");
     if (wanted == NULL) return settle_activation(gguf, shape, error);
     shape->activation = *wanted;
-    return 0;
+    name = flin_activation_name(wanted->kind);
+    return flin_arch_read_activation(shape->descriptor, "options.ffn_activation",
+                                     (flin_string){name, strlen(name)}, &shape->activation.kind,
+                                     error);
 }

@@ -330,6 +330,6 @@ int flin_shape_read(const flin_gguf *gguf, const flin_activation_rule *wanted, f
     if (code == 0 && wanted != NULL)
         return flin_fail(error, FLASHINFER_EINVAL,
                          "options.ffn_activation is set, but the model is in flash layout and says "
-                         "its activation: leave it 0");
+                         "its activation: do not set it");
     return code != 0 ? code : read_bundle(gguf, shape, error);
 }

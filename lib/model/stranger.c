@@ -17,6 +17,7 @@
 #define PACK_FOLDER "pack the directory that it lies in with flashinfer_pack()"
 #define PACK_ORIGINAL                                                                              \
     "pack the Hugging Face checkpoint that it was made from with flashinfer_pack()"
+#define OPEN_AS_IT_IS "it is opened as it is; or " PACK_ORIGINAL
 #define SAVE_AGAIN                                                                                 \
     "save the model as safetensors with transformers' save_pretrained() and pack that directory "  \
     "with flashinfer_pack()"
@@ -188,7 +189,7 @@ static const struct rule {
     const char *begins; /* NULL: only is() says */
     int (*is)(const uint8_t *head, size_t bytes);
 } rules[] = {
-    [PLAIN_GGUF] = {{"a GGUF file", PACK_ORIGINAL}, NULL, is_plain_gguf},
+    [PLAIN_GGUF] = {{"a GGUF file", OPEN_AS_IT_IS}, NULL, is_plain_gguf},
     {{"a file of zeros", "its download did not finish, " FETCH_AGAIN}, NULL, is_zero},
     {{"a big-endian GGUF file", "convert it for little-endian machines, or " PACK_ORIGINAL},
      NULL,
@@ -301,12 +302,16 @@ static int refuse(const asked *of, const flin_stranger *stranger, int code, flas
                      of->wanted, of->advice != NULL ? of->advice : stranger->advice);
 }
 
-/* A text that begins with what the file is lacks only its name. */
-static int name_it(const asked *of, int code, flashinfer_error *error)
+/* A text that begins with what the file is lacks only its name. Others say what a file of others
+   lacks. */
+static int name_it(const asked *of, int ours, int code, flashinfer_error *error)
 {
-    if (strncmp(error->text, "a ", 2) != 0) return code;
+    const int named = strncmp(error->text, "a ", 2) == 0;
+
+    if (!named && ours) return code;
     return flin_fail_at(error, code, error->layer, error->neuron, error->offset,
-                        PATH_FORMAT " is %s", of->name, error->text);
+                        PATH_FORMAT " is %s%s", of->name,
+                        named ? "" : "a GGUF file that does not open: ", error->text);
 }
 
 /* A part of a model that lies in several files. */
@@ -315,7 +320,8 @@ static int refuse_part(const asked *of, const flin_gguf *gguf, uint64_t parts, i
 {
     uint64_t number = 0;
     char what[96];
-    const flin_stranger part = {what, PACK_ORIGINAL};
+    const flin_stranger part = {what,
+                                "join all parts with llama-gguf-split --merge, or " PACK_ORIGINAL};
 
     (void)flin_gguf_u64(gguf, "split.no", &number, NULL);
     (void)snprintf(what, sizeof what, "part %llu of %llu of a GGUF file that was split",
@@ -332,13 +338,13 @@ static int explain_gguf(const asked *of, const flin_gguf *gguf, int code, flashi
 
     /* what is wrong with one of ours has been said */
     if (flin_gguf_find(gguf, "flashinfer.predictor.version") != NULL)
-        return name_it(of, code, error);
+        return name_it(of, 1, code, error);
     if (ours) return of->advice != NULL ? refuse(of, &model, code, error) : code;
     if (stranger != NULL) return refuse(of, stranger, code, error);
     if (of->advice != NULL) return refuse(of, &other, code, error);
     (void)flin_gguf_u64(gguf, "split.count", &parts, NULL);
     if (parts > 1) return refuse_part(of, gguf, parts, code, error);
-    return name_it(of, code, error);
+    return name_it(of, 0, code, error);
 }
 
 /* --------------------------------------------------------------------------------- explaining */

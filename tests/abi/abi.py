@@ -157,7 +157,7 @@ def describe(root, out):
     map_file = f"{root}/lib/flashinfer.map"
     with tempfile.TemporaryDirectory() as folder:
         image = f"{folder}/libflashinfer.so"
-        output("gcc", "-std=c11", "-g", "-O0", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{root}/include",
+        output("gcc", "-std=c11", "-g", "-O0", "-fPIC", "-shared", "-fvisibility=hidden", "-DFLIN_PLAIN=1", f"-I{root}/include",
                f"-I{root}/lib", f"-Wl,--version-script={map_file}", "-Wl,-soname,libflashinfer.so.0", "-o", image,
                f"-ffile-prefix-map={root}/=", *sorted(glob.glob(f"{root}/lib/api*.c")))
         shown = {line.split()[2].split("@")[0] for line in output("nm", "-D", "--defined-only", image).splitlines()

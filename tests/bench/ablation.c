@@ -167,6 +167,7 @@ int main(int argc, char **argv)
     if (code == 0) code = program_u32("--dense", dense, 1, 1000, &of.dense_tokens);
     if (code == 0) code = program_u32("--threads", threads, 1, 64, &of.options.threads);
     if (code == 0) code = program_choice("--kv", kv, kvs, kv_numbers, &of.options.kv_type);
-    if (code == 0) code = program_budget("--budget", budget, of.path, &of.budget_bytes);
+    if (code == 0)
+        code = program_budget("--budget", budget, of.path, &of.options, &of.budget_bytes);
     return code != 0 ? code : run(&of, sweep, plot_path, json);
 }

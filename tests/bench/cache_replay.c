@@ -61,7 +61,7 @@ static int find_slots(const request *asked, const recorded_trace *trace, uint32_
     flashinfer_error_init(&error, sizeof error);
     flashinfer_options_init(&options, sizeof options);
     options.context_tokens = asked->context;
-    code = program_budget("--budget", asked->budget, path, &options.memory_budget);
+    code = program_budget("--budget", asked->budget, path, &options, &options.memory_budget);
     if (code != 0) return code;
     if (flashinfer_plan_file(path, &options, &plan, &error) != 0) return program_fail(&error);
     if (plan.budget_bytes >= plan.minimum_bytes && plan.slots != 0) {

@@ -259,7 +259,8 @@ int main(int argc, char **argv)
     if (code == 0)
         code = program_choice("--kernels", kernels, tables, table_numbers, &asked.options.kernels);
     if (code == 0 && budget != NULL)
-        code = program_budget("--budget", budget, asked.model, &asked.options.memory_budget);
+        code = program_budget("--budget", budget, asked.model, &asked.options,
+                              &asked.options.memory_budget);
     if (code != 0) return code;
     asked.options.context_tokens = asked.skip + asked.tokens;
     asked.options.flags = FLASHINFER_OPEN_NO_TOKENIZER;

@@ -292,7 +292,8 @@ int main(int argc, char **argv)
     if (code == 0)
         code = program_choice("--predictor", kind, kinds, numbers, &asked.options.predictor);
     if (code == 0)
-        code = program_budget("--budget", budget, asked.model, &asked.options.memory_budget);
+        code = program_budget("--budget", budget, asked.model, &asked.options,
+                              &asked.options.memory_budget);
     if (code != 0) return code;
     if (asked.options.threads == 0) asked.options.threads = flin_pool_default_count();
     asked.options.context_tokens = asked.tokens + 1;

@@ -144,7 +144,8 @@ int main(int argc, char **argv)
     if (code == 0)
         code = program_choice("--predictor", kind, kinds, numbers, &asked.options.predictor);
     if (code == 0 && budget != NULL)
-        code = program_budget("--budget", budget, asked.model, &asked.options.memory_budget);
+        code = program_budget("--budget", budget, asked.model, &asked.options,
+                              &asked.options.memory_budget);
     if (code != 0) return code;
     for (uint32_t size = 0; size < SIZES; size++) {
         out.pass_s[size] = calloc(asked.rounds, sizeof(double));

@@ -16,6 +16,7 @@ import unittest
 PROGRAMS, TINY = sys.argv[1:3]
 MODELS = sorted(name for name in os.listdir(TINY) if os.path.exists(f"{TINY}/{name}/model.safetensors"))
 ARCHITECTURES = {"falcon-7b": "falcon", "falcon-40b": "falcon", "mistral": "llama", "phi-2": "phi2"}
+MAKE_PLAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "golden", "make_plain.py")
 
 # model, what config.json says instead (None: the key is left out), words of the refusal
 CONFIGS = [
@@ -110,8 +111,8 @@ class Packing(Case):
             said = json.loads(run("inspect", self.out, "--json").stdout)
             self.assertEqual((said["activation"], said["threshold"], said["sparse"]), (activation, threshold, True))
             os.remove(self.out)
-        for told, words in (("fatrelu", "needs its threshold"), ("fatrelu:x", "no number"), ("swish", "is one of relu, relu2, fatrelu"),
-                            ("fatrelu:-1", "activation_threshold"), ("gelu", "activation \"gelu\" is not supported")):
+        for told, words in (("fatrelu", "fatrelu:THRESHOLD, not \"fatrelu\""), ("fatrelu:x", "behind its colon"), ("swish", "is one of relu"),
+                            ("fatrelu:-1", "at least 0"), ("gelu", "activation \"gelu\" is not supported")):
             self.refused(run("pack", checkpoint, self.out, "--activation", told), words)
 
     def test_inspect_says_what_was_packed(self):
@@ -121,6 +122,62 @@ class Packing(Case):
             self.assertEqual(said["architecture"], ARCHITECTURES.get(name, name))
             self.assertTrue(said["verified"])
             os.remove(self.out)
+
+
+class Plain(Case):
+    """GGUF files as converters of others write them, of which few say their activation."""
+
+    def plain(self, *more, name=b"llama"):
+        """Of the tiny Llama, by another name of as many letters."""
+        packed, path = f"{self.folder.name}/packed.gguf", f"{self.folder.name}/plain.gguf"
+        self.assertEqual(run("pack", f"{TINY}/llama", packed, "--dtype", "f32").returncode, 0)
+        subprocess.run([sys.executable, MAKE_PLAIN, packed, path, *more], check=True)
+        with open(path, "rb") as file:
+            data = file.read()
+        at = data.index(b"llama", data.index(b"general.name"))
+        with open(path, "wb") as file:
+            file.write(data[:at] + name + data[at + 5:])
+        return path
+
+    def refused(self, done, words):
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1), done.stderr)
+        self.assertIn(words, done.stderr)
+
+    def calls(self, path):
+        yield "inspect", path
+        yield "generate", path, "--prompt", "a", "--tokens", "2", "--budget", "100%"
+        yield "perplexity", path, "--text", __file__, "--window-tokens", "16", "--limit", "1"
+
+    def test_what_a_file_does_not_say_is_told(self):
+        path = self.plain(name=b"ReLU!")
+        for call in self.calls(path):
+            self.refused(run(*call), f"{path} is a GGUF file that does not open: the file does not say its activation, and general.name "
+                                     "has \"relu\" in it")
+            self.refused(run(*call), "say which it is in --activation\n")
+            self.refused(run(*call, "--activation", "gelu"), "--activation \"gelu\" is not supported; Llama models are known with relu")
+        for told, activation, threshold, sparse in (("relu", "relu", 0, True), ("fatrelu:0.5", "fatrelu", 0.5, True),
+                                                    ("drelu", "drelu", 0, True), ("silu", "silu", 0, False)):
+            said = json.loads(run("inspect", path, "--json", "--activation", told).stdout)
+            self.assertEqual((said["activation"], said["threshold"], said["sparse"]), (activation, threshold, sparse))
+            _, whole, scored = self.calls(path)
+            self.refused(run(*whole, "--activation", told), "FLASHINFER_EBUDGET: a --budget of")  # so the share was taken
+            self.assertEqual(run(*whole[:-1], "2M", "--activation", told).returncode, 0)
+            self.assertEqual(run(*scored, "--activation", told).returncode, 0)
+
+    def test_what_is_told_is_computed(self):
+        _, _, call = self.calls(self.plain())
+        scores = {told: json.loads(run(*call, "--json", *told).stdout)["nll"] for told in (
+            (), ("--activation", "silu"), ("--activation", "relu"), ("--activation", "relu2"))}
+        self.assertEqual(len(set(scores.values())), 3, scores)
+        self.assertEqual(scores[()], scores["--activation", "silu"])
+
+    def test_a_threshold_is_needed(self):
+        self.refused(run("inspect", self.plain("--activation", "fatrelu")), "say both in --activation fatrelu:0.01\n")
+
+    def test_files_in_flash_layout_say_it(self):
+        self.assertEqual(run("pack", f"{TINY}/llama", self.out).returncode, 0)
+        for call in self.calls(self.out):
+            self.refused(run(*call, "--activation", "silu"), "--activation is set, but the model is in flash layout")
 
 
 class Names(Case):

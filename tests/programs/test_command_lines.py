@@ -27,7 +27,7 @@ LABORATORY = ["ablation", "activity", "cache_replay", "decode", "prefill", "read
 EMBED = {"asset": 3, "cancel": 2, "pressure": 2, "storage": 1, "token_ids": 3, "raii": 2}  # least arguments
 
 WHOLE = ["0x", "2x", "-3", "", "1.5"]
-BYTES = ["half", "-1M", "1T", "1MB", "nan", ""]
+BYTES = ["half", "-1M", "1P", "1MB", "nan", ""]
 # Values that no program takes, by option; of the others any text may be one.
 IMPOSSIBLE = {
     "--tokens": ["0", *WHOLE], "--temperature": ["warm", "-1", ""], "--top-k": WHOLE, "--top-p": ["1.5", "some"],
@@ -37,6 +37,7 @@ IMPOSSIBLE = {
     "--limit": ["0", *WHOLE], "--dtype": ["f8"], "--dtype-resident": ["f8"], "--dtype-ffn": ["q2_k"],
     "--sketch-bits": ["5", "0", *WHOLE], "--seconds": ["0", "fast"], "--size": ["0%", *BYTES],
     "--recall": ["2", "0.1", "all"], "--kinds": ["some"], "--bits": ["5", *WHOLE], "--rank": ["0", *WHOLE],
+    "--activation": ["swish", "fatrelu", "fatrelu:", "fatrelu:x", "fatrelu:-1", "fatrelu:nan", "fatrelu:1e6", "fatrelu:THRESHOLD", ""],
 }
 ANY_TEXT = ["--prompt", "--text", "--ids", "--predictor-file", "--probe", "--trace", "--order", "--save", "--plot"]
 

@@ -60,11 +60,10 @@ LLAMA = {"general.architecture": "llama"}
 
 # name: bytes, what the thing is, what to do. Of these no program can run any.
 FILES = {
-    "downloaded.gguf": (gguf(LLAMA), 'a GGUF file of architecture "llama", not in flash layout', "Hugging Face"),
-    "q4_k.gguf": (gguf(LLAMA, tensor_type=12), 'a GGUF file of architecture "llama", not in flash layout', "llama, opt"),
-    "mamba.gguf": (gguf({"general.architecture": "mamba"}), 'a GGUF file of architecture "mamba", which is not supported',
-                   "llama, opt"),
-    "odd.gguf": (gguf({"general.name": "x"}), "a GGUF file without general.architecture", "Hugging Face"),
+    "headless.gguf": (gguf(LLAMA), "a GGUF file that does not open: metadata key llama.context_length is missing", "convert"),
+    "mamba.gguf": (gguf({"general.architecture": "mamba"}), 'a GGUF file that does not open: architecture "mamba" is not supported',
+                   "gemma2, gemma3, llama, minicpm"),
+    "odd.gguf": (gguf({"general.name": "x"}), "a GGUF file without general.architecture", "convert it again"),
     "big.gguf": (gguf({}, order=">"), "a big-endian GGUF file", "little-endian"),
     "v1.gguf": (gguf(LLAMA, version=1), "a GGUF file of an old version", "version 3"),
     "v2.gguf": (gguf(LLAMA, version=2), "a GGUF file of an old version", "version 3"),
@@ -255,10 +254,11 @@ class AsCheckpoint(Case):
         for name, (_, what, advice) in FILES.items():
             with self.subTest(name):
                 # of plain GGUF files a packer need not say more
-                kind = "a GGUF file" if advice in ("Hugging Face", "llama, opt", "merge", "the language model") else what
-                kind = "a GGUF file" if name.startswith(("part", "imatrix")) else kind
+                kind = "a GGUF file" if advice in ("merge", "the language model") else what
+                kind = "a GGUF file" if name.startswith(("headless", "mamba", "odd", "part", "imatrix")) else kind
                 self.assert_says(self.refused(self.path(name)), self.path(name), kind, "not the directory of a checkpoint")
-        self.assert_says(self.refused(MODEL), MODEL, "a GGUF file, not the directory of a checkpoint", PACK_ORIGINAL)
+        self.assert_says(self.refused(MODEL), MODEL, "a GGUF file, not the directory of a checkpoint", "opened as it is",
+                         PACK_ORIGINAL)
 
     def test_directories_that_are_none(self):
         empty = self.directory("nothing")
@@ -295,9 +295,9 @@ class AsCheckpoint(Case):
             with open(f"{path}/config.json", "w", encoding="utf8") as file:
                 json.dump(config, file)
             return path
-        line = self.refused(checkpoint("qwen", {"model_type": "qwen2"}))
-        self.assertTrue(line.startswith('the checkpoint is of model_type "qwen2", which cannot be packed'), line)
-        self.assertIn("llama, opt", line)
+        line = self.refused(checkpoint("mamba", {"model_type": "mamba"}))
+        self.assertTrue(line.startswith('the checkpoint is of model_type "mamba", which cannot be packed'), line)
+        self.assertIn("llama, mistral", line)
         line = self.refused(checkpoint("gptq", {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
         self.assertTrue(line.startswith('the checkpoint is quantised (quant_method "gptq")'), line)
         line = self.refused(checkpoint("nameless", {"model_type": None}))

@@ -20,7 +20,8 @@ SET_BY = {
     "audit_interval": ["--audit"], "probe": ["--probe"], "cache_policy": ["--policy"], "trace": ["--trace"],
     "predictor_path": ["--predictor-file"],
     "dtype": ["--dtype"], "dtype_resident": ["--dtype-resident"], "dtype_ffn": ["--dtype-ffn"],
-    "sketch_bits": ["--sketch-bits"], "no_sketch": ["--no-sketch"], "order": ["--order"],
+    "sketch_bits": ["--sketch-bits"], "no_sketch": ["--no-sketch"], "order": ["--order"], "activation": ["--activation"], "activation_threshold": ["--activation"],
+    "ffn_activation": ["--activation"], "ffn_threshold": ["--activation"],
     "time_ms": ["--seconds"], "file_bytes": ["--size"],
     "top_k": ["--top-k"], "seed": ["--seed"], "temperature": ["--temperature"], "top_p": ["--top-p"],
 }
@@ -28,6 +29,7 @@ SET_BY = {
 NOT_SET = {"size", "reserved", "flags", "session_count", "verify", "kernels", "io_depth", "io_lanes", "io_timeout_ms",
            "io_gap_bytes", "audit_layers", "min_p", "repetition_penalty", "repetition_tokens", "reserved0", "reserved1",
            "log", "log_user", "progress", "progress_user", "trace_user", "ffn_input", "ffn_input_user", "audit",
+           "logit_bias_count", "logit_biases",
            "audit_user"}
 STRUCTS = ["flashinfer_options", "flashinfer_pack_options", "flashinfer_probe_options", "flashinfer_sampler_options"]
 # Options that are the programs' own, for which the library has no field.
@@ -37,7 +39,7 @@ CALLED = {"flashinfer_pack()": "pack", "flashinfer_predictor_save()": "calibrate
           "FLASHINFER_OPEN_NO_TOKENIZER": "inspect"}
 # What is left of the library in texts that no program's command line leads to.
 LEFT = re.compile(r"%s_init\(\)|flashinfer_\w+\.size|sizeof\(flashinfer_\w+\)|flashinfer_state_(load|bytes)\(\)|"
-                  r"FLASHINFER_OPEN_METADATA|FLASHINFER_PART_|FLASHINFER_DTYPE_|options\.%s|"
+                  r"FLASHINFER_OPEN_METADATA|FLASHINFER_PART_|FLASHINFER_DTYPE_|FLASHINFER_ACTIVATION_|options\.%s|"
                   r"options\.(flags|io_gap_bytes|session_count|kernels)\b|"
                   r"flashinfer_model_close\(\)|flashinfer_session_\w+\(\)")
 LIBRARY = re.compile(r"\boptions\.[\w%]+|\bflashinfer_\w+\(\)|\bFLASHINFER_(?!E[A-Z]+\b)\w+")

@@ -273,7 +273,7 @@ class ModelOptions(TypedDict, total=False):
     predictor_path (path, None): a predictor file made for this model, in place of the model file's own.
     ffn_input (function of FfnInput, None): called for every layer of every step with what goes into its FFN.
     audit (function of Audit, None): called for every audited layer.
-    ffn_activation (Activation, None): the FFN's, for GGUF files not in flash layout that do not say theirs; the file's.
+    ffn_activation (Activation, None): the FFN's, for GGUF files not in flash layout that do not say theirs; None: the file's.
     ffn_threshold (float, 0): the threshold of Activation.FATRELU.
     """
     flags: int
@@ -339,7 +339,7 @@ class PackOptions(TypedDict, total=False):
     dtype_ffn (Dtype, DEFAULT): of bundles, which are read from flash; as dtype.
     sketch_bits (int, 0): 1 to 4 bits of the deciding matrix, for the sketch predictor; 0: 3.
     no_sketch (bool, False): write no predictor; the file runs in exact and all mode only.
-    activation (Activation, None): the FFN's, where config.json says another than the authors' code; as there.
+    activation (Activation, None): the FFN's, where config.json says another than its authors' code; None: as it says.
     activation_threshold (float, 0): the threshold of Activation.FATRELU.
     log (function of LogLevel and str, None): called with what the library has to say.
     progress (function of Progress, None): called while packing; a true result cancels.

@@ -355,7 +355,7 @@ pub struct flashinfer_options {
     /// Of more than the CPUs that the opening thread may run on, and its control group pays for,
     /// as many as those are started, and a warning is logged
     pub threads: u32,
-    /// KV positions per session, at most the model's; 0: those, up to 8192
+    /// of a session, at most the model's; 0: those, up to 8192
     pub context_tokens: u32,
     /// sessions that may exist at once, at most 1024; 0: 1
     pub session_count: u32,
@@ -652,7 +652,6 @@ pub const FLASHINFER_TOKENIZE_SPECIAL: u32 = 1 << 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_logit_bias {
-    /// its id
     pub token: i32,
     /// finite; or -INFINITY: the token is never chosen
     pub bias: f32,
@@ -687,7 +686,6 @@ pub struct flashinfer_sampler_options {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct flashinfer_logprob {
-    /// its id
     pub token: i32,
     /// natural logarithm; -INFINITY: it has no probability
     pub logprob: f32,

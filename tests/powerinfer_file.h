@@ -11,7 +11,7 @@
 #define GGUF_MAGIC "GGUF"
 #define POWERINFER_MAGIC "PWRI"
 
-enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q5_0 = 6, TYPE_Q6_K = 14, TYPE_BF16 = 30 };
+enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_0 = 2, TYPE_Q6_K = 14, TYPE_IQ3_S = 21, TYPE_BF16 = 30 };
 
 typedef struct bytes_made {
     char *data;

@@ -66,7 +66,7 @@ static void add_factor(gguf_made *made, const recipe *from, uint32_t layer, cons
     if (how == DEEPER) sizes[0] /= 2, sizes[2] = 2, dimensions = 3; /* of an even number */
     data = narrow(from->type, room, (columns + 1) * (rows + 1), &bytes);
     if (how != MISSING)
-        add_tensor(made, name, how == QUANTISED ? TYPE_Q5_0 : from->type, dimensions, sizes, data,
+        add_tensor(made, name, how == QUANTISED ? TYPE_IQ3_S : from->type, dimensions, sizes, data,
                    sizes[0] * sizes[1] * sizes[2] * (from->type == TYPE_F32 ? 4 : 2));
     free(data);
     free(room);
@@ -354,7 +354,7 @@ static void other_numbers_are_refused(void **state)
         if (types[i] != TYPE_F16) refused(&from, FLASHINFER_EUNSUPPORTED, "65536");
     }
     refused(&(recipe){.spoilt = "blk.1.fc2.weight", .how = QUANTISED}, FLASHINFER_EUNSUPPORTED,
-            "blk.1.fc2.weight has GGUF type 6");
+            "blk.1.fc2.weight has GGUF type 21");
     refused(&(recipe){.threshold = &nothing}, FLASHINFER_EFORMAT, "sparse_threshold is nan");
     refused(&(recipe){.threshold = &infinite}, FLASHINFER_EFORMAT, "sparse_threshold is inf");
     refused(&(recipe){.threshold = &lowest}, FLASHINFER_EFORMAT, "sparse_threshold");

@@ -5,8 +5,7 @@ use std::env;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if let Some(folder) = env::var_os("DEP_FLASHINFER_LIB_DIR") {
-        let folder = folder.to_string_lossy();
-        // not -tests and -examples: the unit tests in src are neither
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder);
+        // -tests would leave out those inside src; of other packages' programs none gets this
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{}", folder.to_string_lossy());
     }
 }

@@ -43,10 +43,13 @@ static void print_summary(const flashinfer_info *info, const flashinfer_plan *pl
                  info->architecture, info->name, info->layer_count, info->ffn_length,
                  info->ffn_gated ? " with gates" : "", info->embedding_length, info->head_count,
                  info->head_length, info->kv_head_count, info->vocab_count, info->context_tokens);
-    (void)printf(
-        "%.1f M parameters; file %.2f MB, of it %.2f MB FFN bundles of %u bytes, one every %u\n",
-        (double)info->parameter_count / 1e6, (double)info->file_bytes / 1e6,
-        (double)info->ffn_bytes / 1e6, info->bundle_bytes, info->bundle_stride_bytes);
+    (void)printf("%.1f M parameters; file %.2f MB, ", (double)info->parameter_count / 1e6,
+                 (double)info->file_bytes / 1e6);
+    if (info->bundle_bytes != 0)
+        (void)printf("of it %.2f MB FFN bundles of %u bytes, one every %u\n",
+                     (double)info->ffn_bytes / 1e6, info->bundle_bytes, info->bundle_stride_bytes);
+    else
+        (void)printf("not in flash layout: matrices are whole, there are no checksums\n");
     if (info->ordered) (void)printf("bundles in a learned order\n");
     (void)printf("activation %s%s", activation_name(info->ffn_activation),
                  info->ffn_sparse ? "" : ": every neuron fires");
@@ -130,6 +133,23 @@ static void print_json(const flashinfer_model *model, const flashinfer_info *inf
     (void)printf("]}\n");
 }
 
+/* What budgets mean for a file whose matrices are whole: all that memory lacks is read for every token. */
+static void print_budgets(const char *path, flashinfer_options *options,
+                          const flashinfer_plan *smallest)
+{
+    for (uint32_t percent = 25; percent <= 100; percent += 25) {
+        flashinfer_plan plan = {.size = sizeof plan};
+        options->memory_budget = smallest->file_bytes / 100 * percent;
+        if (flashinfer_plan_file(path, options, &plan, NULL) != 0) return;
+        (void)printf("at %3u %% of the file, %.2f MB: ", percent,
+                     (double)options->memory_budget / 1e6);
+        if (plan.budget_bytes < plan.minimum_bytes)
+            (void)printf("too small\n");
+        else
+            (void)printf("%.2f MB are read for every token\n", (double)plan.streamed_bytes / 1e6);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const char *path = NULL, *activation = NULL;
@@ -156,6 +176,7 @@ int main(int argc, char **argv)
     if (code == 0 && verify) code = flashinfer_model_verify(model, &error);
     if (code == 0 && json) print_json(model, &info, &plan, verify);
     if (code == 0 && !json) print_summary(&info, &plan);
+    if (code == 0 && !json && info.bundle_bytes == 0) print_budgets(path, &options, &plan);
     if (code == 0 && !json && !verify) print_contents(model, &info);
     if (code == 0 && !json && verify) (void)printf("every checksum of the file is right\n");
     (void)flashinfer_model_close(model);

@@ -237,14 +237,16 @@ int program_end(int code, const flashinfer_error *error)
 typedef struct figures {
     double rate, bytes, hits, missing, predicted;
     flashinfer_plan plan;
+    flashinfer_info info;
 } figures;
 
 static figures figures_of(const program_report *report)
 {
     size_t stepped = report->count - report->prompt_count;
     flashinfer_stats stats = {.size = sizeof stats};
-    figures of = {.plan = {.size = sizeof of.plan}};
+    figures of = {.plan = {.size = sizeof of.plan}, .info = {.size = sizeof of.info}};
 
+    (void)flashinfer_model_info(report->model, &of.info);
     (void)flashinfer_model_stats(report->model, &stats);
     (void)flashinfer_model_plan(report->model, &of.plan);
     if (stepped > 1 && report->seconds > 0) of.rate = (double)(stepped - 1) / report->seconds;
@@ -263,9 +265,11 @@ void program_report_table(const program_report *report)
     (void)printf("\n\n  tokens/s             %10.1f\n", of.rate);
     (void)printf("  time to first token  %10.3f s\n", report->first_token_seconds);
     (void)printf("  flash bytes/token    %10.0f\n", of.bytes);
-    (void)printf("  predicted neurons    %10.2f %% of the FFN\n", 100 * of.predicted);
-    (void)printf("  hit rate             %10.1f %%\n", 100 * of.hits);
-    (void)printf("  missed neurons       %10.1f a token, read from flash\n", of.missing);
+    if (of.info.bundle_bytes != 0) { /* else matrices are whole, and no neuron is named */
+        (void)printf("  predicted neurons    %10.2f %% of the FFN\n", 100 * of.predicted);
+        (void)printf("  hit rate             %10.1f %%\n", 100 * of.hits);
+        (void)printf("  missed neurons       %10.1f a token, read from flash\n", of.missing);
+    }
     (void)printf("  model file           %10.2f MB\n", (double)of.plan.file_bytes / 1e6);
     (void)printf("  memory budget        %10.2f MB, %.2f MB planned\n",
                  (double)of.plan.budget_bytes / 1e6, (double)of.plan.planned_bytes / 1e6);

@@ -193,13 +193,26 @@ static int join_queue(flin_ring *ring, flashinfer_error *error)
                                         "library");
 }
 
+/* Reads ahead may have failed while the pass before ended by something else. What is on its way
+   gets its second try in the pass that wants it. */
+static int has_failed(flin_ring *ring)
+{
+    int failed = 0;
+
+    for (uint32_t i = 0; i < ring->pieces_max; i++) {
+        failed |= ring->pieces[i].state == PIECE_FAILED;
+        ring->pieces[i].tries = 0;
+    }
+    return failed;
+}
+
 int flin_ring_begin(flin_ring *ring, int all, flashinfer_error *error)
 {
     int code;
 
     if (ring->pieces_max == 0) return 0;
     if (ring->used.matrix >= ring->pass_count) ring->used = (flin_ring_place){0, 0};
-    if (ring->broken || !is_at_beginning(ring)) flin_ring_reset(ring);
+    if (has_failed(ring) || ring->broken || !is_at_beginning(ring)) flin_ring_reset(ring);
     if ((code = flin_storage_check_lost(ring->storage, error)) != 0) return code;
     if ((code = join_queue(ring, error)) != 0) return code;
     ring->pass_count = all ? ring->order_count : ring->sure_count;

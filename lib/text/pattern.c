@@ -220,7 +220,7 @@ int flin_pattern_read(flin_pattern_pool *pool, const char *expression, flin_patt
     memset(pattern, 0, sizeof *pattern);
     pattern->first = (uint16_t)pool->item_count;
     for (;;) {
-        while (*from.at != '|' && *from.at != '\0' && !from.failed) read_item(&from);
+        while (!from.failed && *from.at != '|' && *from.at != '\0') read_item(&from);
         if (from.failed || pattern->alternative_count == FLIN_PATTERN_ALTERNATIVES_MAX) return -1;
         pattern->ends[pattern->alternative_count++] = (uint16_t)pool->item_count;
         if (*from.at == '\0') return 0;

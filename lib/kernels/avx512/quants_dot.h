@@ -94,7 +94,7 @@ INLINE __m128 sums_of_halves(const flin_avx512_levels *x, const input *from, uin
 /* left: groups of x that there are */
 INLINE void prepare(const flin_avx512_levels *x, uint32_t left, input *to, type_t type)
 {
-    static const flin_avx512_levels nothing;
+    static const _Alignas(64) flin_avx512_levels nothing;
     const flin_avx512_levels *second = left > 1 ? x + 1 : &nothing;
     const flin_avx512_levels *group[GROUPS] = {x, second};
 

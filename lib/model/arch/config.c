@@ -177,6 +177,16 @@ float flin_config_slowdown(const flin_shape *shape, uint32_t index)
     return (float)(1 / ((1 - smooth) / rotary->factor + smooth));
 }
 
+int flin_config_whole_rotary(const flin_config_keys *config, flin_shape *shape,
+                             flashinfer_error *error)
+{
+    int code = flin_config_rotary(config, "", 1, shape, error);
+
+    if (code == 0 && shape->rotary.rotated != shape->head_width)
+        code = flin_config_refuse("partial_rotary_factor", "not 1", error);
+    return code;
+}
+
 /* --------------------------------------------------------------------------------------- others */
 
 int flin_config_layers(const flin_config_keys *config, flin_shape *shape, flashinfer_error *error)

@@ -25,6 +25,11 @@ int flin_config_number(const flin_config_keys *config, const char *key, const ch
 int flin_config_rotary(const flin_config_keys *config, const char *kind, double share,
                        flin_shape *shape, flashinfer_error *error);
 
+/* The same of whole heads: model files of some families keep a head's pairs side by side, which is
+   done for whole ones. */
+int flin_config_whole_rotary(const flin_config_keys *config, flin_shape *shape,
+                             flashinfer_error *error);
+
 /* layer_types, where it is given, must be what window and window_period say; without a window in
    any layer the window is taken back. */
 int flin_config_layers(const flin_config_keys *config, flin_shape *shape, flashinfer_error *error);

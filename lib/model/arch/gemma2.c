@@ -5,7 +5,7 @@
  */
 #include <math.h>
 
-#include "model/arch/config.h"
+#include "model/arch/lines.h"
 
 #define NEEDED FLIN_KEY_REQUIRED
 #define DEFAULTED FLIN_KEY_DEFAULTED
@@ -61,12 +61,7 @@ static const flin_tensor_rule tensors[] = {
                 "post_attention_layernorm", WIDTH, ONE, PLUS_ONE),
     FLIN_TENSOR(NORM, LAYER, ffn_norms.before, "ffn_norm", "pre_feedforward_layernorm", WIDTH, ONE,
                 PLUS_ONE),
-    FLIN_TENSOR(PART, LAYER, ffn.gate_bias, "ffn_gate", "mlp.gate_proj", NEURONS, WIDTH, 0,
-                .role = FLIN_PART_GATE),
-    FLIN_TENSOR(PART, LAYER, ffn.up_bias, "ffn_up", "mlp.up_proj", NEURONS, WIDTH, 0,
-                .role = FLIN_PART_UP),
-    FLIN_TENSOR(PART, LAYER, ffn.down_bias, "ffn_down", "mlp.down_proj", WIDTH, NEURONS, 0,
-                .role = FLIN_PART_DOWN),
+    FLIN_TENSORS_OF_GATED_FFN,
     FLIN_TENSOR(NORM, LAYER, ffn_norms.output, "post_ffw_norm", "post_feedforward_layernorm", WIDTH,
                 ONE, PLUS_ONE),
     {.name = NULL},

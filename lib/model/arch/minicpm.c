@@ -4,17 +4,12 @@
  */
 #include <math.h>
 
-#include "model/arch/config.h"
+#include "model/arch/lines.h"
 
 #define NEEDED FLIN_KEY_REQUIRED
 
 static const flin_key_rule keys[] = {
-    FLIN_KEY(U32, context, "context_length", "max_position_embeddings", 1, FLIN_CONTEXT_MAX,
-             NEEDED),
-    FLIN_KEY(U32, width, "embedding_length", "hidden_size", 1, FLIN_WIDTH_MAX, NEEDED),
-    FLIN_KEY(U32, layers, "block_count", "num_hidden_layers", 1, FLIN_LAYERS_MAX, NEEDED),
-    FLIN_KEY(U32, ffn, "feed_forward_length", "intermediate_size", 1, FLIN_NEURONS_MAX, NEEDED),
-    FLIN_KEY(U32, heads, "attention.head_count", "num_attention_heads", 1, FLIN_HEADS_MAX, NEEDED),
+    FLIN_KEYS_OF_SIZES,
     FLIN_KEY(U32, kv_heads, "attention.head_count_kv", "num_key_value_heads", 1, FLIN_HEADS_MAX, 0),
     FLIN_KEY(F32, norm_epsilon, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 0, 1, NEEDED),
     FLIN_KEY(U32, head_width, "attention.key_length", "head_dim", 1, FLIN_HEAD_WIDTH_MAX, 0),
@@ -49,24 +44,9 @@ static const flin_tensor_rule tensors[] = {
                 0),
     FLIN_TENSOR(NORM, LAYER, ffn_norms.before, "ffn_norm", "post_attention_layernorm", WIDTH, ONE,
                 0),
-    FLIN_TENSOR(PART, LAYER, ffn.gate_bias, "ffn_gate", "mlp.gate_proj", NEURONS, WIDTH, 0,
-                .role = FLIN_PART_GATE),
-    FLIN_TENSOR(PART, LAYER, ffn.up_bias, "ffn_up", "mlp.up_proj", NEURONS, WIDTH, 0,
-                .role = FLIN_PART_UP),
-    FLIN_TENSOR(PART, LAYER, ffn.down_bias, "ffn_down", "mlp.down_proj", WIDTH, NEURONS, 0,
-                .role = FLIN_PART_DOWN),
+    FLIN_TENSORS_OF_GATED_FFN,
     {.name = NULL},
 };
-
-/* Model files keep a head's pairs side by side, which is done for whole heads. */
-static int read_rotary(const flin_config_keys *config, flin_shape *shape, flashinfer_error *error)
-{
-    int code = flin_config_rotary(config, "", 1, shape, error);
-
-    if (code == 0 && shape->rotary.rotated != shape->head_width)
-        code = flin_config_refuse("partial_rotary_factor", "not 1", error);
-    return code;
-}
 
 /* Without their keys these are the first model's. */
 static void settle_shape(flin_shape *shape)
@@ -94,7 +74,7 @@ static int read_config(const flin_config_keys *config, flin_shape *shape, flin_f
 
     if (code == 0) code = flin_config_expect(config, "attention_bias", 0, error);
     if (code == 0) code = flin_config_expect(config, "mlp_bias", 0, error);
-    if (code == 0) code = read_rotary(config, shape, error);
+    if (code == 0) code = flin_config_whole_rotary(config, shape, error);
     if (code == 0) code = read_scales(config, shape, error);
     if (code == 0) code = flin_config_threshold(config, shape, error);
     facts->tied = (uint32_t)tied;
@@ -115,9 +95,7 @@ const flin_architecture flin_architecture_minicpm = {
     .gated = 1,
     .rotates = 1,
     .pairs = FLIN_PAIRS_NEIGHBOURS,
-    .activations = 1u << FLIN_ACTIVATION_RELU | 1u << FLIN_ACTIVATION_RELU2 |
-                   1u << FLIN_ACTIVATION_FATRELU | 1u << FLIN_ACTIVATION_DRELU |
-                   1u << FLIN_ACTIVATION_SILU,
+    .activations = FLIN_ACTIVATIONS_OF_GATES,
     .activation_key = FLIN_FOR_PACKING("hidden_act"),
     .activation_otherwise = "silu",
     .prefixes = FLIN_FOR_PACKING(prefixes),

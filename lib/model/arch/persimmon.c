@@ -2,17 +2,10 @@
  * persimmon.c - Persimmon (Elsen et al. 2023): layer norms, also of every head of queries and keys,
  * a part of which turns; squared ReLU without a gate; biases everywhere but in the head.
  */
-#include "model/arch/config.h"
-
-#define NEEDED FLIN_KEY_REQUIRED
+#include "model/arch/lines.h"
 
 static const flin_key_rule keys[] = {
-    FLIN_KEY(U32, context, "context_length", "max_position_embeddings", 1, FLIN_CONTEXT_MAX,
-             NEEDED),
-    FLIN_KEY(U32, width, "embedding_length", "hidden_size", 1, FLIN_WIDTH_MAX, NEEDED),
-    FLIN_KEY(U32, layers, "block_count", "num_hidden_layers", 1, FLIN_LAYERS_MAX, NEEDED),
-    FLIN_KEY(U32, ffn, "feed_forward_length", "intermediate_size", 1, FLIN_NEURONS_MAX, NEEDED),
-    FLIN_KEY(U32, heads, "attention.head_count", "num_attention_heads", 1, FLIN_HEADS_MAX, NEEDED),
+    FLIN_KEYS_OF_SIZES,
     FLIN_KEY(F32, norm_epsilon, "attention.layer_norm_epsilon", "layer_norm_eps", 0, 1,
              FLIN_KEY_DEFAULTED, .otherwise = 1e-5),
     FLIN_KEY(U32, rotary.rotated, "rope.dimension_count", NULL, 2, FLIN_HEAD_WIDTH_MAX, 0),

@@ -2,17 +2,10 @@
  * qwen3.c - Qwen 3, dense (Yang et al. 2025): as Llama, with a norm of every head of queries and
  * keys before it turns; rotary pairs lie half a head apart in model files, too.
  */
-#include "model/arch/config.h"
-
-#define NEEDED FLIN_KEY_REQUIRED
+#include "model/arch/lines.h"
 
 static const flin_key_rule keys[] = {
-    FLIN_KEY(U32, context, "context_length", "max_position_embeddings", 1, FLIN_CONTEXT_MAX,
-             NEEDED),
-    FLIN_KEY(U32, width, "embedding_length", "hidden_size", 1, FLIN_WIDTH_MAX, NEEDED),
-    FLIN_KEY(U32, layers, "block_count", "num_hidden_layers", 1, FLIN_LAYERS_MAX, NEEDED),
-    FLIN_KEY(U32, ffn, "feed_forward_length", "intermediate_size", 1, FLIN_NEURONS_MAX, NEEDED),
-    FLIN_KEY(U32, heads, "attention.head_count", "num_attention_heads", 1, FLIN_HEADS_MAX, NEEDED),
+    FLIN_KEYS_OF_SIZES,
     FLIN_KEY(U32, kv_heads, "attention.head_count_kv", "num_key_value_heads", 1, FLIN_HEADS_MAX, 0),
     FLIN_KEY(F32, norm_epsilon, "attention.layer_norm_rms_epsilon", "rms_norm_eps", 0, 1,
              FLIN_KEY_DEFAULTED, .otherwise = 1e-6),
@@ -48,12 +41,7 @@ static const flin_tensor_rule tensors[] = {
     FLIN_TENSOR(NORM, LAYER, attention.key_norm, "attn_k_norm", "self_attn.k_norm", HEAD, ONE, 0),
     FLIN_TENSOR(NORM, LAYER, ffn_norms.before, "ffn_norm", "post_attention_layernorm", WIDTH, ONE,
                 0),
-    FLIN_TENSOR(PART, LAYER, ffn.gate_bias, "ffn_gate", "mlp.gate_proj", NEURONS, WIDTH, 0,
-                .role = FLIN_PART_GATE),
-    FLIN_TENSOR(PART, LAYER, ffn.up_bias, "ffn_up", "mlp.up_proj", NEURONS, WIDTH, 0,
-                .role = FLIN_PART_UP),
-    FLIN_TENSOR(PART, LAYER, ffn.down_bias, "ffn_down", "mlp.down_proj", WIDTH, NEURONS, 0,
-                .role = FLIN_PART_DOWN),
+    FLIN_TENSORS_OF_GATED_FFN,
     {.name = NULL},
 };
 
@@ -85,9 +73,7 @@ const flin_architecture flin_architecture_qwen3 = {
     .gated = 1,
     .rotates = 1,
     .pairs = FLIN_PAIRS_HALVES,
-    .activations = 1u << FLIN_ACTIVATION_RELU | 1u << FLIN_ACTIVATION_RELU2 |
-                   1u << FLIN_ACTIVATION_FATRELU | 1u << FLIN_ACTIVATION_DRELU |
-                   1u << FLIN_ACTIVATION_SILU,
+    .activations = FLIN_ACTIVATIONS_OF_GATES,
     .activation_key = FLIN_FOR_PACKING("hidden_act"),
     .activation_otherwise = "silu",
     .prefixes = FLIN_FOR_PACKING(prefixes),

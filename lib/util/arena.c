@@ -43,7 +43,7 @@ static void want_large_pages(const flin_arena *arena)
 #endif
 }
 
-static int no_memory(uint64_t bytes, const char *what, flashinfer_error *error)
+int flin_no_memory(uint64_t bytes, const char *what, flashinfer_error *error)
 {
     return flin_fail_errno(
         error, FLASHINFER_ENOMEM, errno,
@@ -58,7 +58,7 @@ int flin_arena_open(flin_arena *arena, uint64_t bytes, const char *what, flashin
     memset(arena, 0, sizeof *arena);
     bytes = flin_round_up(bytes != 0 ? bytes : 1, flin_page_bytes());
     base = map_pages(bytes);
-    if (base == MAP_FAILED) return no_memory(bytes, what, error);
+    if (base == MAP_FAILED) return flin_no_memory(bytes, what, error);
     arena->base = base;
     arena->capacity = bytes;
     want_large_pages(arena);
@@ -83,10 +83,10 @@ int flin_arena_resize(flin_arena *arena, uint64_t bytes, const char *what, flash
     if (bytes == arena->capacity) return 0;
 #ifdef __linux__
     base = mremap(arena->base, (size_t)arena->capacity, (size_t)bytes, MREMAP_MAYMOVE);
-    if (base == MAP_FAILED) return no_memory(bytes, what, error);
+    if (base == MAP_FAILED) return flin_no_memory(bytes, what, error);
 #else
     base = map_pages(bytes);
-    if (base == MAP_FAILED) return no_memory(bytes, what, error);
+    if (base == MAP_FAILED) return flin_no_memory(bytes, what, error);
     memcpy(base, arena->base, (size_t)(bytes < arena->capacity ? bytes : arena->capacity));
     (void)munmap(arena->base, (size_t)arena->capacity);
 #endif

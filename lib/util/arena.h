@@ -35,6 +35,9 @@ typedef struct flin_arena {
     uint64_t used;     /* bytes handed out, or needed */
 } flin_arena;
 
+/* FLASHINFER_ENOMEM with errno: the system had no `bytes` for what. */
+int flin_no_memory(uint64_t bytes, const char *what, flashinfer_error *error);
+
 /* Begin measuring: flin_arena_take() returns NULL and adds up. */
 void flin_arena_measure(flin_arena *arena);
 

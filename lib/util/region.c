@@ -16,14 +16,6 @@
 #define MAP_NORESERVE 0
 #endif
 
-static int no_memory(uint64_t bytes, const char *what, flashinfer_error *error)
-{
-    return flin_fail_errno(
-        error, FLASHINFER_ENOMEM, errno,
-        "cannot allocate %llu bytes for %s; give the model a smaller memory_budget",
-        (unsigned long long)bytes, what);
-}
-
 int flin_region_open(flin_region *region, uint64_t bytes, const char *what, flashinfer_error *error)
 {
     void *base = MAP_FAILED;
@@ -34,7 +26,7 @@ int flin_region_open(flin_region *region, uint64_t bytes, const char *what, flas
     if (bytes <= (uint64_t)PTRDIFF_MAX)
         base = mmap(NULL, (size_t)bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
                     0);
-    if (base == MAP_FAILED) return no_memory(bytes, what, error);
+    if (base == MAP_FAILED) return flin_no_memory(bytes, what, error);
     region->base = base;
     region->bytes = bytes;
     return 0;
@@ -44,7 +36,7 @@ static int grow(flin_region *region, uint64_t from, uint64_t to, const char *wha
                 flashinfer_error *error)
 {
     if (mprotect(region->base + from, (size_t)(to - from), PROT_READ | PROT_WRITE) != 0)
-        return no_memory(to - from, what, error);
+        return flin_no_memory(to - from, what, error);
 #ifdef MADV_HUGEPAGE
     (void)madvise(region->base + from, (size_t)(to - from), MADV_HUGEPAGE); /* only a wish */
 #endif
@@ -58,7 +50,7 @@ static int shrink(flin_region *region, uint64_t from, uint64_t to, const char *w
     void *at = mmap(region->base + to, (size_t)(from - to), PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 
-    return at != MAP_FAILED ? 0 : no_memory(from - to, what, error);
+    return at != MAP_FAILED ? 0 : flin_no_memory(from - to, what, error);
 }
 
 int flin_region_resize(flin_region *region, uint64_t begin, uint64_t from, uint64_t to,

@@ -4,7 +4,6 @@
  */
 #include "engine/ffn_whole.h"
 #include "engine/residency.h"
-#include "model/plain.h"
 
 int flin_ring_begin(flin_ring *ring, int all, flashinfer_error *error)
 {
@@ -20,8 +19,9 @@ int flin_ring_take(flin_ring *ring, const flin_matrix *matrix, int wait, flin_ru
     (void)ring;
     (void)matrix;
     (void)wait;
+    (void)error;
     *run = (flin_run){NULL, 0, 0};
-    return flin_plain_refuse(error);
+    return FLASHINFER_EUNSUPPORTED;
 }
 
 void flin_ring_give_back(flin_ring *ring)
@@ -39,7 +39,8 @@ int flin_ffn_whole(flin_pass *pass, uint32_t layer, const float *x, flashinfer_e
     (void)pass;
     (void)layer;
     (void)x;
-    return flin_plain_refuse(error);
+    (void)error;
+    return FLASHINFER_EUNSUPPORTED;
 }
 
 void flin_ring_layout(flin_ring *ring, flin_arena *arena, flin_storage *storage, uint64_t row_bytes,

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "model/arch/arch.h"
-#include "model/plain.h"
 #include "util/hash.h"
 
 #define FIRST_READ_BYTES (64u * 1024u)
@@ -519,7 +518,10 @@ static int check_plain(const flin_gguf *gguf, flashinfer_error *error)
                          "a GGUF file without general.architecture: it does not say which model it "
                          "holds; convert it again");
     code = flin_arch_find(architecture, &found, error);
-    return code != 0 ? code : flin_plain_refuse(error);
+    if (code != 0 || FLIN_PLAIN) return code;
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "a GGUF file that is not in flash layout: this build of the library was made "
+                     "without those; build it with -Dplain=enabled");
 }
 
 static int check_types(const flin_gguf *gguf, flashinfer_error *error)

@@ -9,12 +9,6 @@
 #include "model/arch/arch.h"
 #include "model/names.h"
 
-int flin_plain_refuse(flashinfer_error *error)
-{
-    (void)error;
-    return 0;
-}
-
 /* ----------------------------------------------------------------------------------- activation */
 
 static char lower(char letter)

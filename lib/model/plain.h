@@ -9,9 +9,6 @@
 
 #include "model/shape.h"
 
-/* Builds made without plain files say so; else 0. */
-int flin_plain_refuse(flashinfer_error *error);
-
 /* The activation that the host says a model has: options.ffn_activation, not 0, and
    ffn_threshold. */
 int flin_plain_activation(uint32_t number, float threshold, flin_activation_rule *activation,

@@ -1,14 +1,7 @@
 /*
- * plain_absent.c - stands in for plain.c in builds made without plain files.
+ * plain_absent.c - stands in for plain.c in builds made without plain files, which gguf.c refuses.
  */
 #include "model/plain.h"
-
-int flin_plain_refuse(flashinfer_error *error)
-{
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
-                     "a GGUF file that is not in flash layout: this build of the library was made "
-                     "without those; build it with -Dplain=enabled");
-}
 
 int flin_plain_activation(uint32_t number, float threshold, flin_activation_rule *activation,
                           flashinfer_error *error)
@@ -16,7 +9,9 @@ int flin_plain_activation(uint32_t number, float threshold, flin_activation_rule
     (void)number;
     (void)threshold;
     (void)activation;
-    return flin_plain_refuse(error);
+    return flin_fail(error, FLASHINFER_EUNSUPPORTED,
+                     "options.ffn_activation is for GGUF files that are not in flash layout: this "
+                     "build of the library was made without those; build it with -Dplain=enabled");
 }
 
 int flin_plain_settle(const flin_gguf *gguf, flin_shape *shape, const flin_activation_rule *wanted,
@@ -25,5 +20,6 @@ int flin_plain_settle(const flin_gguf *gguf, flin_shape *shape, const flin_activ
     (void)gguf;
     (void)shape;
     (void)wanted;
-    return flin_plain_refuse(error);
+    (void)error;
+    return FLASHINFER_EUNSUPPORTED;
 }

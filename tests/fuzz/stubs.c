@@ -2,18 +2,12 @@
  * stubs.c - what lib/model and lib/storage ask of parts that no fuzzer here comes to.
  */
 #include "model/arch/arch.h"
-#include "model/plain.h"
 #include "storage/backends.h"
 
 int flin_arch_find(flin_string name, const flin_architecture **found, flashinfer_error *error)
 {
     (void)name;
     *found = NULL;
-    return flin_fail(error, FLASHINFER_EUNSUPPORTED, "a model, not a vocabulary");
-}
-
-int flin_plain_refuse(flashinfer_error *error)
-{
     return flin_fail(error, FLASHINFER_EUNSUPPORTED, "a model, not a vocabulary");
 }
 

@@ -87,6 +87,13 @@ uint64_t flin_residency_bytes(const flin_residency *residency, enum flin_group g
     return 0;
 }
 
+uint64_t flin_residency_held(const flin_residency *residency, const uint32_t share[FLIN_GROUPS])
+{
+    (void)residency;
+    (void)share;
+    return 0;
+}
+
 uint64_t flin_residency_streamed(const flin_residency *residency, const uint32_t share[FLIN_GROUPS])
 {
     (void)residency;

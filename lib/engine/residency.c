@@ -105,6 +105,18 @@ uint64_t flin_residency_bytes(const flin_residency *residency, enum flin_group g
     return bytes;
 }
 
+uint64_t flin_residency_held(const flin_residency *residency, const uint32_t share[FLIN_GROUPS])
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < residency->count; i++) {
+        const flin_resident *at = &residency->list[i];
+        bytes += rows_of(at->matrix, share[at->group]) *
+                 flin_type_bytes(at->matrix->type, at->matrix->cols);
+    }
+    return bytes;
+}
+
 uint64_t flin_residency_streamed(const flin_residency *residency, const uint32_t share[FLIN_GROUPS])
 {
     uint64_t bytes = 0;
@@ -177,7 +189,7 @@ int flin_residency_resize(flin_residency *residency, enum flin_group group, uint
                           flin_storage *storage, flin_residency_progress progress, void *user,
                           flashinfer_error *error)
 {
-    reading from = {storage, progress, user, 0};
+    reading from = {storage, progress, user, flin_residency_held(residency, residency->share)};
     int code = 0;
 
     if (residency->region.base == NULL)

@@ -57,11 +57,14 @@ void flin_residency_list(flin_residency *residency, flin_weights *weights, const
 uint64_t flin_residency_bytes(const flin_residency *residency, enum flin_group group,
                               uint32_t share);
 
+/* Bytes of the file that memory holds, given every group's share. */
+uint64_t flin_residency_held(const flin_residency *residency, const uint32_t share[FLIN_GROUPS]);
+
 /* Bytes that a token reads from the file, given every group's share. */
 uint64_t flin_residency_streamed(const flin_residency *residency,
                                  const uint32_t share[FLIN_GROUPS]);
 
-/* Called between reads with the bytes read so far; not 0 cancels. */
+/* Called between reads with the bytes that memory holds of all groups; not 0 cancels. */
 typedef int (*flin_residency_progress)(uint64_t done_bytes, void *user);
 
 /* Hold that share of a group: less gives memory back, more reads from the file. On failure what was

@@ -258,8 +258,8 @@ int flin_ring_take(flin_ring *ring, const flin_matrix *matrix, int wait, flin_ru
     if (matrix->held >= matrix->rows || !settle(ring, &ring->used, ring->pass_count) ||
         !same(ring->order[ring->used.matrix], matrix))
         return 0;
-    flin_ring_push(ring);
     piece = piece_at(ring, 0);
+    if (piece->state != PIECE_LANDED) flin_ring_push(ring);
     assert(ring->count != 0 && same(piece->matrix, matrix) && piece->first == ring->used.row);
     if (!wait && piece->state != PIECE_LANDED) return 0;
     if ((code = wait_for(ring, piece, error)) != 0) return code;

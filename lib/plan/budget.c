@@ -42,11 +42,19 @@ static uint64_t share_bytes(const flashinfer_model *model, const flin_claim *cla
     return flin_residency_bytes(&model->residency, (enum flin_group)claim->index, units);
 }
 
+uint64_t flin_budget_open_bytes(const flin_weights *weights, const flin_residency *residency,
+                                const flin_share *share)
+{
+    return weights->load_bytes + flin_residency_held(residency, share->groups);
+}
+
 static int tell_open(uint64_t done_bytes, void *user)
 {
     const flashinfer_model *model = user;
 
-    return flin_progress(&model->settings, "open", done_bytes, model->residency.region_bytes, NULL);
+    return flin_progress(&model->settings, "open", model->weights.load_bytes + done_bytes,
+                         flin_budget_open_bytes(&model->weights, &model->residency, &model->share),
+                         NULL);
 }
 
 static int resize_share(flashinfer_model *model, const flin_claim *claim, uint32_t units,

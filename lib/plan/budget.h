@@ -15,6 +15,10 @@ int flin_budget_measure(flashinfer_model *model, flashinfer_error *error);
 void flin_budget_divide(const flashinfer_model *model, uint64_t budget_bytes, flashinfer_plan *plan,
                         flin_share *share);
 
+/* What opening reads from the file under the share at hand. */
+uint64_t flin_budget_open_bytes(const flin_weights *weights, const flin_residency *residency,
+                                const flin_share *share);
+
 /* The one error text for a budget that is too small. */
 int flin_budget_refuse(const flashinfer_plan *plan, flashinfer_error *error);
 

@@ -113,7 +113,12 @@ static int open_metadata(flashinfer_model *model, const flashinfer_options *opti
 
 static int weights_progress(uint64_t done_bytes, uint64_t total_bytes, void *user)
 {
-    return flin_progress(user, "open", done_bytes, total_bytes, NULL);
+    const flashinfer_model *model = user;
+
+    (void)total_bytes; /* shares of matrices come after it */
+    return flin_progress(&model->settings, "open", done_bytes,
+                         flin_budget_open_bytes(&model->weights, &model->residency, &model->share),
+                         NULL);
 }
 
 /* The fixed arena and what goes into it from the file. */
@@ -136,7 +141,7 @@ static int open_fixed(flashinfer_model *model, flashinfer_error *error)
     if ((code = flin_layout(model, &model->fixed, &sections, error)) != 0) return code;
     code = flin_weights_load(&model->weights, &model->storage, &model->predictor_storage,
                              model->settings.verify != FLASHINFER_VERIFY_NONE, error,
-                             weights_progress, &model->settings);
+                             weights_progress, model);
     return code != 0 ? code : check_identity(model, error);
 }
 

@@ -273,6 +273,41 @@ static void a_cancelled_call_leaves_the_ring_in_order(void **state)
     assert_int_equal(flashinfer_model_close(model), 0);
 }
 
+typedef struct told {
+    uint64_t done, total;
+    uint32_t calls;
+} told;
+
+static int tell(const flashinfer_progress *progress, void *user)
+{
+    told *before = user;
+
+    assert_string_equal(progress->stage, "open");
+    assert_true(progress->done >= before->done && progress->done <= progress->total);
+    if (before->calls++ != 0) assert_int_equal(progress->total, before->total);
+    before->done = progress->done;
+    before->total = progress->total;
+    return 0;
+}
+
+/* One count from the first tensor to the last matrix. */
+static void opening_says_how_far_it_is(void **state)
+{
+    flashinfer_options options = options_of(&everything);
+    flashinfer_model *model;
+    flashinfer_error error;
+    told all = {0};
+
+    (void)state;
+    flashinfer_error_init(&error, sizeof error);
+    options.progress = tell;
+    options.progress_user = &all;
+    assert_ok(flashinfer_model_open(plain_path, &options, &model, &error));
+    assert_true(all.calls > 4);
+    assert_int_equal(all.done, all.total);
+    assert_int_equal(flashinfer_model_close(model), 0);
+}
+
 /* What only files in flash layout have is refused by name. */
 static void what_needs_bundles_is_refused(void **state)
 {
@@ -310,6 +345,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_token_reads_what_the_plan_says),
         cmocka_unit_test(the_budget_moves_between_calls),
         cmocka_unit_test(a_cancelled_call_leaves_the_ring_in_order),
+        cmocka_unit_test(opening_says_how_far_it_is),
         cmocka_unit_test(what_needs_bundles_is_refused),
     };
     int failed = 0;

@@ -4,8 +4,7 @@
  *
  * usage: tokenise_lines CHECKPOINT VOCAB_COUNT FILE.gguf [special] < texts
  *
- * Texts come as "BYTES\n" and so many bytes. For each two lines go out: its ids, and "BYTES\n" with
- * the text that the ids give. A refusal is one line on stderr and exit status 1.
+ * Texts come and go as texts.h says. A refusal is one line on stderr and exit status 1.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -16,8 +15,7 @@
 
 #include "pack/tokenizer_export.h"
 #include "text/tokenizer.h"
-
-#define TEXT_BYTES_MAX (64u << 20)
+#include "texts.h"
 
 static int pack(const char *checkpoint, uint32_t vocab_count, const char *path,
                 flashinfer_error *error)
@@ -47,40 +45,13 @@ static int pack(const char *checkpoint, uint32_t vocab_count, const char *path,
     return code;
 }
 
-/* One text; 0 at the end of the input. */
-static int next_text(char *text, size_t *bytes)
+static int there_and_back(const void *tokenizer, const char *text, size_t bytes, uint32_t flags, int32_t *ids,
+                          size_t *count, char *back, size_t *back_bytes, flashinfer_error *error)
 {
-    unsigned long count;
+    int code = flin_tokenizer_encode(tokenizer, text, bytes, flags, ids, TEXT_ROOM, count, error);
 
-    if (scanf("%lu", &count) != 1) return 0;
-    if (getchar() != '\n' || count > TEXT_BYTES_MAX) exit(2);
-    if (fread(text, 1, count, stdin) != count) exit(2);
-    *bytes = count;
-    return 1;
-}
-
-static int tokenise(const flin_tokenizer *tokenizer, uint32_t flags, flashinfer_error *error)
-{
-    size_t room = TEXT_BYTES_MAX + 16, bytes, count, back_bytes;
-    char *text = malloc(room), *back = malloc(room);
-    int32_t *ids = malloc(room * sizeof *ids);
-    int code = 0;
-
-    if (text == NULL || back == NULL || ids == NULL) exit(2);
-    while (code == 0 && next_text(text, &bytes)) {
-        code = flin_tokenizer_encode(tokenizer, text, bytes, flags, ids, room, &count, error);
-        if (code == 0)
-            code = flin_tokenizer_decode(tokenizer, ids, count, back, room, &back_bytes, error);
-        if (code != 0) break;
-        for (size_t i = 0; i < count; i++) (void)printf("%s%d", i == 0 ? "" : " ", ids[i]);
-        (void)printf("\n%zu\n", back_bytes);
-        (void)fwrite(back, 1, back_bytes, stdout);
-        (void)putchar('\n');
-    }
-    free(text);
-    free(back);
-    free(ids);
-    return code;
+    if (code != 0) return code;
+    return flin_tokenizer_decode(tokenizer, ids, *count, back, TEXT_ROOM, back_bytes, error);
 }
 
 static int work(const char *path, uint32_t vocab_count, uint32_t flags, flashinfer_error *error)
@@ -98,7 +69,7 @@ static int work(const char *path, uint32_t vocab_count, uint32_t flags, flashinf
     if (code == 0) code = flin_tokenizer_layout(&arena, &gguf, vocab_count, &tokenizer, error);
     if (code == 0) code = flin_arena_open(&arena, arena.used, "a tokenizer", error);
     if (code == 0) code = flin_tokenizer_layout(&arena, &gguf, vocab_count, &tokenizer, error);
-    if (code == 0) code = tokenise(tokenizer, flags, error);
+    if (code == 0) code = tokenise_all(there_and_back, tokenizer, flags, error);
     if (code == 0) flin_arena_close(&arena);
     flin_gguf_close(&gguf);
     flin_storage_close(&storage);
